@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from turnstream.client import AsyncClient as AsyncClient
     from turnstream.client import Client as Client
+    from turnstream.config import AgentSettings as AgentSettings
     from turnstream.config import CapabilitySettings as CapabilitySettings
     from turnstream.config import EngineSettings as EngineSettings
     from turnstream.config import ModelSettings as ModelSettings
@@ -143,6 +144,7 @@ _HOMES = {
     "ApprovalQuestion": "turnstream.tools.asking",
     "ApprovalRequest": "turnstream.core.turn_events",
     "ApprovalResponse": "turnstream.core.turn_events",
+    "AgentSettings": "turnstream.config",
     "AsyncClient": "turnstream.client",
     "Client": "turnstream.client",
     "Accumulator": "turnstream.core.accumulator",

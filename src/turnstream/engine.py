@@ -23,6 +23,7 @@ from starlette.responses import Response
 from turnstream.access import server_key
 from turnstream.background_work import BackgroundWork, WorkingParts
 from turnstream.config import (
+    AgentSettings,
     CapabilitySettings,
     EngineSettings,
     ModelSettings,
@@ -36,6 +37,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder, chat_event_frame
+from turnstream.dialects.relay.request import AgentPreset
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
@@ -102,6 +104,7 @@ class Engine:
             the server's open streams end too. None: the engine handles no signals.
         prepare: function, sync or async, that changes a turn's model calls before the first of them.
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
+        agents: as `[agents.NAME]` of the configuration.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -122,6 +125,7 @@ class Engine:
         drain_seconds: float | None = 0.0,
         prepare: Callable[[TurnPreparation, Principal], object] | None = None,
         on_turn_end: TurnEndHook | None = None,
+        agents: Mapping[str, AgentSettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
         if authenticate is local_use and server.cors_origins:
@@ -177,6 +181,7 @@ class Engine:
             OriginKey(self._store),
             server.max_body_bytes,
             server.stop_on_disconnect,
+            {name: AgentPreset(**dict(preset)) for name, preset in (agents or {}).items()},
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
@@ -229,6 +234,7 @@ class Engine:
             drain_seconds=drain_seconds,
             prepare=prepare,
             on_turn_end=on_turn_end,
+            agents=settings.agents,
         )
 
     async def __aenter__(self) -> Self:

@@ -3,8 +3,9 @@
     TurnstreamError
     ├── ConfigurationError        the settings cannot work; the message names the remedy
     ├── RequestError              the caller's request cannot be served (an HTTP 4xx)
-    │   ├── InvalidRequest 400    ├── Unauthorized 401   ├── NotFound 404
-    │   ├── MethodNotAllowed 405  ├── RequestTimeout 408 ├── Conflict 409
+    │   ├── InvalidRequest 400    ├── Unauthorized 401   ├── Forbidden 403
+    │   ├── NotFound 404          ├── MethodNotAllowed 405
+    │   ├── RequestTimeout 408    ├── Conflict 409
     │   ├── TooLarge 413          └── ResumeImpossible 410
     ├── Unavailable 503           draining or overloaded; try again later
     ├── NotStarted 503            the engine was used before it was entered
@@ -93,6 +94,13 @@ class Unauthorized(RequestError):
 
     code = "unauthorized"
     status = 401
+
+
+class Forbidden(RequestError):
+    """The caller may not do this here."""
+
+    code = "forbidden"
+    status = 403
 
 
 class NotFound(RequestError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from turnstream.config.loading import load_settings, misspelt_variables, read_provider
 from turnstream.config.sections import (
+    AgentSettings,
     CapabilitySettings,
     EngineSettings,
     ModelSettings,
@@ -20,6 +21,7 @@ from turnstream.config.sections import (
 )
 
 __all__ = [
+    "AgentSettings",
     "CapabilitySettings",
     "EngineSettings",
     "ModelSettings",

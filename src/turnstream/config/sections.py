@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -32,7 +32,7 @@ Origin: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/*]
 Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas)]
 
 
-Protocol: TypeAlias = Literal["native", "ai_sdk", "ag_ui", "openai_chat", "anthropic", "ollama"]
+Protocol: TypeAlias = Literal["native", "ai_sdk", "ag_ui", "relay", "openai_chat", "anthropic", "ollama"]
 Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_commas)]
 
 
@@ -135,6 +135,21 @@ class ModelSettings(_Section):
     """The `provider/model` that the alias NAME refers to."""
     fallbacks: Names | None = None
     """Fallbacks of this model. None: `engine.fallbacks`."""
+
+
+class AgentSettings(_Section):
+    """One `[agents.NAME]`: an agent that clients of the relay name."""
+
+    model: ModelName | None = None
+    """`provider/model`, or a name of `[models]`. None: the default model."""
+    system: str | None = None
+    """System prompt."""
+    tools: Names = ()
+    """Names of the tools that the agent may call."""
+    params: dict[str, Any] = Field(default={})
+    """Parameters of its model calls."""
+    active: bool = True
+    """False to refuse messages to the agent."""
 
 
 class ToolSettings(_Section):
@@ -301,6 +316,7 @@ class Settings(_Section):
     engine: EngineSettings = EngineSettings()
     retry: RetrySettings = RetrySettings()
     models: dict[ModelName, ModelSettings] = {}
+    agents: dict[str, AgentSettings] = {}
     tools: ToolSettings = ToolSettings()
     stream: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -79,7 +79,7 @@ def _local_use(request: Request, origins: Collection[str]) -> Principal:
                 f"({name.decode()}); {_REMEDY}"
             )
     is_listed = request.headers.get("origin") in origins
-    if request.method not in _READING and not is_listed and _is_cross_site(request):
+    if request.method not in _READING and not is_listed and is_cross_site(request):
         raise Unauthorized(
             "a web page of another origin may not change anything here; to serve it, name its origin in "
             f"server.cors_origins, or {_REMEDY}"
@@ -87,7 +87,7 @@ def _local_use(request: Request, origins: Collection[str]) -> Principal:
     return LOCAL
 
 
-def _is_cross_site(request: Request) -> bool:
+def is_cross_site(request: Request) -> bool:
     """Return True if the browser's headers show that a page of another origin sent the request."""
     site = request.headers.get("sec-fetch-site")  # older browsers send only Origin
     if site is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.identifiers import is_id
 from turnstream.core.owner_events.cursor import EventsCursor, parse_events_cursor
+from turnstream.dialects.relay.request import AgentPreset
 from turnstream.errors import InvalidRequest
 from turnstream.server.auth import Authenticate, OriginKey, Principal
 from turnstream.server.bodies import BodyBudget
@@ -38,6 +39,8 @@ class ServerContext(NamedTuple):
     max_body_bytes: int = 20 * 1024 * 1024
     stop_on_disconnect: Sequence[str] = ()
     """Protocols in which a client stops its turn by closing the connection."""
+    presets: Mapping[str, AgentPreset] = {}
+    """Agents of the relay, by their ids."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""

@@ -76,6 +76,7 @@ class _PlannedCall(NamedTuple):
     models: Sequence[PlannedModel]
     offered: tuple[str, ...]
     past: Sequence[PastTurn] | None = None
+    history_limit: int | None = None
 
 
 class ModelTurns:
@@ -125,10 +126,10 @@ class ModelTurns:
         given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
         request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
         call = ModelRequest(target, (), request.system, definitions, request.params or {})
-        past = _past(path, request.blocks, request.messages)
+        limit = request.history_limit
+        past = _past(_last_turns(path, limit), request.blocks, request.messages)
         planned = await self._planned(call, offered, request.fallbacks, past)
-        if not is_stored:
-            planned = planned._replace(past=past)
+        planned = planned._replace(history_limit=limit, past=None if is_stored else past)
         return request, partial(self._source, owner, planned)
 
     async def continued(self, turn: TurnRecord, path: Path, answered: AnsweredStep) -> TurnSource:
@@ -163,7 +164,7 @@ class ModelTurns:
     ) -> TurnSource:
         if planned.past is None:
             approvals = Approvals(partial(self._was_approved, turn.chat_id))
-            past = partial(self._past_of, turn.id)
+            past = partial(self._past_of, turn.id, planned.history_limit)
         else:
             approvals = NO_APPROVALS
             past = partial(self._past_of_transient, planned.past, turn.id)
@@ -172,9 +173,14 @@ class ModelTurns:
         prepare = None if self._preparer is None else partial(self._preparer.prepare, turn)
         return ModelSource(plan, planned.request, past, use, answered=answered, prepare=prepare)
 
-    async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
-        """Return the turns up to now, including the stored blocks of this turn."""
-        return _past(await read_history(self._store, turn_id), ())
+    async def _past_of(self, turn_id: str, limit: int | None) -> Sequence[PastTurn]:
+        """Return the turns up to now, including the stored blocks of this turn.
+
+        Args:
+            limit: Turns before the question. None: all.
+        """
+        path = await read_history(self._store, turn_id)
+        return _past(path if limit is None else [*_last_turns(path[:-2], limit), *path[-2:]], ())
 
     async def _past_of_transient(self, past: Sequence[PastTurn], turn_id: str) -> Sequence[PastTurn]:
         """Return the turns before a transient turn, and this turn with its blocks up to now."""
@@ -286,6 +292,15 @@ def _past(path: Path, blocks: tuple[Block, ...], messages: Sequence[Message] = (
     turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
     turns += [PastTurn(message.role, "complete", message.blocks) for message in messages]
     return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
+
+
+def _last_turns(path: Path, limit: int | None) -> Path:
+    """Return the last `limit` turns, from the first user turn among them on. None: all turns."""
+    if limit is None:
+        return path
+    last = path[-limit:] if limit else []
+    first = next((place for place, (turn, _) in enumerate(last) if turn.role == "user"), len(last))
+    return last[first:]
 
 
 def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:

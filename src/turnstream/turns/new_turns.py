@@ -53,6 +53,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     None: all the engine's tools.
     """
+    history_limit: int | None = None
+    """Turns before this one that the model gets. None: all."""
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """Hash of the request. The same idempotency key with another hash is a conflict."""

@@ -41,7 +41,9 @@ LoadDocument: TypeAlias = Callable[[str], Awaitable[str | None]]
 class StreamingModel(Protocol):
     """A model that stages call. `LLM` implements it."""
 
-    def stream(self, prompt: Prompt | None = None, **options: Unpack[CallOptions]) -> MessageStream[None]: ...
+    def stream(
+        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
+    ) -> MessageStream[None]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The relay's stream of chunks, cost and end."""

@@ -1,0 +1,187 @@
+"""Routes of the relay: a message to a preset agent, answered as chunks, cost and end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from turnstream.core.blocks import Block
+from turnstream.core.identifiers import new_id
+from turnstream.dialects.relay.encoder import HEADERS, HEARTBEAT, encoder_of, parse_position
+from turnstream.dialects.relay.request import AgentPreset, RelayMessage, message_of, parse_message
+from turnstream.errors import Forbidden, InvalidRequest, NotFound, ProviderError, TurnstreamError
+from turnstream.server.auth import Principal, is_cross_site
+from turnstream.server.context import ServerContext
+from turnstream.server.protocols.conversing import answer_stream
+from turnstream.server.streams import StreamFormat
+from turnstream.store.queries import GetChat, GetTurn, ListChats
+from turnstream.turns.clock import iso_timestamp
+from turnstream.turns.new_turns import TurnRequest
+
+PATH = "/command-center"
+HISTORY = 10
+"""Messages before the question that the model gets."""
+TITLE_LENGTH = 50
+MAX_REPEATED = 1000
+"""GET requests that are remembered, so that a repetition joins their turn."""
+MAX_LISTED = 1000
+"""Chats of which a list of conversations is made."""
+
+_FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True)
+
+
+class _Question(NamedTuple):
+    """A message of an owner. A repeated GET has an equal one."""
+
+    owner: str
+    message: RelayMessage
+
+
+def add_relay_routes(router: APIRouter, context: ServerContext) -> None:
+    """Add the routes to `router`."""
+    relay = Relay(context)
+
+    @router.post(PATH + "/message", include_in_schema=False)
+    async def post(request: Request) -> Response:
+        return await relay.post(request)
+
+    @router.get(PATH + "/message", include_in_schema=False)
+    async def listen(request: Request) -> Response:
+        return await relay.listen(request)
+
+    @router.get(PATH + "/conversations", include_in_schema=False)
+    async def conversations(request: Request) -> Response:
+        return await relay.conversations(request)
+
+    @router.get("/agents", include_in_schema=False)
+    async def agents(request: Request) -> Response:
+        await context.principal(request)
+        presets = [
+            {"id": name, "model": preset.model, "active": preset.active}
+            for name, preset in context.presets.items()
+        ]
+        return JSONResponse({"agents": presets})
+
+
+class Relay:
+    """Answers the relay's requests."""
+
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._asked: dict[_Question, tuple[str, str]] = {}
+        """The turn and the chat of each GET request. The oldest entry is evicted first."""
+
+    async def post(self, request: Request) -> Response:
+        """Start a turn that answers the message in the body."""
+        principal = await self._context.principal(request)
+        turn_id, chat_id = await self._start(principal, parse_message(await request.body()))
+        return await self._stream(principal, turn_id, chat_id)
+
+    async def listen(self, request: Request) -> Response:
+        """Start a turn for an EventSource, or resume the turn of its last id.
+
+        A repeated request without an id joins the turn of the first one, as long as that turn runs.
+        """
+        principal = await self._context.principal(request)
+        if is_cross_site(request):
+            raise Forbidden("a page of another origin may not send messages by GET")
+        if last := request.headers.get("last-event-id"):
+            return await self._resume(principal, last)
+        question = _Question(principal.owner, message_of(dict(request.query_params)))
+        turn_id, chat_id = self._asked.get(question, ("", ""))
+        if self._context.commands.registry.executor(turn_id) is None:
+            turn_id, chat_id = await self._start(principal, question.message)
+            self._asked.pop(question, None)
+            if len(self._asked) >= MAX_REPEATED:
+                del self._asked[next(iter(self._asked))]
+            self._asked[question] = (turn_id, chat_id)
+        return await self._stream(principal, turn_id, chat_id)
+
+    async def conversations(self, request: Request) -> Response:
+        """List the conversations with an agent, the last changed first."""
+        owner = (await self._context.principal(request)).owner
+        agent_id = request.query_params.get("agentId")
+        chats = await self._context.commands.store.read(ListChats(owner=owner, limit=MAX_LISTED))
+        found = [
+            {
+                "id": chat.id,
+                "agentId": chat.metadata["agentId"],
+                "title": chat.title,
+                "createdAt": iso_timestamp(chat.created_at),
+                "updatedAt": iso_timestamp(chat.updated_at),
+            }
+            for chat in chats
+            if "agentId" in chat.metadata and agent_id in (None, chat.metadata["agentId"])
+        ]
+        return JSONResponse({"conversations": found})
+
+    async def _resume(self, principal: Principal, last: str) -> Response:
+        position = parse_position(last)
+        if position is None:
+            raise InvalidRequest("the Last-Event-ID is not an id of this stream", code="invalid_cursor")
+        query = GetTurn(owner=principal.owner, turn_id=position.turn_id)
+        turn = await self._context.commands.store.read(query)
+        if position.shown is None:
+            return Response(status_code=204)
+        return await self._stream(principal, turn.id, turn.chat_id, position.shown)
+
+    async def _stream(self, principal: Principal, turn_id: str, chat_id: str, shown: int = 0) -> Response:
+        context = self._context
+        encoder = encoder_of(turn_id, shown)
+        subscription = await context.watching.subscribe_in(encoder, principal.owner, turn_id)
+        form = _FORMAT._replace(headers={**HEADERS, "x-conversation-id": chat_id})
+        return answer_stream(context, "relay", turn_id, subscription, form)
+
+    async def _start(self, principal: Principal, asked: RelayMessage) -> tuple[str, str]:
+        """Start a turn, and return its id and its chat."""
+        commands, owner = self._context.commands, principal.owner
+        preset = self._preset(asked.agent_id)
+        previous: str | None = None
+        if asked.conversation_id is None:
+            title = asked.message[:TITLE_LENGTH]
+            chat = await commands.chats.create(owner, title=title, metadata={"agentId": asked.agent_id})
+        else:
+            chat = await commands.store.read(GetChat(owner=owner, chat_id=asked.conversation_id))
+            previous = chat.active_turn_id
+        traces = {"agentId": asked.agent_id, "traceSessionId": chat.id, "taskTraceId": new_id()}
+        started = await commands.send(
+            owner,
+            TurnRequest(
+                chat_id=chat.id,
+                blocks=(Block(0, "text", asked.message),),
+                prev_turn_id=previous,
+                model=preset.model,
+                system=preset.system,
+                params=preset.params,
+                tools=self._tools(preset),
+                metadata={**traces, **principal.metadata},
+                history_limit=HISTORY,
+            ),
+        )
+        return started.assistant_turn.id, chat.id
+
+    def _preset(self, agent_id: str) -> AgentPreset:
+        preset = self._context.presets.get(agent_id)
+        if preset is None:
+            raise NotFound("no such agent", code="agent_not_found")
+        if not preset.active:
+            raise InvalidRequest("this agent is not active", code="agent_inactive")
+        return preset
+
+    def _tools(self, preset: AgentPreset) -> tuple[str, ...]:
+        """Return the preset's tools, without those that ask first: a client of the relay cannot answer."""
+        known = self._context.commands.tools.tools
+        return tuple(name for name in preset.tools if name not in known or known[name].ask == "never")
+
+
+def relay_error(error: TurnstreamError) -> Response:
+    """Return the response of an error before the stream: `{error, message}`."""
+    status = error.status
+    if isinstance(error, ProviderError) and error.provider_status is not None:
+        status = error.provider_status
+    headers = {"Retry-After": "1"} if status == 503 else None
+    body = {"error": error.code, "message": error.message}
+    return JSONResponse(body, status_code=status, headers=headers)
