@@ -113,6 +113,8 @@ if TYPE_CHECKING:
     from turnstream.llm.prompts import Prompt as Prompt
     from turnstream.llm.readers import EventFilter as EventFilter
     from turnstream.llm.readers import Renderer as Renderer
+    from turnstream.safety.redaction import Redaction as Redaction
+    from turnstream.safety.rules import RedactionRule as RedactionRule
     from turnstream.server.auth import Principal as Principal
     from turnstream.server.live_turn import LiveTurn as LiveTurn
     from turnstream.telemetry import configure_logging as configure_logging
@@ -134,6 +136,8 @@ _HOMES = {
     "MessageStop": "turnstream.core.stream_events",
     "Metadata": "turnstream.core.stream_events",
     "RedactContent": "turnstream.core.stream_events",
+    "Redaction": "turnstream.safety.redaction",
+    "RedactionRule": "turnstream.safety.rules",
     "StreamNotice": "turnstream.core.stream_events",
     "StreamError": "turnstream.core.stream_events",
     "StreamEvent": "turnstream.core.stream_events",

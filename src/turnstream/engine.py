@@ -43,6 +43,8 @@ from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
+from turnstream.safety.loading import configured_redaction
+from turnstream.safety.redaction import NO_REDACTION, Redaction
 from turnstream.server.all_routes import NATIVE, build_router
 from turnstream.server.application import build_application
 from turnstream.server.auth import (
@@ -105,6 +107,7 @@ class Engine:
         prepare: function, sync or async, that changes a turn's model calls before the first of them.
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
         agents: as `[agents.NAME]` of the configuration.
+        redaction: rules for what watchers see, and for what providers get.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -126,6 +129,7 @@ class Engine:
         prepare: Callable[[TurnPreparation, Principal], object] | None = None,
         on_turn_end: TurnEndHook | None = None,
         agents: Mapping[str, AgentSettings] | None = None,
+        redaction: Redaction = NO_REDACTION,
     ) -> None:
         server = server or ServerSettings()
         if authenticate is local_use and server.cors_origins:
@@ -161,6 +165,7 @@ class Engine:
                 None if prepare is None else prepare_for(prepare),
                 has_end_hook=on_turn_end is not None,
                 stores_turns=given.store,
+                redaction=redaction,
             ),
         )
         self._end_hooks = TurnEndHooks(turns, on_turn_end)
@@ -204,6 +209,7 @@ class Engine:
         drain_seconds: float | None = 0.0,
         prepare: Callable[[TurnPreparation, Principal], object] | None = None,
         on_turn_end: TurnEndHook | None = None,
+        redaction: Redaction | None = None,
     ) -> Self:
         """Return the engine that `turnstream serve` runs with these settings.
 
@@ -214,6 +220,7 @@ class Engine:
                 variable is set, else serve this machine only.
             tools: Tools that models may call. None: the tools of the settings.
             drain_seconds, prepare, on_turn_end: As in the constructor.
+            redaction: Rules in place of those of the settings.
 
         Raises ConfigurationError.
         """
@@ -235,6 +242,7 @@ class Engine:
             prepare=prepare,
             on_turn_end=on_turn_end,
             agents=settings.agents,
+            redaction=configured_redaction(settings.redaction) if redaction is None else redaction,
         )
 
     async def __aenter__(self) -> Self:

@@ -17,6 +17,7 @@ Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=
 MODEL_PATTERN = r"^[^/\s]+/\S+$"
 NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=MODEL_PATTERN)]
 ModelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+FunctionName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")]
 Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
 
@@ -173,6 +174,31 @@ class ToolSettings(_Section):
     """Seconds that a call waits for its approval. Then it counts as denied."""
 
 
+class RedactionPattern(_Section):
+    """`[redaction.patterns.NAME]`: a rule of your own."""
+
+    pattern: str = Field(min_length=1)
+    """A regular expression without look-around, back references and lazy repetitions."""
+    replacement: str | None = None
+    """Text in place of a match. None: `[NAME]`."""
+    function: FunctionName | None = None
+    """Python function, `package.module:function`. It gets a match and returns the text in its place."""
+
+
+class RedactionSettings(_Section):
+    """`[redaction]`: what is hidden from watchers and from providers.
+
+    Rules are names of built-in rules (api_key, card, email, iban, phone, private_key) and of patterns.
+    """
+
+    shown: Names = ()
+    """Rules for the content of answers, before it is stored and shown."""
+    sent: Names = ()
+    """Rules for the conversation and the system prompt that providers get."""
+    patterns: dict[Component, RedactionPattern] = {}
+    """Rules of your own, by name."""
+
+
 class StreamSettings(_Section):
     """`[stream]`: how the library streams. `[retry]` limits how often models are called."""
 
@@ -318,6 +344,7 @@ class Settings(_Section):
     models: dict[ModelName, ModelSettings] = {}
     agents: dict[str, AgentSettings] = {}
     tools: ToolSettings = ToolSettings()
+    redaction: RedactionSettings = RedactionSettings()
     stream: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     providers: dict[ProviderName, ProviderSettings] = {}

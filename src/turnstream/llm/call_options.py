@@ -22,6 +22,7 @@ MODEL_OPTIONS = frozenset(
         "settings",
         "tool_limits",
         "approve",
+        "redaction",
     }
 )
 """Options of `LLM`."""

@@ -36,10 +36,13 @@ from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import Prompt, past_turns
 from turnstream.loop_thread import LoopThread
 from turnstream.model_loop.model_source import ModelSource
+from turnstream.model_loop.redacted_source import redacted_source
 from turnstream.model_loop.sources import TurnSource
 from turnstream.model_loop.tool_calls import ToolUse
 from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
+from turnstream.safety.loading import configured_redaction
+from turnstream.safety.redaction import Redaction
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.tools.loading import limits_of
 from turnstream.tools.runner import ToolLimits
@@ -70,6 +73,7 @@ class LLM(ModelCalls):
         tool_limits: Limits of the tools' time and rounds. None: those of the settings.
         approve: Called with an `ApprovalQuestion` for each call of a tool that asks, sync or async. Returns
             True, False, or `(False, reason)`. None: such calls are denied.
+        redaction: Rules for what is read, and for what providers get. None: those of the settings.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of the library meet
@@ -84,6 +88,7 @@ class LLM(ModelCalls):
         settings: Settings | str | Path | None = None,
         tool_limits: ToolLimits | None = None,
         approve: Approve | None = None,
+        redaction: Redaction | None = None,
         **misplaced: Never,
     ) -> None:
         if misplaced:
@@ -114,6 +119,7 @@ class LLM(ModelCalls):
         )
         self._limits = tool_limits or limits_of(found.tools)
         self._approve = approve
+        self._redaction = configured_redaction(found.redaction) if redaction is None else redaction
         self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=planner.catalog.base_urls)
         self._callings = LoopPlanners(calling)
         super().__init__(LoopThread("turnstream llm", "llm"))
@@ -152,7 +158,8 @@ class LLM(ModelCalls):
             async def read_past() -> Sequence[PastTurn]:
                 return [*past, PastTurn("assistant", "streaming", tuple(live.fold.blocks))]
 
-            return ModelSource(plan, request, read_past, use)
+            source = ModelSource(plan, request, read_past, use, redaction=self._redaction.sent)
+            return redacted_source(source, self._redaction)
 
         return MessageStream(
             source, self._stream_options(options.get("callbacks")), shape, output_as_tool=as_tool

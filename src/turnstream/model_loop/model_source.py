@@ -27,6 +27,7 @@ from turnstream.core.tool_results import result_events
 from turnstream.core.turn_events import Notice, SourceEvent
 from turnstream.model_loop.accounts import estimated_input_tokens
 from turnstream.model_loop.preparation import Preparations
+from turnstream.model_loop.redacted_source import redact_request
 from turnstream.model_loop.sources import (
     Batches,
     PendingApproval,
@@ -40,6 +41,7 @@ from turnstream.model_loop.tool_calls import AnsweredStep, ToolContexts, ToolUse
 from turnstream.providers.base import CalledModel
 from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import CallPlan, ShownBlocks
+from turnstream.safety.rules import RedactionFilter
 from turnstream.tools.asking import question_of
 from turnstream.tools.base import ToolOutput
 from turnstream.tools.runner import tool_name, unusable
@@ -82,6 +84,7 @@ class ModelSource(TurnSource):
         read_past: Reads the turns up to this one, this one included.
         answered: The step whose calls run first, if the turn waited for their approvals. None: a new turn.
         prepare: Prepares the calls before the first of them. None: they are made as they are.
+        redaction: Rules for the conversation that the models get. None: no rules.
     """
 
     needs_end_marker = True
@@ -95,6 +98,7 @@ class ModelSource(TurnSource):
         *,
         answered: AnsweredStep | None = None,
         prepare: Prepare | None = None,
+        redaction: RedactionFilter | None = None,
     ) -> None:
         self.stop_reason = None
         self._plan = plan
@@ -102,6 +106,7 @@ class ModelSource(TurnSource):
         self._read_past = read_past
         self._prepare = prepare
         self.needs_preparation = prepare is not None
+        self._redaction = redaction
         self._context: tuple[Message, ...] = ()
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
@@ -129,7 +134,12 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._continues:
             return None
-        stream = _LaterStream(self.next_stream) if number else self._plan.begin(self._request)
+        if number:
+            stream = _LaterStream(self.next_stream)
+        elif self._redaction is not None:
+            stream = _LaterStream(partial(self._begin, self._request))
+        else:
+            stream = self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
@@ -210,7 +220,12 @@ class ModelSource(TurnSource):
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
         messages = (*self._context, *messages)
-        return self._plan.begin(msgspec.structs.replace(self._request, messages=messages))
+        return await self._begin(msgspec.structs.replace(self._request, messages=messages))
+
+    async def _begin(self, request: ModelRequest) -> Stream:
+        if (redaction := self._redaction) is not None:
+            request = await run_work(request.messages, partial(redact_request, request, redaction))
+        return self._plan.begin(request)
 
     # -- for the results ---------------------------------------------------------------------------------
 

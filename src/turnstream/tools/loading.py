@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnstream.config import ToolSettings
+from turnstream.config.functions import load_function
 from turnstream.errors import ConfigurationError
 from turnstream.tools.base import Tool, ToolFunction, by_name, with_rules
 from turnstream.tools.builtin import calculator, clock
@@ -54,21 +54,4 @@ def limits_of(settings: ToolSettings) -> ToolLimits:
 
 def load_functions(names: Iterable[str]) -> list[Any]:
     """Return the functions of `names`, each `package.module:function`. Raises ConfigurationError."""
-    return [_load(name) for name in names]
-
-
-def _load(name: str) -> Any:
-    module_name, separator, path = name.partition(":")
-    if not (module_name and separator and path):
-        raise ConfigurationError(f"the tool {name} cannot be found: write package.module:function")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the module of the tool {name} cannot be imported ({error}): is its folder on PYTHONPATH?"
-        ) from error
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise ConfigurationError(f"the tool {name} cannot be found: {module_name} has no function {path}")
-    return found
+    return [load_function(name, "the tool") for name in names]

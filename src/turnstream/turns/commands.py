@@ -178,7 +178,7 @@ class Commands:
         await self._require_chat(owner, request)
 
         def make(turn: TurnRecord) -> TurnSource:
-            return source if isinstance(source, TurnSource) else source(turn)
+            return self._models.redacted(source if isinstance(source, TurnSource) else source(turn))
 
         return await self._start(owner, request, make, with_user_turn=bool(request.blocks))
 

@@ -14,6 +14,7 @@ from turnstream.errors import Conflict, InvalidRequest
 from turnstream.model_loop.accounts import ModelCall, TurnAccount
 from turnstream.model_loop.driver import LoopPosition
 from turnstream.model_loop.model_source import ModelSource
+from turnstream.model_loop.redacted_source import redacted_source
 from turnstream.model_loop.sources import TurnSource
 from turnstream.model_loop.tool_calls import AnsweredStep, ToolUse
 from turnstream.providers.base import CalledModel
@@ -22,6 +23,7 @@ from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import PlannedModel, Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
+from turnstream.safety.redaction import NO_REDACTION, Redaction
 from turnstream.store.approvals import WasApproved
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import AllBlocks, AttemptsOfTurn
@@ -53,6 +55,7 @@ class ExecutorOptions(NamedTuple):
         prepare: Prepares the first model call of each turn, or None.
         has_end_hook: True if the host application has a hook for ended turns.
         stores_turns: False if no turn has rows.
+        redaction: Rules for what is shown, and for what is sent to providers.
     """
 
     ring_limit: int = DEFAULT_LIMIT
@@ -64,6 +67,7 @@ class ExecutorOptions(NamedTuple):
     prepare: PrepareHook | None = None
     has_end_hook: bool = False
     stores_turns: bool = True
+    redaction: Redaction = NO_REDACTION
 
 
 class _PlannedCall(NamedTuple):
@@ -171,7 +175,15 @@ class ModelTurns:
         use = ToolUse(self.tools, planned.offered, turn.id, owner, turn.metadata, approvals)
         plan = self._planner.plan(planned.models, owner=owner)
         prepare = None if self._preparer is None else partial(self._preparer.prepare, turn)
-        return ModelSource(plan, planned.request, past, use, answered=answered, prepare=prepare)
+        sent = self._options.redaction.sent
+        source = ModelSource(
+            plan, planned.request, past, use, answered=answered, prepare=prepare, redaction=sent
+        )
+        return self.redacted(source)
+
+    def redacted(self, source: TurnSource) -> TurnSource:
+        """Return a source whose content is redacted by the rules of the engine."""
+        return redacted_source(source, self._options.redaction)
 
     async def _past_of(self, turn_id: str, limit: int | None) -> Sequence[PastTurn]:
         """Return the turns up to now, including the stored blocks of this turn.
