@@ -164,13 +164,10 @@ class DeltaFrame(NamedTuple):
     """The bytes around the text of a block's plain deltas, as long as only they come.
 
     The text stands between them as a JSON string.
-
-    `escape`: Returns the JSON string with more characters escaped. None: it stays as it is.
     """
 
     head: bytes
     tail: bytes
-    escape: Callable[[bytes], bytes] | None = None
 
 
 class ForkingEncoder(Encoder, Protocol):

@@ -66,6 +66,18 @@ async def test_a_stream_has_the_events_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("N6")
+async def test_no_character_of_an_answer_ends_a_line(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, native):
+        answer = await client.call("POST", "/messages", asked(model="sim/thinking:pace=0", stream=True))
+        stored = await native.stored(answer.headers["request-id"])
+    text = answer.body.decode()
+    assert text.splitlines() == text.split("\n")[:-1]
+    deltas = [event["delta"] for event in events_of(answer) if event["type"] == "content_block_delta"]
+    assert "".join(delta.get("text", "") for delta in deltas) == stored[1]["text_content"]
+    assert "\u2028" in stored[1]["text_content"]
+
+
+@pytest.mark.requirement("N6")
 async def test_the_arguments_of_a_call_are_one_json_value(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, _):
         body = asked(model="sim/tools:pace=0", tools=[WEATHER], stream=True)

@@ -185,3 +185,19 @@ def test_requests_that_are_refused(body: bytes) -> None:
 
 def test_a_key_is_a_bearer() -> None:
     assert WIRE.auth_headers("k") == {"authorization": "Bearer k"}
+
+
+def test_a_result_whose_id_belongs_to_no_call_answers_the_next_call_of_its_tool() -> None:
+    """Some clients drop the ids of calls, and send them with the results."""
+    call = {"function": {"name": "w", "arguments": {}}}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "", "tool_calls": [call, call]},
+        {"role": "tool", "content": "one", "tool_name": "w", "tool_call_id": "lost_1"},
+        {"role": "tool", "content": "two", "tool_call_id": "lost_2"},
+    ]
+    decoded = WIRE.decode_request("", json.dumps({"model": "m", "messages": messages}).encode())
+    calls = [block.content["tool_use_id"] for block in decoded.messages[1].blocks if block.content]
+    results = [block.content["tool_use_id"] for block in decoded.messages[2].blocks if block.content]
+    assert calls == results
+    assert len(set(calls)) == 2

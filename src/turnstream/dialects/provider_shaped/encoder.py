@@ -4,6 +4,8 @@ The state at a cursor holds an encoder of the wire. It is never fed again, so an
 share it: a rare event feeds a fork of it. Nearly all events are text, which changes nothing. Such an event
 costs its JSON text between two byte strings, as in the native dialect.
 
+Some clients split a stream at U+0085, U+2028 and U+2029 too. So these characters are always escaped.
+
 A dialect is a wire, a function that makes the wire's encoder for a turn, and the types of shown blocks:
 
     ProviderShapedEncoder("openai-chat", new_encoder, Projection(client_tools, BLOCK_TYPES))
@@ -41,7 +43,7 @@ from turnstream.dialects.provider_shaped.projection import (
 )
 from turnstream.dialects.repetition import Repeating
 from turnstream.wires.base import DeltaFrame, ForkingEncoder
-from turnstream.wires.shared.lenient_json import encode_text
+from turnstream.wires.shared.lenient_json import encode_text, on_one_line
 
 
 class AnswerState(msgspec.Struct, frozen=True, gc=False):
@@ -131,8 +133,8 @@ class ProviderShapedEncoder:
         now = cast(AnswerState, state)
         if type(event) is BlockDelta and (frame := now.frame) is not None and event.field in _TEXT_FIELDS:
             text = encode_text(event.value)
-            if frame.escape is not None:
-                text = frame.escape(text)
+            if not text.isascii():
+                text = on_one_line(text)
             return b"%b%b%b" % (frame.head, text, frame.tail), state
         return (b"", state) if now.end else self._encode_rare(now, event)
 
@@ -151,7 +153,7 @@ class ProviderShapedEncoder:
         if state.encoder is not None:
             return b"", state
         encoder = self._new_encoder(event)
-        return encoder.feed((MessageStart(),)), replace(state, encoder=encoder)
+        return on_one_line(encoder.feed((MessageStart(),))), replace(state, encoder=encoder)
 
     def _show(self, state: AnswerState, event: BlockEvent) -> tuple[bytes, AnswerState]:
         events, block = self._projection.of_block(state.block, event)
@@ -162,7 +164,7 @@ class ProviderShapedEncoder:
         frame: DeltaFrame | None = None
         if block is not None and block.is_plain:
             frame = encoder.delta_frame(block.index, block.block_type)
-        return data, AnswerState(encoder, block, frame, max(state.last_index, event.block_index))
+        return on_one_line(data), AnswerState(encoder, block, frame, max(state.last_index, event.block_index))
 
     @staticmethod
     def _end(state: AnswerState, event: Terminal) -> tuple[bytes, AnswerState]:
@@ -171,4 +173,4 @@ class ProviderShapedEncoder:
         encoder = state.encoder.fork()
         events = events_of_end(event)
         data = encoder.feed(events) + encoder.close()
-        return data, replace(state, encoder=encoder, block=None, frame=None, end=tuple(events))
+        return on_one_line(data), replace(state, encoder=encoder, block=None, frame=None, end=tuple(events))

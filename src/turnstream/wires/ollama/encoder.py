@@ -32,7 +32,7 @@ from turnstream.wires.ollama.errors import dump_error
 from turnstream.wires.ollama.usage import dump_stop_reason, durations, write_counts
 from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.json_values import JsonObject, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, encode_text
+from turnstream.wires.shared.lenient_json import decode_json, encode_json, encode_text, on_one_line
 
 
 class LineForm(NamedTuple):
@@ -50,10 +50,6 @@ class LineForm(NamedTuple):
 CHAT = LineForm(b'"message":{"role":"assistant","content":', b"}")
 GENERATE = LineForm(b'"response":', b"")
 _CONTINUES = b',"done":false}\n'
-
-_LINE_ENDS = tuple(
-    (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
-)
 
 
 class OllamaEncoder(AnswerWriter):
@@ -99,7 +95,7 @@ class OllamaEncoder(AnswerWriter):
         if block_type == "tool_use":
             return None  # a call is written whole
         head = self._thinking_head if block_type == "thinking" else self._form.text
-        return DeltaFrame(self._head + head, self._tail, _on_one_line)
+        return DeltaFrame(self._head + head, self._tail)
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
         """Return the lines of `events`."""
@@ -112,7 +108,7 @@ class OllamaEncoder(AnswerWriter):
                     lines.append(self._line(self._thinking_head, encode_text(event.text)))
                 case _:
                     self._encode_rare(event, lines)
-        return _on_one_line(b"".join(lines))
+        return on_one_line(b"".join(lines))
 
     def close(self) -> bytes:
         """Return the final line of a message that was stopped, or b"" after an error or without a stop."""
@@ -126,7 +122,7 @@ class OllamaEncoder(AnswerWriter):
         if self._clock is not None:
             final |= durations(self._clock(), self._first_output)
         empty = b'%b""%b,' % self._form
-        return _on_one_line(b"%b%b%b\n" % (self._head, empty, encode_json(final)[1:]))
+        return on_one_line(b"%b%b%b\n" % (self._head, empty, encode_json(final)[1:]))
 
     def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
         match event:
@@ -203,7 +199,7 @@ class OpenCall(NamedTuple):
     def _encoded_arguments(self) -> bytes:
         """Return the arguments as a JSON object, or as a string if they are not an object.
 
-        Keep their text unchanged if it fits on one line. `_on_one_line` may still escape characters.
+        Keep their text unchanged if it fits on one line. `on_one_line` may still escape characters.
         """
         text = "" if self.arguments is None else self.arguments.text()
         if not text.strip():
@@ -217,11 +213,3 @@ class OpenCall(NamedTuple):
         if not is_object(value):
             return encode_json(text)
         return encode_json(value) if "\n" in text or "\r" in text or text != text.strip() else data
-
-
-def _on_one_line(data: bytes) -> bytes:
-    """Escape characters that some line readers, such as the official client's, treat as a line end."""
-    if not data.isascii():
-        for character, escaped in _LINE_ENDS:
-            data = data.replace(character, escaped)
-    return data

@@ -94,6 +94,7 @@ class _CallNames:
     def __init__(self) -> None:
         self._open_calls: deque[str] = deque()
         self._open_calls_of_tool: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._called: set[str] = set()
         self._answered: set[str] = set()
         self._generated = 0
 
@@ -102,6 +103,7 @@ class _CallNames:
         identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._generated}"
         self._generated += 1
         self._answered.discard(identity)
+        self._called.add(identity)
         self._open_calls.append(identity)
         self._open_calls_of_tool[name].append(identity)
         return identity
@@ -109,9 +111,12 @@ class _CallNames:
     def result_id(self, given_id: Any, name: Any) -> str:
         """Return the id of the call that a result belongs to.
 
-        It is the given id, or that of the first call of its tool without a result.
+        It is the given id, or that of the first call of its tool without a result. Some clients send the ids
+        of calls only with the results.
         """
-        found = given_id if isinstance(given_id, str) and given_id else self._first_open(str(name or ""))
+        found = given_id if isinstance(given_id, str) else ""
+        if found not in self._called:
+            found = self._first_open(str(name or "")) or found
         self._answered.add(found)
         return found
 

@@ -14,6 +14,10 @@ EVENT_NESTING_LIMIT = NESTING_LIMIT + 20
 """Most levels of nesting in one event of a provider: a value that is kept, and the levels that the
 wire adds."""
 
+_LINE_ENDS = tuple(
+    (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
+)
+
 
 class NestedTooDeeply(ValueError):
     """Raised for JSON that exceeds the nesting limit."""
@@ -133,3 +137,14 @@ def _parse_integer(digits: str) -> int | float:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def on_one_line(data: bytes) -> bytes:
+    """Return JSON text without U+0085, U+2028 and U+2029, which some line readers take for an end of line.
+
+    They are escaped, as LF and CR always are.
+    """
+    if not data.isascii():
+        for character, escaped in _LINE_ENDS:
+            data = data.replace(character, escaped)
+    return data
