@@ -22,7 +22,7 @@ from tests.faults.survival import Faces, asked, check, faces_of, outlive
 from tests.faults.survival_faults import BASELINE, FAULTS, FULL, OTHER_WORDS, Fault
 from tests.server import live
 
-FACES = ("server", "library")
+FACES = ("server", "library", "chat")
 _LONGEST_TRY = 600.0
 
 

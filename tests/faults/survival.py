@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tests.faults.chat_face import check_retracted, client_code, ended_row, notices_of, read_answer
 from tests.faults.reading import Reader
 from tests.faults.survival_faults import (
     EVENT_LIMIT,
@@ -130,6 +131,18 @@ class Faces:
         code = row["error"]["code"] if row["error"] else None
         return Outcome(code, text, notices, attempts, seconds, row)
 
+    async def chat(self, models: Asked, *, with_fallback: bool) -> Outcome:
+        """A turn of a client of OpenAI Chat Completions, with its fallbacks in the body."""
+        began = asyncio.get_running_loop().time()
+        fallbacks = [models.fallback] if with_fallback else []
+        async with asyncio.timeout(self.scale.within):
+            read = await read_answer(self._client, models.primary, fallbacks)
+            row = await ended_row(self._engine, self._client, read["turn"])
+        seconds = asyncio.get_running_loop().time() - began
+        attempts = [(attempt["model"], attempt["outcome"]) for attempt in row["attempts"]]
+        notices = await notices_of(self._engine, read["turn"])
+        return Outcome(client_code(read, row), read["text"], notices, attempts, seconds, row)
+
     async def library(self, models: Asked, *, with_fallback: bool) -> Outcome:
         """The same, as a program without a server asks for it."""
         began = asyncio.get_running_loop().time()
@@ -207,6 +220,9 @@ class Faces:
 
 def check(fault: Fault, faces: Faces, models: Asked, outcome: Outcome, *, with_fallback: bool) -> None:
     """The end, the log of the provider, and what was told of it, for one try."""
+    if outcome.code == "retracted" and with_fallback:
+        check_retracted(fault, outcome)
+        return
     fault = fault.at(faces.scale)
     primary, fallback = (faces.requests(name) for name in models.names)
     wanted = fault.calls if with_fallback else (fault.calls_alone, 0)

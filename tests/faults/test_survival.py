@@ -57,7 +57,7 @@ async def _try(fault: Fault, faces: Faces) -> None:
 
     tries = [
         one(face, with_fallback=with_fallback)
-        for face in ("server", "library")
+        for face in ("server", "library", "chat")
         for with_fallback in (True, False)
     ]
     await asyncio.gather(*tries)
