@@ -26,7 +26,7 @@ from turnstream.client.answers import (
     TurnList,
 )
 from turnstream.client.asynchronous import AsyncClient
-from turnstream.client.blocking import Client, Turn
+from turnstream.client.blocking import Client, Events, Turn
 from turnstream.client.conversation import (
     AssistantMessage,
     AsyncClientConversation,
@@ -34,6 +34,7 @@ from turnstream.client.conversation import (
     ConversationState,
     UserMessage,
 )
+from turnstream.client.events import AsyncEvents
 from turnstream.client.questions import QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.turns import AsyncTurn
@@ -43,6 +44,7 @@ __all__ = [
     "AssistantMessage",
     "AsyncClient",
     "AsyncClientConversation",
+    "AsyncEvents",
     "AsyncTurn",
     "Attempt",
     "Chat",
@@ -51,6 +53,7 @@ __all__ = [
     "Client",
     "ClientConversation",
     "ConversationState",
+    "Events",
     "Failure",
     "Interrupted",
     "Model",

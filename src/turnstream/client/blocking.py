@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from typing import Any, Self, Unpack
 
 from turnstream.client.answers import (
@@ -16,12 +17,13 @@ from turnstream.client.answers import (
     TurnList,
 )
 from turnstream.client.asynchronous import AsyncClient
-from turnstream.client.following import FrameStream
+from turnstream.client.events import ANOTHER_WATCHER, WatchedEvents
+from turnstream.client.following import FollowedStream, FrameStream
 from turnstream.client.questions import Content, QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import AsyncTurn
-from turnstream.client.watched_turn import WatchedTurn, turn_events
+from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import TurnstreamError
 from turnstream.loop_thread import LoopThread
@@ -46,7 +48,7 @@ class Client(_Closing):
     """`AsyncClient` for code without asyncio.
 
     Use it as a context manager, or call `close`. Several threads may share a client, but only one may iterate
-    a turn.
+    a turn or one object of `events`.
     """
 
     def __init__(
@@ -92,6 +94,11 @@ class Client(_Closing):
     def watch(self, turn_id: str, *, after: str | None = None) -> Turn:
         """See `AsyncClient.watch`."""
         return self._turn(self._client.watch(turn_id, after=after))
+
+    def events(self, chat_id: str | None = None, *, after: str | None = None) -> Events:
+        """See `AsyncClient.events`."""
+        events = self._client.events(chat_id, after=after)
+        return Events(self._thread, events.transport, events.path, after=after)
 
     def read(self, turn_id: str) -> StoredTurn:
         """See `AsyncClient.read`."""
@@ -161,17 +168,21 @@ class Chats:
         return self._thread.run(lambda: self._chats.turns(chat_id, limit=limit, before=before))
 
 
-@short_tracebacks
-class Turn(_Closing, WatchedTurn):
-    """`AsyncTurn` for code without asyncio: `for event in turn`. The iterating thread folds the events."""
+class _Following(_Closing):
+    """Base of streams that are followed in the client's thread. The iterating thread takes the frames.
 
-    def __init__(
-        self, thread: LoopThread, transport: Transport, turn_id: str, *, after: str | None = None
-    ) -> None:
-        super().__init__(turn_id, after=after)
+    Args:
+        thread: The client's thread.
+        stream: The stream that is followed.
+        advice: The remedy that the error names if two loops watch at the same time.
+    """
+
+    def __init__(self, thread: LoopThread, transport: Transport, stream: FollowedStream, advice: str) -> None:
         self._thread = thread
         self._transport = transport
-        self._following = FrameStream(transport, self)
+        self._stream = stream
+        self._advice = advice
+        self._following = FrameStream(transport, stream)
         self._watching = False
 
     @property
@@ -180,26 +191,61 @@ class Turn(_Closing, WatchedTurn):
         return self._following.losses
 
     def close(self) -> None:
-        """Close the connection. The turn continues on the server."""
+        """Close the connection. Turns continue on the server."""
         self._thread.call_soon(self._following.close)
 
-    def __iter__(self) -> Generator[TurnEvent, None, None]:
+    def _frames(self) -> Generator[Frame, None, None]:
+        """Yield the stream's frames to its end. Raises RuntimeError if another loop watches."""
         if self._watching:
-            raise RuntimeError(
-                "this turn is being iterated already: client.watch(turn_id) makes another watcher"
-            )
+            raise RuntimeError(f"this is being iterated already: {self._advice}")
         self._watching = True
         try:
-            while not self.ended and (frames := self._thread.run(self._following.step)) is not None:
+            while not self._stream.ended and (frames := self._thread.run(self._following.step)) is not None:
+                yield from frames
+        finally:
+            self._watching = False
+            self.close()
+
+
+@short_tracebacks
+class Events(_Following, WatchedEvents):
+    """`AsyncEvents` for code without asyncio: `for event in client.events()`."""
+
+    def __init__(
+        self, thread: LoopThread, transport: Transport, path: str, *, after: str | None = None
+    ) -> None:
+        WatchedEvents.__init__(self, path, after=after)
+        _Following.__init__(self, thread, transport, self, ANOTHER_WATCHER)
+
+    def __iter__(self) -> Generator[NativeEvent, None, None]:
+        try:
+            with closing(self._frames()) as frames:
+                for frame in frames:
+                    yield self.take(frame)
+        except TurnstreamError as error:
+            shorten(error)
+            raise
+
+
+@short_tracebacks
+class Turn(_Following, WatchedTurn):
+    """`AsyncTurn` for code without asyncio: `for event in turn`. The iterating thread folds the events."""
+
+    def __init__(
+        self, thread: LoopThread, transport: Transport, turn_id: str, *, after: str | None = None
+    ) -> None:
+        WatchedTurn.__init__(self, turn_id, after=after)
+        _Following.__init__(self, thread, transport, self, "client.watch(turn_id) makes another watcher")
+
+    def __iter__(self) -> Generator[TurnEvent, None, None]:
+        try:
+            with closing(self._frames()) as frames:
                 for frame in frames:
                     taken = self.take(frame)
                     yield from turn_events(taken) if taken is not None else ()
         except TurnstreamError as error:
             shorten(error)
             raise
-        finally:
-            self._watching = False
-            self.close()
 
     def wait(self) -> Self:
         """Watch the turn until its end."""

@@ -1,46 +1,47 @@
-"""The events of many turns over one connection, for asyncio."""
+"""The events of many turns over one connection, and their watcher for asyncio."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Self
 
 from turnstream.client.following import FrameStream
+from turnstream.client.one_loop import OneLoop
 from turnstream.client.transport import Transport
 from turnstream.client.watched_turn import Frame, NativeEvent, native_event
 from turnstream.core.cursor import Cursor
+from turnstream.errors import TurnstreamError
+from turnstream.tracebacks import short_tracebacks, shorten
 
+ANOTHER_WATCHER = "client.events() makes another watcher"
 _LAST_CODE = "chat_deleted"
 """Code of the `events_end` after which nothing follows."""
 
 
-class AsyncEvents:
-    """The events of all turns of the caller, or of one chat, as PROTOCOL.md lists them.
-
-        async for event in client.events():
-            print(event.name, event.data.get("turn_id"))
-
-    The iteration reconnects, and continues after the last event. It ends if its chat is deleted. `Retry`
-    limits its attempts. After `events_start`, what the caller knows of turns and chats is outdated.
+class WatchedEvents:
+    """The state of a watcher of many turns. It does no I/O.
 
     Args:
         path: Path of the stream.
         after: Cursor after which it starts, such as an earlier `last_id`. None: the running turns.
     """
 
-    def __init__(self, transport: Transport, path: str, *, after: str | None = None) -> None:
+    def __init__(self, path: str, *, after: str | None = None) -> None:
         self.path = path
         self.last_id = after
         """Cursor of the last event. Another object can resume from it, also in another process."""
         self.ended = False
         """True if nothing follows, because the chat was deleted."""
         self.status = "waiting"
-        self._received = 0
-        self._following = FrameStream(transport, self)
+        self._moves = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}, after {self.last_id}>"
 
     @property
     def position(self) -> Cursor:
-        """Number of events that were received, for the limit of attempts."""
-        return Cursor(0, self._received)
+        """Number of cursors that were received, for the limit of attempts."""
+        return Cursor(0, self._moves)
 
     def connected(self) -> None:
         """Do nothing: the server sends no event again."""
@@ -49,22 +50,63 @@ class AsyncEvents:
         """Record that nothing follows."""
         self.ended = True
 
+    def take(self, frame: Frame) -> NativeEvent:
+        """Return the event of a frame, and move after it. Raises MalformedEvent."""
+        event = native_event(frame)
+        last_id = frame[2].decode("utf-8", "replace") if frame[2] else self.last_id
+        self._moves += last_id != self.last_id
+        self.last_id = last_id
+        self.ended = event.name == "events_end" and event.data.get("code") == _LAST_CODE
+        return event
+
+
+@short_tracebacks
+class AsyncEvents(WatchedEvents):
+    """The events of all turns of the caller, or of one chat, as PROTOCOL.md lists them.
+
+        async for event in client.events():
+            print(event.name, event.data.get("turn_id"))
+
+    The iteration reconnects, and continues after the last event. It ends if its chat is deleted. `Retry`
+    limits its attempts. After `events_start`, what the caller knows of turns and chats is outdated.
+
+    Leaving the loop or the context closes the connection. Another loop over the same object continues after
+    the last event. Iteration raises errors that a retry cannot fix, such as NotFound and Unauthorized.
+    """
+
+    def __init__(self, transport: Transport, path: str, *, after: str | None = None) -> None:
+        super().__init__(path, after=after)
+        self.transport = transport
+        self._following = FrameStream(transport, self)
+        self._one_loop = OneLoop(self.close, ANOTHER_WATCHER)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def losses(self) -> int:
+        """Number of connections that were lost or could not be opened."""
+        return self._following.losses
+
     def close(self) -> None:
         """Close the connection. The next iteration continues after the last event."""
         self._following.close()
 
     async def __aiter__(self) -> AsyncGenerator[NativeEvent, None]:
+        loop = self._one_loop.begin()
         try:
-            while not self.ended and (frames := await self._following.step()) is not None:
+            while not self.ended:
+                frames = await self._one_loop.read(self._following.step)
+                if frames is None:
+                    return
                 for frame in frames:
-                    yield self._take(frame)
+                    yield self.take(frame)
+                    self._one_loop.check(loop)
+        except TurnstreamError as error:
+            shorten(error)
+            raise
         finally:
-            self.close()
-
-    def _take(self, frame: Frame) -> NativeEvent:
-        event = native_event(frame)
-        if frame[2]:
-            self.last_id = frame[2].decode("utf-8", "replace")
-        self._received += 1
-        self.ended = event.name == "events_end" and event.data.get("code") == _LAST_CODE
-        return event
+            self._one_loop.end(loop)

@@ -7,6 +7,7 @@ from typing import Self
 
 from turnstream.client.answers import Interrupted
 from turnstream.client.following import FrameStream
+from turnstream.client.one_loop import OneLoop
 from turnstream.client.transport import Request, Transport
 from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
@@ -34,12 +35,7 @@ class AsyncTurn(WatchedTurn):
         super().__init__(turn_id, after=after)
         self.transport = transport
         self._following = FrameStream(transport, self)
-        self._loop: object | None = None
-        """Token of the loop that is watching.
-
-        A loop that was left may end late, when it is garbage-collected.
-        """
-        self._is_reading = False
+        self._one_loop = OneLoop(self.close, "client.watch(turn_id) makes another watcher")
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,28 +53,28 @@ class AsyncTurn(WatchedTurn):
         self._following.close()
 
     async def __aiter__(self) -> AsyncGenerator[TurnEvent, None]:
-        loop = self._begin()
+        loop = self._one_loop.begin()
         try:
             while (frames := await self._next_frames()) is not None:
                 for frame in frames:
                     taken = self.take(frame)
                     for event in turn_events(taken) if taken is not None else ():
                         yield event
-                        self._check(loop)
+                        self._one_loop.check(loop)
         except TurnstreamError as error:
             shorten(error)
             raise
         finally:
-            self._end(loop)
+            self._one_loop.end(loop)
 
     async def wait(self) -> Self:
         """Watch the turn until its end."""
-        loop = self._begin()
+        loop = self._one_loop.begin()
         try:
             while await self.native() is not None:
-                self._check(loop)
+                self._one_loop.check(loop)
         finally:
-            self._end(loop)
+            self._one_loop.end(loop)
         return self
 
     async def native(self) -> Sequence[NativeEvent] | None:
@@ -100,31 +96,4 @@ class AsyncTurn(WatchedTurn):
         return await self.transport.ask(Request("POST", f"/turns/{self.turn_id}/interrupt"), Interrupted)
 
     async def _next_frames(self) -> Sequence[Frame] | None:
-        if self.ended:
-            return None
-        self._check(self._loop)
-        self._is_reading = True
-        try:
-            return await self._following.step()
-        finally:
-            self._is_reading = False
-
-    def _begin(self) -> object:
-        """Start a loop, which continues after the last event of the previous loop."""
-        self._check(self._loop)
-        if self._loop is not None:
-            self.close()  # the server sends events again that the previous loop had read and not folded
-        self._loop = object()
-        return self._loop
-
-    def _end(self, loop: object) -> None:
-        if loop is self._loop:
-            self._loop = None
-            self.close()
-
-    def _check(self, loop: object | None) -> None:
-        """Raise RuntimeError if two loops watch at the same time."""
-        if self._is_reading or loop is not self._loop:
-            raise RuntimeError(
-                "this turn is being iterated already: client.watch(turn_id) makes another watcher"
-            )
+        return None if self.ended else await self._one_loop.read(self._following.step)

@@ -215,6 +215,8 @@ class ConnectionProtocol(HttpToolsProtocol):
         self._stream = stream
         stream.cut = self.abort
         stream.unsent = self.unsent
+        if self.transport.is_closing():  # the client left before the response began
+            stream.close()
         task = self.loop.create_task(stream.serve(self.send, self.write))
         self.tasks.add(task)
         task.add_done_callback(self._end_stream)

@@ -147,7 +147,7 @@ class AnnouncementsAfter(Query[AnnouncementPage], frozen=True, kw_only=True):
 
 
 class StartOfEvents(Query[StreamStart], frozen=True, kw_only=True):
-    """Reads the state that a watcher starts from. `after`: the moment of its cursor, or None."""
+    """Reads the state that a watcher starts from. `after`: the moment of its cursor. None or 0: it begins."""
 
     scope: Scope
     after: int | None
@@ -158,9 +158,8 @@ class StartOfEvents(Query[StreamStart], frozen=True, kw_only=True):
         moment = connection.execute(newest).scalar() or 0
         now = connection.execute(select(DatabaseTime())).scalar_one()
         after = self.after
-        is_known = after is not None and (
-            after == moment or (after < moment and after >= now - KEPT_SECONDS * 1_000_000)
-        )
+        oldest = now - KEPT_SECONDS * 1_000_000
+        is_known = after is not None and after > 0 and (after == moment or oldest <= after < moment)
         if is_known:
             return StreamStart(moment, is_new=False, running=())
         running = _turns_of(self.scope).where(RUNNING).order_by(turns.c.created_at).limit(self.limit + 1)

@@ -60,6 +60,11 @@ _PATH = (
     )
     .limit(1)
 )
+_TURN_ON_PATH = select(turns.c.id).where(
+    turns.c.id == bindparam("turn_id"),
+    turns.c.path_digest == bindparam("digest"),
+    turns.c.role == bindparam("role"),
+)
 _PATH_OF_CHAT = _PATH.where(turns.c.chat_id == bindparam("chat_id"))
 
 
@@ -104,6 +109,28 @@ class TurnOfClient(Query[str | None], frozen=True, kw_only=True):
         return None if found is None else found[0]
 
 
+class RunOfClient(NamedTuple):
+    """The chat and the turn that a client means by its ids of them. None for one that is unknown."""
+
+    chat_id: str | None
+    turn_id: str | None
+
+
+class FindRun(Query[RunOfClient], frozen=True, kw_only=True):
+    """Reads the chat that the owner's clients know as `client_chat_id`, and its run `client_id`."""
+
+    owner: str
+    client_chat_id: str
+    client_id: str
+
+    def fetch(self, connection: Connection) -> RunOfClient:
+        chat_id = chat_of(connection, self.owner, self.client_chat_id)
+        if chat_id is None:
+            return RunOfClient(None, None)
+        turn = TurnOfClient(owner=self.owner, client_id=self.client_id, kind="run", chat_id=chat_id)
+        return RunOfClient(chat_id, turn.fetch(connection))
+
+
 class PathEnd(NamedTuple):
     """The end of a stored path that a conversation may continue.
 
@@ -126,6 +153,13 @@ class FoundPath(NamedTuple):
     position: int
 
 
+class SentMessage(NamedTuple):
+    """A message of a user that the client has sent now: its id, and the end of its path."""
+
+    client_id: str
+    end: PathEnd
+
+
 class FindConversation(Query[tuple[str | None, FoundPath | None]], frozen=True, kw_only=True):
     """Reads the chat that a client means, and the longest stored path of its conversation.
 
@@ -133,11 +167,14 @@ class FindConversation(Query[tuple[str | None, FoundPath | None]], frozen=True, 
         owner: Owner of the chats.
         client_chat_id: The client's id of the chat: only its paths count. None for all chats of the owner.
         ends: Ends of paths, the longest path first.
+        sent: The new message. If the chat has it with the same id, the path ends there, and the message gets
+            another answer. None if there is none, or if it has no id.
     """
 
     owner: str
     client_chat_id: str | None
     ends: Sequence[PathEnd]
+    sent: SentMessage | None = None
 
     def fetch(self, connection: Connection) -> tuple[str | None, FoundPath | None]:
         if self.client_chat_id is None:
@@ -146,7 +183,18 @@ class FindConversation(Query[tuple[str | None, FoundPath | None]], frozen=True, 
         chat_id = chat_of(connection, self.owner, self.client_chat_id)
         if chat_id is None:
             return None, None
+        if self.sent is not None and (turn_id := self._turn_of(connection, chat_id, self.sent)) is not None:
+            return chat_id, FoundPath(turn_id, chat_id, self.sent.end.position)
         return chat_id, find_path(connection, self.owner, chat_id, self.ends)
+
+    def _turn_of(self, connection: Connection, chat_id: str, sent: SentMessage) -> str | None:
+        """Return the turn of a message that was sent before, or None."""
+        asked = TurnOfClient(owner=self.owner, client_id=sent.client_id, kind="message", chat_id=chat_id)
+        turn_id = asked.fetch(connection)
+        if turn_id is None:
+            return None
+        values = {"turn_id": turn_id, "digest": sent.end.digest, "role": sent.end.role}
+        return None if _first(connection, _TURN_ON_PATH, values) is None else turn_id
 
 
 def chat_of(connection: Connection, owner: str, client_id: str) -> str | None:

@@ -6,6 +6,7 @@ Every command takes the owner. It raises NotFound for the id of another owner's 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ from turnstream.turns.conversations import ConversationCommands
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import EncoderFactory, ExecutorOptions, MakeSource, ModelTurns
 from turnstream.turns.new_turns import (
+    KeysInUse,
     StartedTurn,
     TurnRequest,
     assistant_turn,
@@ -78,6 +80,7 @@ class Commands:
         self.store = store
         self.registry = registry
         self.conversations = ConversationCommands(store)
+        self.keys = KeysInUse()
         self.catalog = catalog
         options = options or ExecutorOptions()
         self._models = ModelTurns(store, catalog, encoder, options, registry.measures.gaps)
@@ -129,8 +132,9 @@ class Commands:
         """
         self.registry.admit()
         request = plain_request_json(request, "the request")
-        if (replayed := await self._replayed(owner, request)) is not None:
-            return replayed
+        return await self._once(owner, request, self._send)
+
+    async def _send(self, owner: str, request: TurnRequest) -> StartedTurn:
         if not request.blocks and request.opening is None and not request.messages:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
         await self._require_chat(owner, request)
@@ -154,9 +158,11 @@ class Commands:
         if not path or path[-1][0].role != "user":
             raise InvalidRequest("there is no user turn before this one that could be answered again")
         request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
-        if (replayed := await self._replayed(owner, request)) is not None:
-            return replayed
-        return await self._call(owner, inherit_fields(request, [*path, (turn, ())]), path)
+
+        async def call(owner: str, request: TurnRequest) -> StartedTurn:
+            return await self._call(owner, inherit_fields(request, [*path, (turn, ())]), path)
+
+        return await self._once(owner, request, call)
 
     async def _call(self, owner: str, request: TurnRequest, path: Path) -> StartedTurn:
         """Start the model's answer to `path` and the request's blocks, if there are any."""
@@ -171,16 +177,22 @@ class Commands:
         """
         self.registry.admit()
         request = plain_request_json(request, "the request")
-        if (replayed := await self._replayed(owner, request)) is not None:
-            if isinstance(source, TurnSource):
-                await source.close()
-            return replayed
-        await self._require_chat(owner, request)
 
         def make(turn: TurnRecord) -> TurnSource:
             return self._models.redacted(source if isinstance(source, TurnSource) else source(turn))
 
-        return await self._start(owner, request, make, with_user_turn=bool(request.blocks))
+        is_used = False
+
+        async def start(owner: str, request: TurnRequest) -> StartedTurn:
+            nonlocal is_used
+            is_used = True
+            await self._require_chat(owner, request)
+            return await self._start(owner, request, make, with_user_turn=bool(request.blocks))
+
+        started = await self._once(owner, request, start)
+        if not is_used and isinstance(source, TurnSource):
+            await source.close()
+        return started
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn and return its state. A turn that has ended stays as it is. Raises NotFound."""
@@ -237,17 +249,26 @@ class Commands:
         if (executor := self.registry.executor(turn_id)) is not None:
             await executor.ended.wait()
 
-    async def _replayed(self, owner: str, request: TurnRequest) -> StartedTurn | None:
+    async def _once(
+        self, owner: str, request: TurnRequest, start: Callable[[str, TurnRequest], Awaitable[StartedTurn]]
+    ) -> StartedTurn:
+        """Start a turn, or return the turns of an earlier request with the same idempotency key."""
+        key = request.idempotency_key
+        if key is None or (request.is_first_use and self.is_stored(store=request.store)):
+            return await start(owner, request)
+        with self.keys.claim(owner, key) as is_first:
+            if (replayed := await self._replayed(owner, request, key)) is not None:
+                return replayed
+            return await start(owner, msgspec.structs.replace(request, is_first_use=is_first))
+
+    async def _replayed(self, owner: str, request: TurnRequest, key: str) -> StartedTurn | None:
         """Return the turns of an earlier request with the same idempotency key, or None.
 
         Raises Conflict if the earlier request was different.
         """
-        if request.idempotency_key is None:
-            return None
         if not self.is_stored(store=request.store):
             return self._transient.replayed(owner, request)
-        key = FindIdempotent(owner=owner, chat_id=request.chat_id, key=request.idempotency_key)
-        found = await self.store.read(key)
+        found = await self.store.read(FindIdempotent(owner=owner, chat_id=request.chat_id, key=key))
         if found is None:
             return None
         fingerprint, user_turn_id, assistant_turn_id = found
@@ -312,11 +333,14 @@ class Commands:
         launch = partial(self.registry.launch, executor, read)
         # Make the write first, so that the database works while the request to the model is made.
         writing = self.store.write(operation)
-        if request.idempotency_key is None:
+        key = request.idempotency_key
+        if key is None or request.is_first_use:
             starting = executor.begin_with(writing)
             launch()
         else:  # the model is called only after the write shows that this is not a repetition
             starting = executor.begin_with(writing, launch)
+        if key is not None:
+            self.keys.hold(owner, key, starting)
         # Shielded: a caller that disconnects during the write has started the turn all the same.
         started = await asyncio.shield(starting)
         if started.replayed:

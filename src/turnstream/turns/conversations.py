@@ -25,10 +25,13 @@ from turnstream.store.base import SET_BY_STORE, ChatRecord, Store, TurnRecord
 from turnstream.store.client_ids import (
     ChatOfClient,
     FindConversation,
+    FindRun,
     FoundPath,
     IdKind,
     PathEnd,
     Role,
+    RunOfClient,
+    SentMessage,
     TurnOfClient,
 )
 from turnstream.store.conversation_digest import NO_TURNS, entries_of, path_digest
@@ -51,7 +54,7 @@ class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         messages: Messages before the new one. They need not alternate.
         new: Blocks of the user's new message. Empty: the last message is answered. If it has an answer, it
-            gets another one.
+            gets another one, as does a new message that the chat has already with the same id.
         chat_id: The client's id of the chat. None for a protocol without such ids: then the conversation
             continues in any chat of the owner that has it, or begins a new one.
         message_ids: The client's ids of `messages`, or empty. None for a message without one.
@@ -114,6 +117,12 @@ class ConversationCommands:
         query = TurnOfClient(owner=owner, client_id=checked, kind=kind, chat_id=chat_id)
         return await self._store.read(query)
 
+    async def run_of(self, owner: str, client_chat_id: str, client_id: str) -> RunOfClient:
+        """Return the chat and the turn of a run. See `chat_of` and `turn_of`."""
+        chat = checked_client_id(client_chat_id, "the id of the chat")
+        run = checked_client_id(client_id, "the id of the run")
+        return await self._store.read(FindRun(owner=owner, client_chat_id=chat, client_id=run))
+
     async def name_run(self, owner: str, turn_id: str, client_id: str) -> None:
         """Store `client_id` as another run id of a turn. Raises NotFound, StoreError."""
         await self._store.write(NameRun(turn_id=turn_id, owner=owner, client_id=client_id))
@@ -135,7 +144,9 @@ class ConversationCommands:
             client_ids = (*client_ids, conversation.new_message_id)
         digested = await run_work(messages, partial(_digested, messages, client_ids))
         ends = list(_path_ends(digested, has_new=bool(conversation.new)))
-        find = FindConversation(owner=owner, client_chat_id=conversation.chat_id, ends=ends)
+        find = FindConversation(
+            owner=owner, client_chat_id=conversation.chat_id, ends=ends, sent=_sent(conversation, digested)
+        )
         chat_id, found = await self._store.read(find)
         return _request(owner, conversation, chat_id, found, digested)
 
@@ -192,6 +203,13 @@ def _digested(messages: Sequence[Message], client_ids: Sequence[str | None]) -> 
         digest = path_digest(digest, entries)
         digested.append(_DigestedMessage(message.role, message.blocks, client_id, entries, digest))
     return digested
+
+
+def _sent(conversation: ResentConversation, digested: Sequence[_DigestedMessage]) -> SentMessage | None:
+    """Return the new message, which may be a repetition. None if there is none, or if it has no id."""
+    if not conversation.new or conversation.new_message_id is None:
+        return None
+    return SentMessage(conversation.new_message_id, PathEnd(digested[-1].digest, "user", len(digested)))
 
 
 def _path_ends(digested: Sequence[_DigestedMessage], *, has_new: bool) -> Iterator[PathEnd]:

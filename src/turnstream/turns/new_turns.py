@@ -1,8 +1,11 @@
-"""The rows of a new turn, built from its request, and the turn's first event."""
+"""Requests for new turns: their rows, the first event of a turn, and the idempotency keys in use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -56,6 +59,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     history_limit: int | None = None
     """Turns before this one that the model gets. None: all."""
     idempotency_key: str | None = None
+    is_first_use: bool = False
+    """True if no request with the key has started a turn or is under way. See `KeysInUse`."""
     fingerprint: str | None = None
     """Hash of the request. The same idempotency key with another hash is a conflict."""
     client_message_id: str | None = None
@@ -91,6 +96,41 @@ class StartedTurn(NamedTuple):
     user_blocks: tuple[BlockRecord, ...]
     assistant_turn: TurnRecord
     replayed: bool = False
+
+
+class KeysInUse:
+    """The idempotency keys of the requests under way, in the only process that writes to the store.
+
+    The first request with a key may call the model before its rows are committed: no other request with the
+    key can have started a turn. A second one at the same time waits for the commit, which decides.
+    """
+
+    def __init__(self) -> None:
+        self._uses: Counter[tuple[str, str]] = Counter()
+
+    @contextmanager
+    def claim(self, owner: str, key: str) -> Generator[bool, None, None]:
+        """Use a key of an owner. Yield True if no other request uses it.
+
+        Read the earlier uses of the key from the store after this, not before.
+        """
+        name = (owner, key)
+        self._uses[name] += 1
+        try:
+            yield self._uses[name] == 1
+        finally:
+            self._release(name)
+
+    def hold(self, owner: str, key: str, write: asyncio.Future[Any]) -> None:
+        """Use a key until `write` is done, even if the request that made the write is cancelled before."""
+        name = (owner, key)
+        self._uses[name] += 1
+        write.add_done_callback(lambda _: self._release(name))
+
+    def _release(self, name: tuple[str, str]) -> None:
+        self._uses[name] -= 1
+        if not self._uses[name]:
+            del self._uses[name]
 
 
 _KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest.__struct_fields__]

@@ -1,5 +1,6 @@
 // HttpAgents of @ag-ui/client against a server. Each case prints one line of JSON: its name and its outcome.
 // Arguments: the address of the AG-UI endpoint, and the port of the server.
+// The line `{"do": "expire"}` asks the test to let all approvals expire. A line on stdin follows.
 // The line `{"do": "kill"}` asks the test to kill the server, and to start it again. A line on stdin follows.
 import { createInterface } from "node:readline";
 import { HttpAgent } from "@ag-ui/client";
@@ -20,8 +21,8 @@ const STORY = "sim/story:events=30,pace=0.01";
 
 // One page with a thread.
 class Page {
-  constructor(threadId, messages = []) {
-    this.agent = new HttpAgent({ url, threadId, initialMessages: structuredClone(messages) });
+  constructor(threadId, messages = [], address = url) {
+    this.agent = new HttpAgent({ url: address, threadId, initialMessages: structuredClone(messages) });
     this.errors = [];
     this.outcomes = [];
     this.kinds = [];
@@ -79,14 +80,26 @@ async function answered(model, content = "one", name = content) {
   return page;
 }
 
-async function asked(name, payload) {
+// A page whose run waits for an approval.
+async function interrupted(name) {
   const page = new Page(name);
   page.ask("erase it");
   await page.run("sim/agent:pace=0", { serverTools: ["clock", "erase"] });
+  return page;
+}
+
+async function resumed(page, payload) {
   const { interrupts } = page;
   const resume = interrupts.map(({ id }) => (payload ? { interruptId: id, status: "resolved", payload } : { interruptId: id, status: "cancelled" }));
   await page.run("sim/agent:pace=0", { resume });
   return { ...page.outcome, interrupts };
+}
+
+const asked = async (name, payload) => resumed(await interrupted(name), payload);
+
+async function told(line) {
+  console.log(JSON.stringify({ do: line }));
+  await lines.next();
 }
 
 const cases = {
@@ -115,6 +128,34 @@ const cases = {
   approved: () => asked("approved", { approved: true }),
   denied: () => asked("denied", { approved: false, reason: "not this file" }),
   dismissed: () => asked("dismissed"),
+  async expired() {
+    const page = await interrupted("expired");
+    await told("expire");
+    return resumed(page, { approved: true });
+  },
+  async regenerate() {
+    const page = await answered(STORY, "one", "regenerate");
+    const first = page.agent.messages.at(-1);
+    page.agent.setMessages(page.agent.messages.slice(0, 1));
+    await page.run(STORY);
+    return { ...page.outcome, first };
+  },
+  async cut() {
+    const outcomes = [];
+    for (let frames = 0; frames < 24; frames++) {
+      const outcome = await cutting(url, frames, async (address) => {
+        const page = new Page(`cut ${frames}`, [], address);
+        page.ask("one");
+        await page.run("sim/story:events=16,pace=0.01");
+        const { errors, outcomes: ends } = page;
+        const again = new Page(`cut ${frames}`, page.agent.messages);
+        await again.run("sim/echo", { runId: page.runId });
+        return { ...again.outcome, cut: { errors, outcomes: ends } };
+      });
+      outcomes.push(outcome);
+    }
+    return outcomes;
+  },
   async lateJoin() {
     const page = new Page("late");
     page.ask("one");
@@ -157,16 +198,19 @@ const cases = {
   maxTokens: async () => (await answered("sim/story:events=9,pace=0,fault=max-tokens,after=6", "max")).outcome,
   refused: async () => (await answered("no such/model", "refused")).outcome,
   async killed() {
+    const asking = await interrupted("killed while it waits");
     const page = new Page("killed");
     page.ask("one");
     const ran = page.run("sim/story:events=400,pace=0.02");
     await page.shown(200);
-    console.log(JSON.stringify({ do: "kill" }));
-    await lines.next();
+    await told("kill");
     await ran;
     const again = new Page("killed", page.agent.messages);
     await again.run("sim/echo", { runId: page.runId });
-    return { cut: { errors: page.errors }, again: again.outcome };
+    const joined = new Page("killed while it waits", asking.agent.messages);
+    await joined.run("sim/echo", { runId: asking.runId });
+    const waited = await resumed(joined, { approved: true });
+    return { cut: { errors: page.errors }, again: again.outcome, waited };
   },
 };
 

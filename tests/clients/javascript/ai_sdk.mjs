@@ -2,7 +2,6 @@
 // Arguments: the major version, the address of the chat endpoint, and the port of the server.
 // The line `{"do": "expire"}` asks the test to let all approvals expire. A line on stdin follows.
 // The line `{"do": "kill"}` asks the test to kill the server, and to start it again. A line on stdin follows.
-import net from "node:net";
 import { createInterface } from "node:readline";
 import { Chat } from "@ai-sdk/react";
 import * as ai from "ai";
@@ -50,35 +49,6 @@ class Page {
   get outcome() {
     const { status, messages } = this.chat;
     return { status, messages, errors: this.errors, finishes: this.finishes };
-  }
-}
-
-// A proxy that cuts the connection of the first answer after `frames` frames.
-async function cutting(frames, use) {
-  let isFirst = true;
-  const server = net.createServer((client) => {
-    const upstream = net.connect(port, "127.0.0.1");
-    const cuts = isFirst;
-    let left = frames + 1; // the head ends with an empty line too
-    isFirst = false;
-    client.on("data", (data) => upstream.write(data)).on("error", () => upstream.destroy());
-    client.on("close", () => upstream.destroy());
-    upstream.on("error", () => client.destroy()).on("close", () => client.destroy());
-    upstream.on("data", (data) => {
-      let end = 0;
-      for (let at = data.indexOf("\n\n"); cuts && at >= 0 && left > 0; at = data.indexOf("\n\n", end)) {
-        end = at + 2;
-        left -= 1;
-      }
-      if (cuts && left <= 0) client.end(data.subarray(0, end), () => client.resetAndDestroy());
-      else client.write(data);
-    });
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  try {
-    return await use(api.replace(`:${port}`, `:${server.address().port}`));
-  } finally {
-    server.close();
   }
 }
 
@@ -152,7 +122,7 @@ const cases = {
   async cut() {
     const outcomes = [];
     for (let frames = 0; frames < 24; frames++) {
-      const outcome = await cutting(frames, async (url) => {
+      const outcome = await cutting(api, frames, async (url) => {
         const page = new Page(`cut ${frames}`, { model: "sim/story:events=16,pace=0.01", url });
         await page.chat.sendMessage({ text: "one" });
         const cut = page.outcome;

@@ -92,7 +92,12 @@ def test_tools_on_both_sides(outcomes: dict[str, Any]) -> None:
 @pytest.mark.requirement("N4")
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("approved", "is gone"), ("denied", "not this file"), ("dismissed", "dismissed")],
+    [
+        ("approved", "is gone"),
+        ("denied", "not this file"),
+        ("dismissed", "dismissed"),
+        ("expired", "expired"),
+    ],
 )
 def test_a_tool_that_asks_interrupts_the_run_and_the_answer_continues_it(
     outcomes: dict[str, Any], name: str, text: str
@@ -114,6 +119,28 @@ def test_a_client_that_joins_in_mid_run_ends_with_the_same_messages(outcomes: di
     for outcome in (first, second):
         assert (outcome["errors"], outcome["outcomes"]) == ([], GOOD)
         check_shown(outcomes, outcome)
+
+
+@pytest.mark.requirement("N4")
+def test_regenerate_gives_the_question_another_answer(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["regenerate"]
+    assert (outcome["errors"], outcome["outcomes"]) == ([], GOOD * 2)
+    assert check_shown(outcomes, outcome) == "complete"
+    (last,), (first,) = (turns_of({"regenerate": outcome[name]}) for name in ("messages", "first"))
+    assert last != first
+    assert outcomes["stored"][last]["asked_by"] == outcomes["stored"][first]["asked_by"]
+
+
+@pytest.mark.requirement("N4", "P2")
+def test_a_run_that_is_cut_at_any_event_is_an_error_and_joined_it_is_whole(outcomes: dict[str, Any]) -> None:
+    ends = [outcome["cut"]["outcomes"] for outcome in outcomes["cut"]]
+    assert ends[0] == []
+    assert ends[-1] == GOOD
+    for outcome in outcomes["cut"]:
+        cut = outcome["cut"]
+        assert cut["errors"] or cut["outcomes"] == GOOD
+        assert (outcome["errors"], outcome["outcomes"]) == ([], GOOD)
+        assert check_shown(outcomes, outcome) == "complete"
 
 
 @pytest.mark.requirement("N4", "P2")
@@ -154,3 +181,13 @@ def test_a_killed_server_is_an_error_and_the_page_joins_what_was_stored(outcomes
     again = outcomes["killed"]["again"]
     assert (len(again["errors"]), again["outcomes"]) == (1, [])
     assert check_shown(outcomes, again) == "error"
+
+
+@pytest.mark.requirement("N4", "P5")
+def test_a_run_that_waits_for_an_approval_outlives_a_killed_server(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["killed"]["waited"]
+    assert (outcome["errors"], outcome["outcomes"]) == ([], ["interrupt", "success"])
+    (interrupt,) = outcome["interrupts"]
+    (result,) = [one for one in outcome["messages"] if one.get("toolCallId") == interrupt["toolCallId"]]
+    assert "is gone" in result["content"]
+    assert check_shown(outcomes, outcome) == "complete"

@@ -64,7 +64,7 @@ async def run_cases(
             NODE,
             "--input-type=module",
             "--eval",
-            Path(__file__).with_name(script).read_text(),
+            "".join(Path(__file__).with_name(name).read_text() for name in ("cutting.mjs", script)),
             *arguments,
             f"http://127.0.0.1:{port}{path}",
             port,
@@ -151,6 +151,7 @@ async def _chain(session: aiohttp.ClientSession, first: str, last: str) -> dict[
     blocks = [block for turn in turns for block in turn["blocks"]]
     return {
         "status": turns[-1]["status"],
+        "asked_by": turns[0]["prev_turn_id"],
         "parts": list(_parts(blocks)),
         "question": await _question(session, turns),
     }

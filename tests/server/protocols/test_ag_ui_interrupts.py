@@ -108,6 +108,48 @@ async def test_answers_that_do_not_fit_are_refused_and_the_turn_waits_on(tmp_pat
 
 
 @pytest.mark.requirement("N4")
+async def test_an_answer_with_the_id_of_the_interrupted_run_continues_it(tmp_path: Path) -> None:
+    eraser = Eraser()
+    async with running(tmp_path, eraser.function) as client:
+        first = await ask(client, question("r1", user("one")))
+        resume = [{"interruptId": interrupts(first)[0]["id"], "status": "resolved", "payload": True}]
+        second = await ask(client, question("r1", *first.messages, resume=resume))
+        assert second.outcome == "success"
+        assert len(eraser.erased) == 1
+
+
+@pytest.mark.requirement("N4")
+async def test_answers_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
+    eraser = Eraser()
+    async with running(tmp_path, eraser.function) as client:
+        first = await ask(client, question("r1", user("one")))
+        other = await ask(client, {**question("r1", user("two")), "threadId": "another thread"})
+        yes = {"status": "resolved", "payload": True}
+        one, two = ({"interruptId": interrupts(fold)[0]["id"], **yes} for fold in (first, other))
+        unknown = {"interruptId": "x", **yes}
+        elsewhere = {"threadId": "another thread"}
+        for status_code, body in (
+            (404, question("r2", *first.messages, resume=[one, unknown])),
+            (400, question("r2", *first.messages, resume=[one, two])),
+            (404, question("r2", *first.messages, resume=[one], **elsewhere)),
+            (404, question("r2", *first.messages, resume=[one], threadId="an unknown thread")),
+        ):
+            assert (await client.call("POST", RUN, body)).status == status_code
+            assert [(await status(client, fold))["status"] for fold in (first, other)] == ["waiting"] * 2
+        done = await ask(client, question("r2", *first.messages, resume=[one]))
+        assert done.outcome == "success"
+        taken = question("r2", *other.messages, resume=[two], threadId="another thread")
+        assert (await ask(client, taken)).outcome == "success"
+        third = await ask(client, question("r3", *done.messages, user("three")))
+        (asked_for,) = interrupts(third)
+        used = question("r2", resume=[{"interruptId": asked_for["id"], **yes}])
+        refused = await client.call("POST", RUN, used)
+        assert refused.status == 400
+        assert "names another turn" in refused.json["error"]["message"]
+        assert len(eraser.erased) == 2
+
+
+@pytest.mark.requirement("N4")
 async def test_an_answer_in_the_native_protocol_continues_a_run(tmp_path: Path) -> None:
     eraser = Eraser()
     async with running(tmp_path, eraser.function) as client:

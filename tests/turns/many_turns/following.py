@@ -41,12 +41,14 @@ class ManyKnowledge:
     """Titles of the chats that were announced."""
     seqs: dict[str, list[int]] = field(default_factory=dict)
     """Seqs of the events that were received of each turn."""
+    announced: set[tuple[str, ...]] = field(default_factory=set)
+    """The changes of chats that were announced."""
     ended: str | None = None
 
     def copy(self) -> ManyKnowledge:
         turns = {turn_id: known.copy() for turn_id, known in self.turns.items()}
         seqs = {turn_id: list(known) for turn_id, known in self.seqs.items()}
-        return ManyKnowledge(self.cursor, turns, dict(self.chats), seqs, self.ended)
+        return ManyKnowledge(self.cursor, turns, dict(self.chats), seqs, set(self.announced), self.ended)
 
 
 class ManyClient:
@@ -57,14 +59,17 @@ class ManyClient:
         self.past: list[ManyKnowledge] = []
         """States of the client after each frame. A reloaded page starts from any of them."""
         self.frames: list[ManyFrame] = []
+        self.data = b""
+        """The bytes of the current connection."""
         self._decoder = SseDecoder(event_limit=1 << 24)
 
     def reconnect(self) -> str | None:
-        self._decoder = SseDecoder(event_limit=1 << 24)
+        self._decoder, self.data = SseDecoder(event_limit=1 << 24), b""
         self.now.ended = None
         return self.now.cursor
 
     def receive(self, data: bytes) -> None:
+        self.data += data
         for name, payload, identity in self._decoder.feed(data):
             frame = ManyFrame(
                 identity.decode() if identity else None, (name or b"").decode(), json.loads(payload)
@@ -81,12 +86,18 @@ class ManyClient:
                 now.turns.clear()
                 now.chats.clear()
                 now.seqs.clear()
+                now.announced.clear()
             case "events_end":
                 now.ended = data["code"]
-            case "chat_created" | "chat_changed":
+            case "chat_created":
                 now.chats[data["chat_id"]] = data["title"]
+                self._announce(frame.name, data["chat_id"])
+            case "chat_changed":
+                now.chats[data["chat_id"]] = data["title"]
+                self._announce(frame.name, data["chat_id"], data["updated_at"])
             case "chat_deleted":
                 now.chats.pop(data["chat_id"], None)
+                self._announce(frame.name, data["chat_id"])
             case "turn_started":
                 assert data["turn_id"] not in now.turns, "a turn is announced once"
                 now.turns[data["turn_id"]] = Knowledge()
@@ -94,9 +105,15 @@ class ManyClient:
                 turn_id = data["turn_id"]
                 now.turns[turn_id].fold.feed(frame.name, data)
                 now.seqs.setdefault(turn_id, []).append(frame.own_seq)
-        if frame.id is not None:
+        if frame.id is None:
+            assert (frame.name, now.cursor) == ("events_end", None), "each event can be resumed after"
+        else:
             assert len(frame.id) < 4096
             now.cursor = frame.id
+
+    def _announce(self, *change: str) -> None:
+        assert change not in self.now.announced, "a change is announced once"
+        self.now.announced.add(change)
 
 
 class Events:

@@ -38,15 +38,13 @@ async def test_a_client_that_reconnects_after_each_event_gets_all_turns(tmp_path
         one = await client.send("hello", chat_id=chat.id)
         two = await client.send("world", chat_id=chat.id)
         while sum(fold.ending is not None for fold in folds.values()) < 2:
-            before, received = events.last_id, []
             async with aclosing(aiter(events)) as stream:
-                while events.last_id == before:  # an event without an id belongs to the next one
-                    received.append(await anext(stream))
-            for name, data in received:
-                if name == "turn_started":
-                    folds[data["turn_id"]] = NativeFold()
-                elif not name.startswith("chat_"):
-                    folds[data["turn_id"]].feed(name, data)
+                name, data = await anext(stream)
+            if name == "turn_started":
+                assert data["turn_id"] not in folds
+                folds[data["turn_id"]] = NativeFold()
+            elif not name.startswith("chat_"):
+                folds[data["turn_id"]].feed(name, data)
         texts = {turn_id: fold.blocks[0].text_content for turn_id, fold in folds.items()}
         assert texts == {one.turn_id: "hello", two.turn_id: "world"}
 
@@ -66,6 +64,27 @@ async def test_the_stream_of_a_deleted_chat_ends(tmp_path: Path) -> None:
         assert names == ["events_start", "chat_changed", "chat_deleted", "events_end"]
         with pytest.raises(NotFound):
             await anext(aiter(client.events(chat.id)))
+
+
+@pytest.mark.requirement("N8")
+async def test_a_watcher_of_a_chat_that_is_deleted_while_it_is_away_gets_the_deletion(tmp_path: Path) -> None:
+    async with asyncio.timeout(SECONDS), client_of(engine_at(tmp_path)) as client:
+        chat = await client.chats.create("first")
+        events = client.events(chat.id)
+        async with aclosing(aiter(events)) as stream:
+            assert (await anext(stream)).name == "events_start"
+        await (await client.send("hello", chat_id=chat.id)).wait()
+        await client.chats.delete(chat.id)
+        before = events.last_id
+        assert [name async for name, _ in events] == ["chat_deleted", "events_end"]
+        assert events.ended
+        for after in (None, events.last_id):
+            with pytest.raises(NotFound):
+                await anext(aiter(client.events(chat.id, after=after)))
+        other = await client.chats.create("second")
+        with pytest.raises(NotFound):
+            await anext(aiter(client.events("01a1fc3d-f970-7117-9c99-98b8bd7eacee", after=before)))
+        assert (await anext(aiter(client.events(other.id, after=before)))).name == "events_start"
 
 
 @pytest.mark.parametrize("cursor", ["1-", "zz-1", "1-2.3", "1-2.3-4.3-5", "1-2" + ".1-1" * 65, "1" * 5000])

@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
-from tests.turns.many_turns.following import Events, ManyClient, read_all
-from tests.turns.world import Feed, World
+from tests.turns.many_turns.following import Events, ManyClient, ManyKnowledge, read_all
+from tests.turns.world import SECONDS, Feed, World, ticks
 from turnstream.core.stream_events import ContentBlockStop, TextDelta
+
+
+def of(known: ManyKnowledge) -> tuple[Any, ...]:
+    """Return the knowledge of a client as a value. A cut client resumes after a whole frame."""
+    return known.cursor, known.chats, known.seqs, known.announced, list(known.turns)
+
+
+async def test_a_watcher_that_leaves_while_it_reads_is_not_served_any_more(tmp_path: Path) -> None:
+    async with World(tmp_path / "turns.sqlite") as world:
+        events, chat_id = Events(world), await world.chat()
+        subscription = await events.watch(ManyClient())
+        assert await subscription.next()
+        reading = asyncio.ensure_future(subscription.next())
+        await ticks(1)
+        assert not subscription.waiting, "it reads the announcements"
+        subscription.close()
+        async with asyncio.timeout(SECONDS):
+            assert await reading is None
+        await world.commands.chats.update("local", chat_id, title="unseen")
+
+
+async def test_a_stream_ends_if_the_server_stops_while_it_reads(tmp_path: Path) -> None:
+    async with World(tmp_path / "turns.sqlite") as world:
+        events, client = Events(world), ManyClient()
+        await world.chat()
+        subscription = await events.watch(client)
+        client.receive(bytes(await subscription.next() or b""))
+        reading = asyncio.ensure_future(subscription.next())
+        await ticks(1)
+        assert not subscription.waiting, "it reads the announcements"
+        events.sources.changes.close()
+        async with asyncio.timeout(SECONDS):
+            client.receive(bytes(await reading or b""))
+        assert client.now.ended == "draining"
 
 
 async def test_a_watcher_sees_turns_that_begin_and_end(tmp_path: Path) -> None:
@@ -35,9 +71,12 @@ async def test_a_watcher_sees_turns_that_begin_and_end(tmp_path: Path) -> None:
             known = client.now.turns[state.turn.id]
             assert known.ended
             assert known.blocks == [row.block for row in state.blocks]
+        states_at_frames = [of(known) for known in (ManyKnowledge(), *client.past)]
+        for cut in range(len(client.data)):
+            cut_off = ManyClient()
+            cut_off.receive(client.data[:cut])
+            assert of(cut_off.now) in states_at_frames, "no byte is in the middle of a state"
         for known in list(client.past):
-            if known.cursor is None:
-                continue
             resumed = await events.catch_up(ManyClient(known.copy()))
             assert resumed.now.chats == client.now.chats
             assert {i: k.blocks for i, k in resumed.now.turns.items()} == {

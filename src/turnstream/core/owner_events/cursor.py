@@ -9,6 +9,10 @@
 The moments of an owner's turns are distinct, so a turn is named by its age: the microseconds from its start
 to the cursor's moment. Numbers are hexadecimal, except those of the turn's own cursor. `-generation` follows
 a seq if the turn was taken over.
+
+A moment is one transaction. It may change a chat and begin a turn in it, which is announced second. `-1`
+follows the moment if only the chat was announced. Moment 0 comes before all others: a client that is cut
+before it has all running turns begins again.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ MAX_TURNS: Final = 64
 MAX_CURSOR: Final = 4096
 """Characters of a cursor."""
 _HEX = "(0|[1-9a-f][0-9a-f]{0,13})"
-_HEAD = re.compile(f"{_HEX}-{_HEX}", re.ASCII)
+_HEAD = re.compile(f"{_HEX}-{_HEX}(-1)?", re.ASCII)
 _OTHER = re.compile(f"{_HEX}-{_HEX}(?:-{_HEX})?", re.ASCII)
 _OWN = re.compile(f"{_HEX}:(0|[1-9][0-9]{{0,11}})-(0|[1-9][0-9]{{0,15}})", re.ASCII)
 
@@ -49,11 +53,13 @@ class EventsCursor(NamedTuple):
         scope: See `scope_of`.
         moment: All announcements up to this time were sent.
         turns: The running turns.
+        is_half: The turn that begins at `moment` was not announced.
     """
 
     scope: int
     moment: int
     turns: tuple[TurnPosition, ...] = ()
+    is_half: bool = False
 
 
 def scope_of(owner: str, chat_id: str | None) -> int:
@@ -61,9 +67,9 @@ def scope_of(owner: str, chat_id: str | None) -> int:
     return crc32(f"{owner}\0{chat_id or ''}".encode("utf-8", "surrogatepass"))
 
 
-def cursor_head(scope: int, moment: int) -> bytes:
-    """Return the beginning of all cursors with this moment."""
-    return b"%x-%x" % (scope, moment)
+def cursor_head(scope: int, moment: int, *, is_half: bool = False) -> bytes:
+    """Return the beginning of all cursors with this moment. See `EventsCursor`."""
+    return b"%x-%x-1" % (scope, moment) if is_half else b"%x-%x" % (scope, moment)
 
 
 def turn_entry(age: int, seq: int, generation: int | None) -> bytes:
@@ -86,7 +92,7 @@ def parse_events_cursor(text: str) -> EventsCursor | None:
     turns = tuple(_positions(moment, entries))
     if len(turns) != len(entries) or len({turn.moment for turn in turns}) != len(turns):
         return None
-    return EventsCursor(int(match[1], 16), moment, turns)
+    return EventsCursor(int(match[1], 16), moment, turns, is_half=match[3] is not None)
 
 
 def _positions(moment: int, entries: Iterable[str]) -> Iterable[TurnPosition]:

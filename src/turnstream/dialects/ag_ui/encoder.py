@@ -29,7 +29,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.dialects.ag_ui.event_writer import RunFacts, RunWriter
+from turnstream.dialects.ag_ui.event_writer import RunFacts, RunWriter, delta_frames
 from turnstream.dialects.ag_ui.messages import (
     CollectedBlocks,
     RunIds,
@@ -138,7 +138,7 @@ class AgUiEncoder:
             block = now.block
             if block is None or not block.delta_head or not event.value:
                 return b"", now
-            return b"%b%b}\n\n" % (block.delta_head, _encode(event.value)), now
+            return delta_frames(block.delta_head, event.value), now
         match event:
             case BlockReset(block_index=index) | Notice(code="truncated", block_index=int(index)):
                 return self._lose(now, seq) if index < now.next_index else (b"", now)

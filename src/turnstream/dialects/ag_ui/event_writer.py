@@ -56,6 +56,11 @@ _DELTAS: Mapping[str, tuple[str, str]] = {
     "thinking": ("REASONING_MESSAGE_CONTENT", "messageId"),
     "tool_use": ("TOOL_CALL_ARGS", "toolCallId"),
 }
+LARGEST_EVENT = 8 * 1024 * 1024
+"""Bytes of an event. Clients read frames of 10 MiB."""
+LONGEST_DELTA = 1024 * 1024
+"""Characters of a delta. JSON may need six bytes for one."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,6 +79,14 @@ class RunFacts(msgspec.Struct, frozen=True):
 def event_frame(event: Mapping[str, Any]) -> bytes:
     """Return the frame of one AG-UI event."""
     return b"data: %b\n\n" % _encode(event)
+
+
+def delta_frames(head: bytes, text: str) -> bytes:
+    """Return the frames of a text, most often one. `head`: the bytes of a frame before the text."""
+    if len(text) <= LONGEST_DELTA:
+        return b"%b%b}\n\n" % (head, _encode(text))
+    places = range(0, len(text), LONGEST_DELTA)
+    return b"".join(delta_frames(head, text[place : place + LONGEST_DELTA]) for place in places)
 
 
 class RunWriter:
@@ -118,8 +131,18 @@ class RunWriter:
                 pass  # the run's end has its usage
 
     def add(self, kind: str, **fields: Any) -> None:
-        """Write one AG-UI event."""
-        self.frames.append(event_frame({"type": kind, **fields}))
+        """Write one AG-UI event. If it is too large for clients, a notice takes its place."""
+        frame = event_frame({"type": kind, **fields})
+        if len(frame) > LARGEST_EVENT:
+            size = f"{kind} of {len(frame):,} bytes left out"
+            frame = event_frame(
+                {
+                    "type": "CUSTOM",
+                    "name": "turnstream.notice",
+                    "value": {"code": "event_too_large", "message": size},
+                }
+            )
+        self.frames.append(frame)
 
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
@@ -193,7 +216,7 @@ class RunWriter:
         block = cast(StreamedBlock, self.state.block)
         text = event.input_partial if event.block_type == "tool_use" else event.accumulated_text
         if text and block.delta_head:
-            self.frames.append(b"%b%b}\n\n" % (block.delta_head, _encode(text)))
+            self.frames.append(delta_frames(block.delta_head, text))
         if event.complete:
             self._close_block()
 

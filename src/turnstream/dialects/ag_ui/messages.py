@@ -31,6 +31,9 @@ from turnstream.core.turn_events import (
 
 ChatMessage: TypeAlias = dict[str, Any]
 
+LONGEST_RESULT = 1024 * 1024
+"""Characters of a call's result. JSON may need six bytes for one, and clients read frames of 10 MiB."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,7 +61,11 @@ def tool_name(content: Content) -> str:
 
 
 def result_text(content: Content) -> str:
-    """Return the result of a call as text."""
+    """Return the result of a call as text. A note takes the place of a text that is too long."""
+    return shortened_text(_whole_result(content), LONGEST_RESULT)
+
+
+def _whole_result(content: Content) -> str:
     value: Any = content.get("content")
     if value is None or isinstance(value, str):
         return value or ""
@@ -270,9 +277,12 @@ def _shortened(value: Any, limit: int) -> Any:
         }
     if isinstance(value, list):
         return [_shortened(one, limit) for one in cast("list[Any]", value)]
-    if isinstance(value, str) and len(value) > limit:
-        return f"[{len(value):,} characters left out]"
-    return value
+    return shortened_text(value, limit) if isinstance(value, str) else value
+
+
+def shortened_text(text: str, limit: int) -> str:
+    """Return the text, or a note in its place if it has more than `limit` characters."""
+    return text if len(text) <= limit else f"[{len(text):,} characters left out]"
 
 
 def shortened_results(messages: Sequence[ChatMessage]) -> list[ChatMessage]:

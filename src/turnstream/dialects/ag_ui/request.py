@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
+from turnstream.core.admission import checked_client_id, plain_request_json
 from turnstream.dialects.ag_ui.chat_entries import ChatEntry, conversation_of
 from turnstream.dialects.ag_ui.encoder import EarlierMessages
 from turnstream.dialects.ag_ui.event_writer import RunFacts
@@ -17,6 +19,8 @@ from turnstream.turns.conversations import MAX_MESSAGES, ResentConversation
 from turnstream.wires.base import ToolDefinition
 
 _ClientId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_FROM_1 = re.compile(r"0*[1-9][0-9]*(?:\.|\Z)", re.ASCII)
+"""Versions of the protocol from 1.0 on."""
 
 
 class ToolOffer(msgspec.Struct, frozen=True):
@@ -124,6 +128,9 @@ class RunRequest(NamedTuple):
 def parse_run(raw: bytes) -> RunRequest:
     """Return the request of a JSON body. Raises InvalidRequest."""
     body = parsed_body(raw, RunAgentInput)
+    thread_id = checked_client_id(body.thread_id, "threadId, the id of the chat,")
+    run_id = checked_client_id(body.run_id, "runId, the id of the run,")
+    body = plain_request_json(body, "the body")
     try:
         entries = msgspec.convert(body.messages, tuple[ChatEntry, ...])
     except msgspec.ValidationError as error:
@@ -131,8 +138,7 @@ def parse_run(raw: bytes) -> RunRequest:
     for place, entry in enumerate(entries):
         if (fault := entry.fault) is not None:
             raise InvalidRequest(f"messages[{place}]: a message of {entry.role} needs a valid {fault}")
-    version = (body.protocol_version or "0").partition(".")[0]
-    facts = RunFacts(body.thread_id, body.run_id, version.isdecimal() and int(version) >= 1)
+    facts = RunFacts(thread_id, run_id, _FROM_1.match(body.protocol_version or "") is not None)
     answers = tuple(_answer(place, answer) for place, answer in enumerate(body.resume or []))
     return RunRequest(facts, answers, body, entries)
 
@@ -152,9 +158,22 @@ def _answer(place: int, given: InterruptAnswer) -> ClientApproval:
             raise InvalidRequest(f"resume[{place}]: payload.approved must be true or false")
 
 
-def _present(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message without null fields, which clients refuse."""
-    return {name: value for name, value in message.items() if value is not None}
+def _present(value: Any) -> Any:
+    """Return a message, or a part of one, without null fields, which clients refuse.
+
+    Activities and metadata may have any values.
+    """
+    if isinstance(value, list):
+        return [_present(one) for one in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, Any]", value)
+    is_activity = fields.get("role") == "activity"
+    return {
+        name: one if is_activity or name == "metadata" else _present(one)
+        for name, one in fields.items()
+        if one is not None
+    }
 
 
 def _options(given: Any) -> ForwardedOptions:

@@ -14,10 +14,11 @@ from turnstream.dialects.ai_sdk.encoder import HEADERS, HEARTBEAT, encoder_of
 from turnstream.dialects.ai_sdk.request import parse_request
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import (
-    answer_approvals,
     answer_stream,
+    find_answered,
     running_turns,
     start_answer,
+    store_answers,
     without_asking_tools,
 )
 from turnstream.server.protocols.workflow import (
@@ -79,14 +80,16 @@ class AiSdkAnswers:
         tools = context.commands.tools.tools
         asked = parse_request(await request.body(), tools)
         if asked.approvals and self._major > 5:
-            turn = await answer_approvals(context, principal, asked.approvals)
+            answered = await find_answered(context, principal, asked.approvals)
+            turn, has_started = answered.turn, await store_answers(context, principal, answered)
         else:
             if self._major == 5:
                 asked = without_asking_tools(asked, tools)
-            turn = (await start_answer(context, principal, asked)).assistant_turn
+            turn, has_started = (await start_answer(context, principal, asked)).assistant_turn, True
         run = WorkflowRun(turn.id, frozenset(approval.approval_id for approval in asked.approvals))
         subscription = await self._watch_run(principal.owner, run, turn)
-        return answer_stream(context, "ai_sdk", turn.id, subscription, _form({RUN_HEADER: run.run_id}))
+        form = _form({RUN_HEADER: run.run_id})
+        return answer_stream(context, "ai_sdk", turn.id, subscription, form, has_started=has_started)
 
     async def resume(self, request: Request, chat_id: str) -> Response:
         """Replay the newest answer of a chat, or continue a run after a number of chunks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +20,7 @@ from turnstream.server.error_answers import validation_error
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
 from turnstream.server.views import CallBody
 from turnstream.store.approvals import FindApproval
-from turnstream.store.base import TurnRecord
+from turnstream.store.base import ApprovalRecord, TurnRecord
 from turnstream.store.queries import CurrentAnswers, GetTurn
 from turnstream.tools.asking import MAX_REASON, ApprovalAnswer
 from turnstream.tools.base import Tool
@@ -31,17 +32,27 @@ _LATE = frozenset({"approval_decided", "approval_expired", "turn_ended"})
 """Codes of answers to approvals that have another answer, or none and no time left."""
 
 
+class AnswerKey(NamedTuple):
+    """An idempotency key: requests of a chat with the same key start one answer. See `TurnRequest`."""
+
+    key: str
+    is_first_use: bool
+
+
+class AnsweredApprovals(NamedTuple):
+    """A turn, and a client's answers to its approvals."""
+
+    turn: TurnRecord
+    answers: Sequence[tuple[ApprovalRecord, ApprovalAnswer]]
+
+
 async def start_answer(
-    context: ServerContext,
-    principal: Principal,
-    asked: ClientRequest,
-    *,
-    idempotency_key: str | None = None,
+    context: ServerContext, principal: Principal, asked: ClientRequest, *, key: AnswerKey | None = None
 ) -> StartedTurn:
     """Start the answer that a client asks for. Raises TurnstreamError.
 
     Args:
-        idempotency_key: Requests of a chat with the same key start one answer. None: each starts one.
+        key: The key of the request. None: each request starts an answer.
     """
     for place, block in enumerate(asked.conversation.new):
         if block.block_type in ("image", "document"):
@@ -52,12 +63,12 @@ async def start_answer(
         request = await commands.conversations.continue_from(principal.owner, asked.conversation)
     else:
         request = commands.conversations.transient_request(asked.conversation)
-    request = msgspec.structs.replace(
-        asked.options_of(request),
-        metadata={**asked.metadata, **principal.metadata},
-        idempotency_key=idempotency_key,
-        fingerprint=idempotency_key,
-    )
+    metadata = {**asked.metadata, **principal.metadata}
+    request = msgspec.structs.replace(asked.options_of(request), metadata=metadata)
+    if key is not None:
+        request = msgspec.structs.replace(
+            request, idempotency_key=key.key, fingerprint=key.key, is_first_use=key.is_first_use
+        )
     return await commands.send(principal.owner, request)
 
 
@@ -73,30 +84,44 @@ def without_asking_tools(asked: ClientRequest, tools: Mapping[str, Tool]) -> Cli
     return asked if kept is asked.tools else msgspec.structs.replace(asked, tools=kept)
 
 
-async def answer_approvals(
+async def find_answered(
     context: ServerContext, principal: Principal, approvals: Sequence[ClientApproval]
-) -> TurnRecord:
-    """Store a client's answers to the approvals of a turn, and return the turn.
+) -> AnsweredApprovals:
+    """Return the turn whose approvals a client answers, and the answers, which are not stored yet.
 
-    An answer that comes too late changes nothing: the turn's events show what counts. Raises NotFound if
-    there is no such approval, InvalidRequest, and Conflict (`input_changed`).
+    Raises NotFound if there is no such approval, InvalidRequest.
     """
-    commands, owner = context.commands, principal.owner
-    if any(len(approval.reason or "") > MAX_REASON for approval in approvals):
-        raise InvalidRequest(f"the reason of an approval has more than {MAX_REASON:,} characters")
-    turn_ids: set[str] = set()
+    store, owner = context.commands.store, principal.owner
+    answers: list[tuple[ApprovalRecord, ApprovalAnswer]] = []
     for approval in approvals:
-        found = await commands.store.read(FindApproval(owner=owner, approval_id=approval.approval_id))
-        turn_ids.add(found.turn_id)
-        answer = ApprovalAnswer(approval.is_approved, plain_request_json(approval.reason, "the reason"))
+        if len(approval.reason or "") > MAX_REASON:
+            raise InvalidRequest(f"the reason of an approval has more than {MAX_REASON:,} characters")
+        found = await store.read(FindApproval(owner=owner, approval_id=approval.approval_id))
+        reason = plain_request_json(approval.reason, "the reason")
+        answers.append((found, ApprovalAnswer(approval.is_approved, reason)))
+    turn_id, *others = {found.turn_id for found, _ in answers}
+    if others:
+        raise InvalidRequest("the approvals belong to several turns: answer those of one turn at a time")
+    return AnsweredApprovals(await store.read(GetTurn(owner=owner, turn_id=turn_id)), answers)
+
+
+async def store_answers(context: ServerContext, principal: Principal, answered: AnsweredApprovals) -> bool:
+    """Store a client's answers. Return True if one of them is the first answer to its approval.
+
+    An answer that comes too late changes nothing: the turn's events show what counts. Raises NotFound,
+    Conflict (`input_changed`), StoreError.
+    """
+    approvals, has_counted = context.commands.approvals, False
+    for found, answer in answered.answers:
         try:
-            await commands.approvals.answer(owner, found.turn_id, found.id, answer)
+            await approvals.answer(principal.owner, found.turn_id, found.id, answer)
+            has_counted = has_counted or found.approved is None
         except Conflict as error:
             if error.code not in _LATE:
                 raise
             if error.code == "approval_expired":
-                await commands.approvals.check()
-    return await commands.store.read(GetTurn(owner=owner, turn_id=max(turn_ids)))
+                await approvals.check()
+    return has_counted
 
 
 def _check_options(asked: ClientRequest) -> None:
@@ -138,11 +163,22 @@ async def running_turns(
     return [turn for turn in found if ended_within or turn.status not in TERMINAL_STATUSES]
 
 
-def answer_stream(
-    context: ServerContext, protocol: str, turn_id: str, watcher: Watcher, form: StreamFormat
+def answer_stream(  # noqa: PLR0913
+    context: ServerContext,
+    protocol: str,
+    turn_id: str,
+    watcher: Watcher,
+    form: StreamFormat,
+    *,
+    has_started: bool = True,
 ) -> EventStreamResponse:
-    """Return the event stream of an answer to the client that asked for it. See `stop_on_disconnect`."""
-    on_disconnect = stop_on_disconnect(context, protocol, turn_id)
+    """Return the event stream of an answer to a client. See `stop_on_disconnect`.
+
+    Args:
+        has_started: The client's request has started the turn, or continued it. A client that only watches
+            never stops the turn.
+    """
+    on_disconnect = stop_on_disconnect(context, protocol, turn_id) if has_started else None
     return EventStreamResponse(watcher, context.keep_alive, form=form, on_disconnect=on_disconnect)
 
 

@@ -60,11 +60,13 @@ class JoinedTurns:
     Attributes:
         scope: Hash that names the stream. See `scope_of`.
         moment: All announcements up to this time were sent.
+        is_half: See `EventsCursor`.
     """
 
     def __init__(self, scope: int) -> None:
         self.scope = scope
         self.moment = 0
+        self.is_half = False
         self._turns: dict[str, JoinedTurn] = {}
         self._sender: JoinedTurn | None = None
         """The turn that sent last. The entries of the other turns are up to date."""
@@ -92,10 +94,10 @@ class JoinedTurns:
         turn.detach()
         del self._turns[turn.turn_id]
 
-    def move_to(self, moment: int) -> None:
-        """Set the moment of the announcements."""
+    def move_to(self, moment: int, *, is_half: bool = False) -> None:
+        """Set the moment of the announcements. `is_half`: see `EventsCursor`."""
         self._settle()
-        self.moment = moment
+        self.moment, self.is_half = moment, is_half
         for turn in self._turns.values():
             turn.renew_entry(moment)
 
@@ -103,7 +105,7 @@ class JoinedTurns:
         """Return the cursor of all that was sent."""
         self._settle()
         entries = [turn.entry for turn in self._turns.values()]
-        return b"".join((cursor_head(self.scope, self.moment), *entries))
+        return b"".join((self._head, *entries))
 
     def prefix_of(self, turn: JoinedTurn) -> bytes:
         """Return the bytes of an id before the turn's own cursor.
@@ -113,10 +115,13 @@ class JoinedTurns:
         if self._sender is not turn:
             self._settle()
             entries = [other.entry for other in self._turns.values() if other is not turn]
-            head = cursor_head(self.scope, self.moment)
-            self._prefix = b"".join((head, *entries, own_prefix(self.moment - turn.moment)))
+            self._prefix = b"".join((self._head, *entries, own_prefix(self.moment - turn.moment)))
             self._sender = turn
         return self._prefix
+
+    @property
+    def _head(self) -> bytes:
+        return cursor_head(self.scope, self.moment, is_half=self.is_half)
 
     def _settle(self) -> None:
         """Renew the entry of the turn that sent last."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from turnstream.core.cursor import Cursor, first_generation
-from turnstream.core.owner_events.cursor import MAX_TURNS, EventsCursor, scope_of
+from turnstream.core.owner_events.cursor import MAX_TURNS, EventsCursor, cursor_head, scope_of
 from turnstream.core.owner_events.events import (
     ChatChanged,
     ChatCreated,
@@ -72,18 +72,18 @@ class EventSources(NamedTuple):
     ) -> OwnerSubscription:
         """Return a subscription to all turns of an owner, or of one chat. The caller closes it.
 
-        Raises NotFound, StoreError.
+        Raises NotFound, StoreError. A watcher of a chat that was deleted after its cursor gets the deletion.
 
         Args:
             after: The watcher's cursor. None begins with the running turns.
         """
-        if chat_id is not None:
-            await self.store.read(GetChat(owner=owner, chat_id=chat_id))
         scope = Scope(owner, chat_id)
         if after is not None and after.scope != scope_of(*scope):
             after = None
         asked = None if after is None else after.moment
         start = await self.store.read(StartOfEvents(scope=scope, after=asked, limit=MAX_TURNS))
+        if chat_id is not None and (start.is_new or asked == start.moment):
+            await self.store.read(GetChat(owner=owner, chat_id=chat_id))
         return OwnerSubscription(self, scope, start, None if start.is_new else after)
 
 
@@ -163,7 +163,9 @@ class OwnerSubscription:
                 return None
             if data := await self._next_frames():
                 return data
-            if not self._has_more() and not await self._wait(sink):
+            if self._closed or self._has_more():
+                continue
+            if not await self._wait(sink):
                 return None if self._closed else b""
         return None
 
@@ -186,7 +188,9 @@ class OwnerSubscription:
     # -- what happens next -----------------------------------------------------------------------------------
 
     def _has_more(self) -> bool:
-        return bool(self._ready) or self._may_read_announcements() or self._ended
+        if self._ready or self._ended or self._sources.changes.closed:
+            return True
+        return self._may_read_announcements()
 
     def _may_read_announcements(self) -> bool:
         """Return True if there may be announcements, and another turn can be followed."""
@@ -210,16 +214,17 @@ class OwnerSubscription:
     async def _begin(self) -> bytes:
         """Follow the cursor's turns, or the running turns if there is no cursor."""
         if self._after is not None:
-            self._turns.moment = self._after.moment
+            self._turns.move_to(self._after.moment, is_half=self._after.is_half)
             await self._resume(self._after)
             return b""
         start = self._start
-        self._turns.moment = start.moment
+        self._turns.move_to(start.moment)
         for announcement in start.running:
             await self._follow(announcement)
-        # Only the last frame has an id: a client that is cut before it begins again.
+        # Only the last frame has the cursor of all of them: a client that is cut before it begins again.
+        beginning = cursor_head(self._turns.scope, 0)
         events: list[ChatEvent] = [EventsStart(self._scope.chat_id), *map(_started, start.running)]
-        frames = [self._sources.encode(event, b"") for event in events[:-1]]
+        frames = [self._sources.encode(event, beginning) for event in events[:-1]]
         return b"".join((*frames, self._sources.encode(events[-1], self._turns.cursor())))
 
     async def _resume(self, after: EventsCursor) -> None:
@@ -234,10 +239,9 @@ class OwnerSubscription:
     async def _next_announcements(self) -> bytes:
         """Return the frames of the next announcements. A turn that begins is followed from then on."""
         self._has_announcements = False
-        page = await self._sources.changes.after(self._scope, self._turns.moment)
-        self._has_announcements = self._has_announcements or page.more
+        items = await self._read_announcements()
         frames: list[bytes] = []
-        for index, item in enumerate(page.items):
+        for index, item in enumerate(items):
             if isinstance(item, TurnAnnouncement):
                 if len(self._turns) >= MAX_TURNS or not await self._try_to_follow(item, frames):
                     self._has_announcements = True
@@ -245,11 +249,8 @@ class OwnerSubscription:
             elif item.kind == "deleted":
                 for turn in [turn for turn in self._turns if turn.chat_id == item.chat_id]:
                     self._drop(turn)
-            follows = page.items[index + 1 : index + 2]
-            if follows and follows[0].moment == item.moment:
-                frames.append(self._sources.encode(_event(item), b""))  # the next frame has the id of both
-                continue
-            self._turns.move_to(item.moment)
+            follows = items[index + 1 : index + 2]
+            self._turns.move_to(item.moment, is_half=bool(follows) and follows[0].moment == item.moment)
             frames.append(self._sources.encode(_event(item), self._turns.cursor()))
             if (
                 self._scope.chat_id is not None
@@ -258,6 +259,20 @@ class OwnerSubscription:
             ):
                 frames.append(self._end("chat_deleted"))
         return b"".join(frames)
+
+    async def _read_announcements(self) -> Sequence[ChatAnnouncement | TurnAnnouncement]:
+        """Return the next announcements. Raises StoreError."""
+        turns = self._turns
+        page = await self._sources.changes.after(self._scope, turns.moment - turns.is_half)
+        self._has_announcements = self._has_announcements or page.more
+        if not turns.is_half:
+            return page.items
+        items = [
+            item for item in page.items if isinstance(item, TurnAnnouncement) or item.moment > turns.moment
+        ]
+        if not items or items[0].moment != turns.moment:  # the turn is deleted
+            turns.move_to(turns.moment)
+        return items
 
     async def _try_to_follow(self, announcement: TurnAnnouncement, before: Sequence[bytes]) -> bool:
         """Follow a turn. Return False if it cannot be read, but the frames in `before` can be sent first.
