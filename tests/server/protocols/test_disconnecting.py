@@ -117,7 +117,7 @@ async def test_a_client_that_has_joined_a_run_stops_nothing_when_it_leaves(tmp_p
 
 
 @pytest.mark.requirement("N3", "N4")
-@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui"])
+@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui", "openai_chat", "anthropic", "ollama"])
 async def test_a_client_that_leaves_before_the_answer_begins_stops_the_turn_too(
     tmp_path: Path, protocol: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +143,7 @@ async def test_a_client_that_leaves_before_the_answer_begins_stops_the_turn_too(
     monkeypatch.setattr(engine.commands.store, "write", slow_write)
     async with serving(engine.application()) as port, asyncio.timeout(SECONDS):
         client = Client(port)
-        _reader, writer = await client.open("POST", *ASKED[protocol])
+        _reader, writer = await Client(port, prefix="").open("POST", *ASKED[protocol])
         await asked.wait()
         writer.transport.abort()
         while not (await client.call("GET", "/chats")).json["chats"]:

@@ -11,7 +11,7 @@ import msgspec
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.archive import ArchivedAfter, ArchivedBlock
 from turnstream.store.base import Operation, Query, Store, TurnRecord
-from turnstream.store.client_ids import ChatOfClient, TurnOfClient
+from turnstream.store.client_ids import ChatOfClient, FindRun, RunOfClient, TurnOfClient
 from turnstream.store.operations.opening import NameRun
 from turnstream.store.queries import CurrentAnswers
 from turnstream.store.transient.turn_rows import READS, WRITES
@@ -69,12 +69,22 @@ class LayeredStore:
         elif isinstance(query, ChatOfClient | TurnOfClient):
             if (found := self._named(query)) is not None:
                 return cast("Result", found)
+        elif isinstance(query, FindRun):
+            return cast("Result", await self._run_of(query))
         elif isinstance(query, CurrentAnswers):
             current = self._current(query)
             if current:
                 stored = await self._stored.read(query, seconds=seconds)
                 return cast("Result", sorted([*current, *stored], key=_id_of, reverse=True))
         return await self._stored.read(cast("Query[Result]", query), seconds=seconds)
+
+    async def _run_of(self, query: FindRun) -> RunOfClient:
+        chat_id = self._named(ChatOfClient(owner=query.owner, client_id=query.client_chat_id))
+        found = RunOfClient(chat_id, None) if chat_id is not None else await self._stored.read(query)
+        if found.chat_id is None or found.turn_id is not None:
+            return found
+        run = TurnOfClient(owner=query.owner, client_id=query.client_id, kind="run", chat_id=found.chat_id)
+        return RunOfClient(found.chat_id, self._named(run) or await self._stored.read(run))
 
     def _note_change(self, owner: str) -> None:
         self.on_change(owner)
