@@ -17,16 +17,7 @@ from typing import NamedTuple, Protocol
 
 from turnstream.core.cursor import Cursor, first_generation
 from turnstream.core.owner_events.cursor import MAX_TURNS, EventsCursor, cursor_head, scope_of
-from turnstream.core.owner_events.events import (
-    ChatChanged,
-    ChatCreated,
-    ChatDeleted,
-    ChatEvent,
-    EndCode,
-    EventsEnd,
-    EventsStart,
-    TurnStarted,
-)
+from turnstream.core.owner_events.events import ChatEvent, EndCode, EventsEnd, EventsStart
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.announcements import (
     ChatAnnouncement,
@@ -40,8 +31,8 @@ from turnstream.store.base import Store
 from turnstream.store.queries import GetChat
 from turnstream.turnlog.base import Sink
 from turnstream.turnlog.watch_decision import Pause
-from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.owner_events.changes import Changes
+from turnstream.turns.owner_events.chat_events import event_of, started_event
 from turnstream.turns.owner_events.joined_turns import JoinedTurn, JoinedTurns
 from turnstream.turns.watching import SubscriptionMaker
 
@@ -223,7 +214,7 @@ class OwnerSubscription:
             await self._follow(announcement)
         # Only the last frame has the cursor of all of them: a client that is cut before it begins again.
         beginning = cursor_head(self._turns.scope, 0)
-        events: list[ChatEvent] = [EventsStart(self._scope.chat_id), *map(_started, start.running)]
+        events: list[ChatEvent] = [EventsStart(self._scope.chat_id), *map(started_event, start.running)]
         frames = [self._sources.encode(event, beginning) for event in events[:-1]]
         return b"".join((*frames, self._sources.encode(events[-1], self._turns.cursor())))
 
@@ -251,7 +242,7 @@ class OwnerSubscription:
                     self._drop(turn)
             follows = items[index + 1 : index + 2]
             self._turns.move_to(item.moment, is_half=bool(follows) and follows[0].moment == item.moment)
-            frames.append(self._sources.encode(_event(item), self._turns.cursor()))
+            frames.append(self._sources.encode(event_of(item), self._turns.cursor()))
             if (
                 self._scope.chat_id is not None
                 and isinstance(item, ChatAnnouncement)
@@ -383,23 +374,3 @@ class OwnerSubscription:
                 return
         self._ready[turn] = None
         self._stop_waiting(has_more=True)
-
-
-def _started(announcement: TurnAnnouncement) -> TurnStarted:
-    return TurnStarted(
-        announcement.chat_id,
-        announcement.turn_id,
-        announcement.model,
-        iso_timestamp(announcement.moment),
-        announcement.user_turn_id,
-    )
-
-
-def _event(announcement: ChatAnnouncement | TurnAnnouncement) -> ChatEvent:
-    if isinstance(announcement, TurnAnnouncement):
-        return _started(announcement)
-    if announcement.kind == "deleted":
-        return ChatDeleted(announcement.chat_id)
-    kind = ChatCreated if announcement.kind == "created" else ChatChanged
-    created, updated = iso_timestamp(announcement.created_at), iso_timestamp(announcement.updated_at)
-    return kind(announcement.chat_id, announcement.title, created, updated, announcement.active_turn_id)
