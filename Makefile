@@ -153,7 +153,7 @@ $(UV):
 define NPM_CI
 	@echo "== installing the packages of $(<D) into .tools/clients"
 	@mkdir -p .tools/clients/$(*F)
-	@cp $(<D)/package*.json .tools/clients/$(*F)
+	@cp $(<D)/package*.json $(wildcard $(<D)/.npmrc) .tools/clients/$(*F)
 	@.tools/clients/node/wheel/bin/node .tools/clients/node/wheel/lib/node_modules/npm/bin/npm-cli.js ci \
 		--prefix .tools/clients/$(*F) --silent --ignore-scripts --no-audit --no-fund
 	@touch $@

@@ -6,7 +6,10 @@ import { createInterface } from "node:readline";
 import { Chat } from "@ai-sdk/react";
 import * as ai from "ai";
 
+// Cases whose names begin with `workflow` use the WorkflowChatTransport of @ai-sdk/workflow, which is for major 7.
 const [major, api, port] = [Number(process.argv[1]), process.argv[2], Number(process.argv[3])];
+const { WorkflowChatTransport } = major === 7 ? await import("@ai-sdk/workflow/client") : {};
+console.error = console.warn = () => {}; // the workflow transport reports each cut there
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 const WEATHER = {
@@ -16,12 +19,23 @@ const WEATHER = {
 
 // One page with a chat. `shown` resolves when the answer has at least some characters.
 class Page {
-  constructor(id, { model = "sim/echo:pace=0", body = {}, url = api, ...given } = {}) {
+  constructor(id, { model = "sim/echo:pace=0", body = {}, url = api, workflow, ...given } = {}) {
     this.errors = [];
     this.finishes = [];
+    this.runs = [];
+    const transport = workflow
+      ? new WorkflowChatTransport({
+          api: url,
+          ...workflow,
+          prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({
+            body: { id, messages, trigger, messageId, model, ...body },
+          }),
+          onChatSendMessage: (response) => this.runs.push(response.headers.get("x-workflow-run-id")),
+        })
+      : new ai.DefaultChatTransport({ api: url, body: { model, ...body } });
     this.chat = new Chat({
       id,
-      transport: new ai.DefaultChatTransport({ api: url, body: { model, ...body } }),
+      transport,
       onError: (error) => this.errors.push(`${error.name}: ${error.message}`),
       onFinish: ({ isAbort, isDisconnect, isError, finishReason }) =>
         this.finishes.push({ isAbort, isDisconnect, isError, finishReason }),
@@ -48,21 +62,33 @@ class Page {
 
   get outcome() {
     const { status, messages } = this.chat;
-    return { status, messages, errors: this.errors, finishes: this.finishes };
+    return { status, messages, errors: this.errors, finishes: this.finishes, runs: this.runs };
   }
 }
 
 const stop = (id) => fetch(`${api}/${encodeURIComponent(id)}/stop`, { method: "POST" });
+async function killed() {
+  console.log(JSON.stringify({ do: "kill" }));
+  await lines.next();
+}
+
 // A page that answers the approval of the server's tool `erase`, and ends when the turn has ended.
-async function approval(answer, wait = async () => {}) {
-  const page = new Page(`approval ${Math.random()}`, {
+async function approval(answer, wait = async () => {}, { reloads = false, ...given } = {}) {
+  const id = `approval ${Math.random()}`;
+  const options = {
+    ...given,
     model: "sim/tools:pace=0",
     body: { tools: ["clock", "erase"] },
     sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithApprovalResponses,
-  });
+  };
+  let page = new Page(id, options);
   await page.chat.sendMessage({ text: "erase it" });
-  const asked = page.chat.messages.at(-1).parts.find((part) => part.state === "approval-requested");
   await wait();
+  if (reloads) {
+    page = new Page(id, { ...options, messages: page.chat.messages.slice(0, 1) });
+    await page.chat.resumeStream();
+  }
+  const asked = page.chat.messages.at(-1).parts.find((part) => part.state === "approval-requested");
   const ended = new Promise((resolve) => page.chat["~registerStatusCallback"](() => {
     if (["ready", "error"].includes(page.chat.status)) resolve();
   }));
@@ -73,34 +99,39 @@ async function approval(answer, wait = async () => {}) {
 
 const STORY = "sim/story:events=30,pace=0.01";
 
+async function plain(given = {}) {
+  const page = new Page(`a chat/with ?#% 日本 ${Math.random()}`, { model: STORY, ...given });
+  await page.chat.sendMessage({ text: "one" });
+  await page.chat.sendMessage({ text: "two" });
+  return page.outcome;
+}
+
+async function tools(given = {}) {
+  const page = new Page(`tools ${Math.random()}`, {
+    ...given,
+    model: "sim/agent:pace=0",
+    body: { tools: ["clock", WEATHER] },
+    sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithToolCalls,
+    onToolCall({ toolCall: { toolName, toolCallId } }) {
+      if (toolName === "weather")
+        void page.chat.addToolOutput({ tool: toolName, toolCallId, output: { sky: "clear" } });
+    },
+  });
+  let ended;
+  const both = new Promise((resolve) => (ended = resolve));
+  const remove = page.chat["~registerStatusCallback"](() => {
+    if (page.finishes.length === 2 || page.errors.length) ended();
+  });
+  page.chat.onFinish = ((before) => (event) => { before(event); if (page.finishes.length === 2) ended(); })(page.chat.onFinish);
+  await page.chat.sendMessage({ text: "what is the weather?" });
+  await both;
+  remove();
+  return page.outcome;
+}
+
 const cases = {
-  async plain() {
-    const page = new Page("a chat/with ?#% 日本", { model: STORY });
-    await page.chat.sendMessage({ text: "one" });
-    await page.chat.sendMessage({ text: "two" });
-    return page.outcome;
-  },
-  async tools() {
-    const page = new Page("tools", {
-      model: "sim/agent:pace=0",
-      body: { tools: ["clock", WEATHER] },
-      sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithToolCalls,
-      onToolCall({ toolCall: { toolName, toolCallId } }) {
-        if (toolName === "weather")
-          void page.chat.addToolOutput({ tool: toolName, toolCallId, output: { sky: "clear" } });
-      },
-    });
-    let ended;
-    const both = new Promise((resolve) => (ended = resolve));
-    const remove = page.chat["~registerStatusCallback"](() => {
-      if (page.finishes.length === 2 || page.errors.length) ended();
-    });
-    page.chat.onFinish = ((before) => (event) => { before(event); if (page.finishes.length === 2) ended(); })(page.chat.onFinish);
-    await page.chat.sendMessage({ text: "what is the weather?" });
-    await both;
-    remove();
-    return page.outcome;
-  },
+  plain: () => plain(),
+  tools: () => tools(),
   async thinking() {
     const page = new Page("thinking", { model: "sim/thinking:pace=0" });
     await page.chat.sendMessage({ text: "think" });
@@ -184,6 +215,54 @@ const cases = {
     await page.chat.sendMessage({ text: "one" });
     return page.outcome;
   },
+  workflowPlain: () => plain({ workflow: {} }),
+  workflowTools: () => tools({ workflow: {} }),
+  workflowApproved: () => approval(() => ({ approved: true }), undefined, { workflow: {} }),
+  async workflowCut() {
+    const outcomes = [];
+    for (const frames of [0, 1, 2, 3, 7, 12, 17, 18, 19, 20]) {
+      const outcome = await cutting(frames, async (url) => {
+        const page = new Page(`workflow cut ${frames}`, { model: "sim/story:events=16,pace=0.01", url, workflow: {} });
+        await page.chat.sendMessage({ text: "one" });
+        return page.outcome;
+      });
+      outcomes.push(outcome);
+    }
+    return outcomes;
+  },
+  async workflowReload() {
+    const outcomes = [];
+    for (const initialStartIndex of [0, -1, -7, -1000]) {
+      const id = `workflow reload ${initialStartIndex}`;
+      const page = new Page(id, { model: STORY, workflow: {} });
+      const sent = page.chat.sendMessage({ text: "one" });
+      await page.shown(30);
+      await page.chat.stop(); // the page goes; its answer goes on
+      await sent;
+      const again = new Page(id, { messages: page.chat.messages.slice(0, 1), workflow: { initialStartIndex } });
+      await again.chat.resumeStream();
+      outcomes.push(again.outcome);
+    }
+    return outcomes;
+  },
+  async workflowIdle() {
+    const page = new Page("nothing was asked here", { workflow: {} });
+    await page.chat.resumeStream();
+    return page.outcome;
+  },
+  async workflowStop() {
+    const page = new Page("workflow stop", { model: "sim/story:events=4000,pace=0.01", workflow: {} });
+    const sent = page.chat.sendMessage({ text: "one" });
+    await page.shown(30);
+    const stopped = await (await stop(page.runs[0])).json();
+    await sent;
+    return { ...page.outcome, stopped };
+  },
+  async workflowFault() {
+    const page = new Page("workflow fault", { model: "sim/story:events=9,pace=0,fault=cut,after=6", workflow: {} });
+    await page.chat.sendMessage({ text: "one" });
+    return page.outcome;
+  },
   approved: () => approval((ask) => ({ approved: ask })),
   denied: () => approval(() => ({ approved: false, reason: "not this file" })),
   expired: () => approval(() => ({ approved: true }), async () => {
@@ -194,19 +273,23 @@ const cases = {
     const page = new Page("killed", { model: "sim/story:events=400,pace=0.02" });
     const sent = page.chat.sendMessage({ text: "one" });
     await page.shown(200);
-    console.log(JSON.stringify({ do: "kill" }));
-    await lines.next();
+    await killed();
     await sent;
-    const cut = page.outcome;
-    const again = new Page("killed", { messages: page.chat.messages });
+    const cut = { ...page.outcome, errors: [...page.errors], messages: [] };
+    await page.chat.resumeStream(); // as useChat does when the page becomes visible again
+    const again = new Page("killed", { messages: page.chat.messages.slice(0, 1) });
     await again.chat.resumeStream();
-    return { cut: { ...cut, messages: [] }, again: again.outcome };
+    return { cut, own: page.outcome, again: again.outcome };
   },
+  // The server dies while the turn waits. The page that is still open answers, and so does one that has loaded.
+  approvedAfterKill: () => approval(() => ({ approved: true }), killed),
+  approvedAfterKillAndReload: () => approval(() => ({ approved: true }), killed, { reloads: true }),
 };
 
 const named = process.argv.slice(4);
 for (const [name, run] of Object.entries(cases)) {
-  if (major === 5 && ["approved", "denied", "expired"].includes(name)) continue;
+  if (major === 5 && /^(approved|denied|expired)/.test(name)) continue;
+  if (major !== 7 && name.startsWith("workflow")) continue;
   if (named.length && !named.includes(name)) continue;
   console.log(JSON.stringify({ name, outcome: await run() }));
 }

@@ -17,13 +17,27 @@ PATHS = {5: "/api/ai-sdk/chat", 6: "/api/ai-sdk/v6/chat", 7: "/api/ai-sdk/v7/cha
 ENDED = {"isAbort": False, "isDisconnect": False, "isError": False, "finishReason": "stop"}
 
 
+_outcomes: dict[int, dict[str, Any]] = {}
+
+
+def outcomes_of(major: int, folders: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcomes of all cases of one major. One process of the client runs them all."""
+    if major not in _outcomes:
+        folder = folders.mktemp(f"ai-sdk-{major}")
+        found = asyncio.run(run_cases(f"ai-sdk-{major}", "ai_sdk.mjs", PATHS[major], folder, str(major)))
+        _outcomes[major] = {**found, "major": major}
+    return _outcomes[major]
+
+
 @pytest.fixture(scope="module", params=PATHS, ids=lambda major: f"ai {major}")
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The outcomes of all cases of one major. One process of the client runs them all."""
-    major: int = request.param
-    folder = tmp_path_factory.mktemp(f"ai-sdk-{major}")
-    found = asyncio.run(run_cases(f"ai-sdk-{major}", "ai_sdk.mjs", PATHS[major], folder, str(major)))
-    return {**found, "major": major}
+    return outcomes_of(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcomes of the cases with a WorkflowChatTransport, which is for major 7."""
+    return outcomes_of(7, tmp_path_factory)
 
 
 def parts_of(message: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -135,16 +149,24 @@ def test_the_model_stops_at_its_limit(outcomes: dict[str, Any]) -> None:
 def test_a_killed_server_is_an_error_and_the_page_resumes_to_what_was_stored(
     outcomes: dict[str, Any],
 ) -> None:
-    cut, again = outcomes["killed"]["cut"], outcomes["killed"]["again"]
+    cut = outcomes["killed"]["cut"]
     assert (cut["status"], len(cut["errors"])) == ("error", 1)
-    (message,) = messages_of(again)
-    assert again["status"] == "error"
-    assert list(parts_of(message)) == outcomes["stored"][message["id"]]["parts"]
+    for page in ("own", "again"):
+        (message,) = messages_of(outcomes["killed"][page])
+        assert outcomes["killed"][page]["status"] == "error"
+        assert list(parts_of(message)) == outcomes["stored"][message["id"]]["parts"]
 
 
 @pytest.mark.requirement("N3")
 @pytest.mark.parametrize(
-    ("name", "output"), [("approved", "is gone"), ("denied", "not this file"), ("expired", "expired")]
+    ("name", "output"),
+    [
+        ("approved", "is gone"),
+        ("denied", "not this file"),
+        ("expired", "expired"),
+        ("approvedAfterKill", "is gone"),
+        ("approvedAfterKillAndReload", "is gone"),
+    ],
 )
 def test_a_page_answers_an_approval(outcomes: dict[str, Any], name: str, output: str) -> None:
     if outcomes["major"] == 5:
@@ -162,8 +184,54 @@ def test_a_page_answers_an_approval(outcomes: dict[str, Any], name: str, output:
     assert output in call[4]
     assert output in shown[-1][1]
     (part,) = (part for part in message["parts"] if part["type"] == "tool-erase")
-    assert part["state"] == ("output-available" if name == "approved" else "output-denied")
+    assert part["state"] == ("output-available" if name.startswith("approved") else "output-denied")
     without_denial = [
         (one, other) for one, other in zip(shown, stored["parts"], strict=True) if one[1] != "erase"
     ]
     assert all(one == other for one, other in without_denial)
+
+
+# -- the workflow transport ----------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("N3", "P2")
+@pytest.mark.parametrize(
+    ("name", "messages"), [("workflowPlain", 2), ("workflowTools", 1), ("workflowApproved", 1)]
+)
+def test_a_page_of_the_workflow_transport_has_the_stored_turn(
+    workflow: dict[str, Any], name: str, messages: int
+) -> None:
+    assert (workflow[name]["status"], workflow[name]["errors"]) == ("ready", [])
+    check_shown(workflow, name, messages=messages)
+
+
+@pytest.mark.requirement("N3", "P2")
+def test_the_workflow_transport_continues_a_cut_answer_by_itself(workflow: dict[str, Any]) -> None:
+    for outcome in workflow["workflowCut"]:
+        assert (outcome["status"], outcome["errors"]) == ("ready", [])
+        assert len(outcome["runs"]) == 1
+    check_shown(workflow, "workflowCut", messages=len(workflow["workflowCut"]))
+
+
+@pytest.mark.requirement("N3", "P2")
+def test_a_page_that_loads_gets_the_whole_answer_for_any_start_index(workflow: dict[str, Any]) -> None:
+    for outcome in workflow["workflowReload"]:
+        assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    check_shown(workflow, "workflowReload", messages=len(workflow["workflowReload"]))
+
+
+def test_a_page_that_loads_without_an_answer_is_ready(workflow: dict[str, Any]) -> None:
+    outcome = workflow["workflowIdle"]
+    assert (outcome["status"], outcome["errors"], outcome["messages"]) == ("ready", [], [])
+
+
+@pytest.mark.requirement("N3")
+def test_a_stop_and_a_fault_end_the_workflow_transport(workflow: dict[str, Any]) -> None:
+    stopped, failed = workflow["workflowStop"], workflow["workflowFault"]
+    (message,) = messages_of(stopped)
+    assert stopped["stopped"] == {"stopped": [message["id"]]}
+    assert (stopped["status"], stopped["errors"]) == ("ready", [])
+    assert workflow["stored"][message["id"]]["status"] == "cancelled"
+    assert (failed["status"], len(failed["errors"])) == ("error", 1)
+    check_shown(workflow, "workflowStop", messages=1)
+    check_shown(workflow, "workflowFault", messages=1)

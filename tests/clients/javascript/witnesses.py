@@ -8,6 +8,7 @@ import os
 import re
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ async def run_cases(
     (folder / "turnstream.toml").write_text(settings)
     serve = ("serve", "--database-url", f"sqlite:///{folder / 'witness.sqlite'}", "--port")
     environ = {"PYTHONPATH": str(PROJECT)}
-    async with Program(*serve, "0", cwd=folder, environ=environ) as server:
+    async with AsyncExitStack() as servers:
+        server = await servers.enter_async_context(Program(*serve, "0", cwd=folder, environ=environ))
         url = await listening(server)
         found = re.search(r":(\d+)", url)
         assert found is not None, url
@@ -82,32 +84,21 @@ async def run_cases(
             async with asyncio.timeout(SECONDS):
                 while line := await node.stdout.readline():
                     said = json.loads(line)
-                    if said.get("do") == "kill":
-                        break
-                    if said.get("do") == "expire":
-                        expire_approvals(folder / "witness.sqlite")
-                        node.stdin.write(b"\n")
-                        continue
-                    outcomes[said["name"]] = said["outcome"]
-                else:
-                    await _ended(node, outcomes)
-                    outcomes["stored"] = await _stored(port, turns_of(outcomes))
-                    return outcomes
+                    match said.get("do"):
+                        case "kill":
+                            server.process.kill()
+                            await server.process.wait()
+                            again = Program(*serve, port, cwd=folder, environ=environ)
+                            server = await servers.enter_async_context(again)
+                            await listening(server)
+                            node.stdin.write(b"\n")
+                        case "expire":
+                            expire_approvals(folder / "witness.sqlite")
+                            node.stdin.write(b"\n")
+                        case _:
+                            outcomes[said["name"]] = said["outcome"]
+                await _ended(node, outcomes)
                 outcomes["stored"] = await _stored(port, turns_of(outcomes))
-                server.process.kill()
-                await server.process.wait()
-                async with Program(*serve, port, cwd=folder, environ=environ) as again:
-                    await listening(again)
-                    node.stdin.write(b"\n")
-                    outcomes.update(
-                        [
-                            (said["name"], said["outcome"])
-                            async for line in node.stdout
-                            if (said := json.loads(line))
-                        ]
-                    )
-                    await _ended(node, outcomes)
-                    outcomes["stored"] |= await _stored(port, turns_of(outcomes))
         finally:
             if node.returncode is None:
                 node.kill()

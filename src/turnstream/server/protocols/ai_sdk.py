@@ -9,9 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from turnstream.core.identifiers import is_id
+from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.ai_sdk.chunk_writer import Major
 from turnstream.dialects.ai_sdk.encoder import HEADERS, HEARTBEAT, encoder_of
 from turnstream.dialects.ai_sdk.request import parse_request
+from turnstream.errors import NotFound
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import (
     answer_stream,
@@ -22,12 +24,16 @@ from turnstream.server.protocols.conversing import (
     without_asking_tools,
 )
 from turnstream.server.protocols.workflow import (
+    FINISH,
     RUN_HEADER,
     TAIL_HEADER,
+    ContinuedStream,
     WorkflowRun,
     continued,
     parse_run,
     parse_start,
+    tail_of,
+    uncountable,
 )
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
 from turnstream.store.base import TurnRecord
@@ -97,10 +103,55 @@ class AiSdkAnswers:
         start = request.query_params.get("startIndex")
         if start is not None:
             return await self._continue(owner, chat_id, parse_start(start))
+        turn = await self._newest(owner, chat_id)
+        return (
+            Response(status_code=204) if turn is None else self._stream(await self._replay(owner, turn), {})
+        )
+
+    async def stop(self, request: Request, chat_id: str) -> Response:
+        """Stop the running and waiting turns of a chat, or the turn of a run."""
+        owner = (await self._context.principal(request)).owner
+        turn = await self._turn_of_run(owner, parse_run(chat_id))
+        running = await running_turns(self._context, owner, chat_id) if turn is None else [turn]
+        stopped = [turn.id for turn in running if turn.status not in TERMINAL_STATUSES]
+        for turn_id in stopped:
+            await self._context.commands.interrupt(owner, turn_id)
+        return JSONResponse({"stopped": stopped})
+
+    async def _continue(self, owner: str, run_id: str, start: int) -> Response:
+        """Return a stream to a client that counts chunks: all of it, or the rest after `start` chunks."""
+        run = parse_run(run_id)
+        turn = await self._turn_of_run(owner, run)
+        is_run = turn is not None
+        if turn is None:  # a page that has loaded knows the chat only
+            turn = await self._newest(owner, run_id)
+        if turn is None:
+            return Response(FINISH, headers=HEADERS)
+        if not is_run and len(await chain_of(self._context.commands.store, turn)) > 1:
+            if start > 0:
+                raise uncountable()
+            watcher = ContinuedStream(await self._replay(owner, turn))
+        else:
+            subscription = await self._watch_run(owner, run if is_run else WorkflowRun(turn.id), turn)
+            watcher = await continued(subscription, start) if start > 0 else ContinuedStream(subscription)
+        return self._stream(watcher, {TAIL_HEADER: str(tail_of(start))} if start <= 0 else {})
+
+    async def _turn_of_run(self, owner: str, run: WorkflowRun) -> TurnRecord | None:
+        """Return the turn of a run, or None if the id is not that of a turn."""
+        if not is_id(run.turn_id):
+            return None
+        try:
+            return await self._context.commands.store.read(GetTurn(owner=owner, turn_id=run.turn_id))
+        except NotFound:
+            return None
+
+    async def _newest(self, owner: str, chat_id: str) -> TurnRecord | None:
+        """Return the newest answer of a chat if it runs, waits, or has just ended."""
         found = await running_turns(self._context, owner, chat_id, ended_within=REPLAY_SECONDS)
-        if not found:
-            return Response(status_code=204)
-        turn = found[0]
+        return found[0] if found else None
+
+    async def _replay(self, owner: str, turn: TurnRecord) -> DialectChain:
+        """Return the stream of the UI message that ends with `turn`, from its start."""
         chain = await chain_of(self._context.commands.store, turn)
 
         async def subscribe(turn_id: str, state: object) -> DialectSubscription:
@@ -109,27 +160,7 @@ class AiSdkAnswers:
             return await watching.subscribe_in(encoder, owner, turn_id, state=state, is_exact=False)
 
         rest = [partial(subscribe, turn_id) for turn_id in chain[1:]]
-        return self._stream(DialectChain(await subscribe(chain[0], None), rest), {})
-
-    async def stop(self, request: Request, chat_id: str) -> Response:
-        """Stop the running and waiting turns of a chat."""
-        owner = (await self._context.principal(request)).owner
-        running = await running_turns(self._context, owner, chat_id)
-        for turn in running:
-            await self._context.commands.interrupt(owner, turn.id)
-        return JSONResponse({"stopped": [turn.id for turn in running]})
-
-    async def _continue(self, owner: str, run_id: str, start: int) -> Response:
-        run = parse_run(run_id)
-        if is_id(run.turn_id):
-            turn = await self._context.commands.store.read(GetTurn(owner=owner, turn_id=run.turn_id))
-        else:  # a page that has loaded knows the chat only
-            found = await running_turns(self._context, owner, run_id, ended_within=REPLAY_SECONDS)
-            if not found:
-                return Response(status_code=204)
-            turn, run = found[0], WorkflowRun(found[0].id)
-        stream = await continued(await self._watch_run(owner, run, turn), start)
-        return self._stream(stream, {TAIL_HEADER: str(stream.tail)})
+        return DialectChain(await subscribe(chain[0], None), rest)
 
     async def _watch_run(self, owner: str, run: WorkflowRun, turn: TurnRecord) -> DialectSubscription:
         chain = await chain_of(self._context.commands.store, turn)
