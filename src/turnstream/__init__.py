@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from turnstream.core.turn_events import TurnEvent as TurnEvent
     from turnstream.core.turn_events import TurnStart as TurnStart
     from turnstream.core.turn_events import UsageReport as UsageReport
+    from turnstream.core.turn_events import UserRedacted as UserRedacted
     from turnstream.core.usage import Usage as Usage
     from turnstream.engine import Engine as Engine
     from turnstream.errors import AuthenticationFailed as AuthenticationFailed
@@ -230,6 +231,7 @@ _HOMES = {
     "TurnstreamError": "turnstream.errors",
     "Usage": "turnstream.core.usage",
     "UsageReport": "turnstream.core.turn_events",
+    "UserRedacted": "turnstream.core.turn_events",
 }
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 

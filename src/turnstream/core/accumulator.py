@@ -72,7 +72,7 @@ class Accumulator(MessageFacts):
         super().__init__()
         self.shown: OpenBlock | None = None
         self.finished: Block | None = None
-        self.next_sequence = first_sequence
+        self.first_sequence = self.next_sequence = first_sequence
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
         self._implied: OpenBlock | None = None

@@ -1,17 +1,42 @@
-"""A whole answer: the result of folding the events of one model call."""
+"""A whole answer: the result of folding the events of one model call, retractions of the provider included."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from turnstream.core.accumulator import Accumulator
 from turnstream.core.blocks import Block
-from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
-from turnstream.core.turn_events import TurnEvent
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStop,
+    RedactContent,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.turn_events import BlockReset, TurnEvent
 from turnstream.core.usage import Usage
+
+REPLACEMENT = -2
+"""Index of the block that replaces the content of a call."""
+
+_CONTENT = (
+    ContentBlockStart,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+    SignatureDelta,
+    ContentDelta,
+    ContentBlockStop,
+)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -89,6 +114,27 @@ def fold_all(
         blocks: The blocks that finish are appended here.
         now: Time in seconds, as in `Accumulator.fold`.
     """
+    if accumulator.is_redacted:
+        events = without_content(events)
+    if (place := _redaction_place(events)) is not None:
+        _fold_all(accumulator, events[:place], changes, blocks, now)
+        accumulator.retract(accumulator.first_sequence)
+        blocks[:] = [block for block in blocks if block.sequence < accumulator.first_sequence]
+        changes.append(BlockReset(accumulator.first_sequence))
+        redaction = cast("RedactContent", events[place])
+        _fold_all(accumulator, (redaction, *replacement_events(redaction.replacement)), changes, blocks, now)
+        fold_all(accumulator, events[place + 1 :], changes, blocks, now)
+        return
+    _fold_all(accumulator, events, changes, blocks, now)
+
+
+def _fold_all(
+    accumulator: Accumulator,
+    events: Sequence[StreamEvent],
+    changes: list[TurnEvent],
+    blocks: list[Block],
+    now: float | None,
+) -> None:
     position = 0
     while True:
         position = accumulator.fold(events, position, now)
@@ -107,3 +153,34 @@ def fold_answer(events: Iterable[StreamEvent]) -> Answer:
     fold = AnswerFold()
     fold.add(list(events))
     return fold.finish()
+
+
+# -- content that the provider retracts ------------------------------------------------------------------------
+
+
+def replacement_events(replacement: str) -> tuple[StreamEvent, ...]:
+    """Return the events of the block that replaces the content of a call. None for an empty text."""
+    if not replacement:
+        return ()
+    return (
+        ContentBlockStart(REPLACEMENT, "text"),
+        TextDelta(REPLACEMENT, replacement),
+        ContentBlockStop(REPLACEMENT),
+    )
+
+
+def without_content(events: Sequence[StreamEvent]) -> list[StreamEvent]:
+    """Return the events without the content that follows a retraction in the same call."""
+    return [event for event in events if not isinstance(event, _CONTENT)]
+
+
+def _redaction_place(events: Sequence[StreamEvent]) -> int | None:
+    """Return the place of the first event that retracts the answer, or None."""
+    if RedactContent not in set(map(type, events)):
+        return None
+    places = (
+        place
+        for place, event in enumerate(events)
+        if isinstance(event, RedactContent) and event.side == "assistant"
+    )
+    return next(places, None)

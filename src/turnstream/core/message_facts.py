@@ -67,6 +67,8 @@ class MessageFacts:
         self.trace: Any = None
         self.notices: list[Notice] = []
         """Notices of the stream, at most MAX_NOTICES. The owner shows them."""
+        self.is_redacted = False
+        """True once the provider has retracted the answer. The content that follows does not count."""
         self.metadata_size = 0
         """Bytes of the usage and the metadata, in the provider's own words, of all calls so far."""
         self._origin: Origin | None = None
@@ -97,6 +99,7 @@ class MessageFacts:
             case StreamNotice():
                 self._notify(event.code, event.message)
             case RedactContent():
+                self.is_redacted |= event.side == "assistant"
                 self._notify("content_redacted", f"the provider redacted {event.side} content")
             case StreamError():
                 self.error = self.error or event
@@ -105,6 +108,7 @@ class MessageFacts:
         """Discard the end, the error and the usage, because another call replaces this one."""
         self.stop = None
         self.error = None
+        self.is_redacted = False
         self.usage = Usage()
         self._raw_usage = None
 

@@ -181,6 +181,18 @@ class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"
     transient: bool = False
 
 
+class UserRedacted(msgspec.Struct, frozen=True, gc=False, tag="user_redacted"):
+    """The provider retracted what the user wrote. The stored blocks of the user's turn are replaced.
+
+    Attributes:
+        user_turn_id: The user's turn. Empty if the turn has none.
+        replacement: The text of its only block now.
+    """
+
+    replacement: str
+    user_turn_id: str = ""
+
+
 class _TerminalEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The last event of a turn, with the turn's account.
 
@@ -236,6 +248,7 @@ TurnEvent: TypeAlias = (
     | Data
     | ApprovalRequest
     | ApprovalResponse
+    | UserRedacted
     | Terminal
 )
 SourceEvent: TypeAlias = (

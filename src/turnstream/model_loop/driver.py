@@ -16,8 +16,9 @@ from time import monotonic
 from typing import NamedTuple, cast
 
 from turnstream.core.accumulator import Accumulator
+from turnstream.core.answers import replacement_events, without_content
 from turnstream.core.open_block import OpenBlock
-from turnstream.core.stream_events import MessageStop, StreamEvent
+from turnstream.core.stream_events import MessageStop, RedactContent, StreamEvent
 from turnstream.core.turn_events import (
     BlockReset,
     Data,
@@ -27,6 +28,7 @@ from turnstream.core.turn_events import (
     StepStop,
     ToolProgress,
     TurnEvent,
+    UserRedacted,
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import ProviderError, StreamIncomplete
@@ -41,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _YIELD_EVERY = 8
 """Batches after which other tasks may run, even if the source always has more."""
-_OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
+_OWN_EVENTS = frozenset({BlockReset, Data, Notice, RedactContent, Source, StepStart, StepStop, ToolProgress})
 
 
 class LoopPosition(NamedTuple):
@@ -273,7 +275,7 @@ class LoopDriver:
                 gaps.observe(now - progress.last)
             progress.last = now
             progress.has_begun = True
-            if _OWN_EVENTS.isdisjoint(map(type, events)):
+            if _OWN_EVENTS.isdisjoint(map(type, events)) and not accumulator.is_redacted:
                 own = cast("Sequence[StreamEvent]", events)
                 try:
                     position = fold(own)
@@ -297,13 +299,27 @@ class LoopDriver:
                 await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
                 if type(event) is BlockReset:
                     await self._retract(event)
+                elif type(event) is RedactContent:
+                    await self._redact(event)
                 else:
                     await self._keep_event(cast("OwnEvent", event))
                 start = place + 1
         await self._advance(cast("Sequence[StreamEvent]", events[start:]))
 
     async def _advance(self, events: Sequence[StreamEvent]) -> None:
+        if self.accumulator.is_redacted:
+            events = without_content(events)
         await self._settle(events, self._fold(events, 0))
+
+    async def _redact(self, event: RedactContent) -> None:
+        """Replace the content that the provider retracts: of this call, or of the user's turn."""
+        if event.side == "user":
+            await self._keep_event(UserRedacted(event.replacement))
+        else:
+            await self._retract(BlockReset(self._first, shown=()))  # no dialect may compare what it showed
+            replacement = replacement_events(event.replacement)
+            await self._settle(replacement, self._fold(replacement, 0))
+        self.accumulator.note(event)
 
     def _fold(self, events: Sequence[StreamEvent], position: int) -> int:
         accumulator = self.accumulator

@@ -23,11 +23,12 @@ from turnstream.core.turn_events import (
     StepStop,
     ToolProgress,
     TurnEvent,
+    UserRedacted,
 )
 from turnstream.providers.base import Take
 from turnstream.telemetry.measures import Histogram
 
-OwnEvent: TypeAlias = Data | Notice | Source | StepStart | StepStop | ToolProgress
+OwnEvent: TypeAlias = Data | Notice | Source | StepStart | StepStop | ToolProgress | UserRedacted
 """Events of a source that do not come from the model."""
 Settle: TypeAlias = Callable[[], tuple[TurnEvent, OpenBlock | None]]
 Value = TypeVar("Value")

@@ -22,6 +22,7 @@ from turnstream.core.turn_events import (
     TurnComplete,
     TurnError,
     TurnEvent,
+    UserRedacted,
 )
 from turnstream.turnlog.base import History, LogState
 from turnstream.turnlog.feed import Feed, FeedItem, LogEntry, LogSnapshot
@@ -179,7 +180,14 @@ class Mirror:
                     log.ended((), event)
                 else:  # a block is open or unstored, so the owner's end is not stored
                     log.ended_unstored((), event)
-            case Notice() | Source() | Data(transient=False) | ApprovalRequest() | ApprovalResponse():
+            case (
+                Notice()
+                | Source()
+                | UserRedacted()
+                | Data(transient=False)
+                | ApprovalRequest()
+                | ApprovalResponse()
+            ):
                 log.event_stored(event)  # a catch-up skips a transient notice, which the store does not have
             case _:
                 log.append([event])

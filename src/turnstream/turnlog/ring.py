@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent
+from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent, UserRedacted
 from turnstream.turnlog.base import DialectBatch, DialectEncoder, FrameEncoder
 
 DEFAULT_LIMIT = 64 * 1024
@@ -23,7 +23,7 @@ Most events do not change the state.
 """
 _MAX_CHARACTER_BYTES = 4
 """Bytes that a character takes at most in a text that is not ASCII."""
-_SENT_EARLY = (Notice, Source, Data)
+_SENT_EARLY = (Notice, Source, Data, UserRedacted)
 """Events that a catch-up may send before events that came earlier."""
 _SKIPPED = BlockDelta(-1, "text", "content", None)
 """An event whose text is part of a later event. It has no frame."""

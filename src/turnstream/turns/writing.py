@@ -24,6 +24,7 @@ from turnstream.core.turn_events import (
     Notice,
     Source,
     TurnEvent,
+    UserRedacted,
 )
 from turnstream.errors import Fenced, StoreError
 from turnstream.model_loop.accounts import TurnAccount
@@ -32,7 +33,7 @@ from turnstream.model_loop.sources import PendingApproval
 from turnstream.providers.base import Take
 from turnstream.store.base import Annotation, ApprovalRecord, BlockRecord, Operation, Store, TurnRecord
 from turnstream.store.operations.approvals import StartWaiting
-from turnstream.store.operations.content import SaveAnnotations, SaveBlock
+from turnstream.store.operations.content import RedactUserTurn, SaveAnnotations, SaveBlock
 from turnstream.store.operations.progress import MarkStreaming, RetractBlocks, SaveStep
 from turnstream.store.queries import AllBlocks
 from turnstream.turnlog.log import TurnLog
@@ -79,6 +80,7 @@ class TurnWriter:
         self._interruption = interruption
         self._turn_id = turn.id
         self._generation = turn.generation
+        self._asked_turn_id = turn.prev_turn_id or ""
         self._log = log
         self._store = store
         self._postponed: list[TurnEvent] = []
@@ -129,7 +131,9 @@ class TurnWriter:
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
         """Store a block, a reset or a durable event, then append its event. Raises StoreError."""
         log = self._log
-        shown = await self._shown_from(item.block_index) if isinstance(item, BlockReset) else None
+        shown = await self._shown_by(item) if isinstance(item, BlockReset) else None
+        if isinstance(item, UserRedacted):
+            item = msgspec.structs.replace(item, user_turn_id=self._asked_turn_id)
         if (operation := self._operation(item)) is not None:
             self.busy = True
             try:
@@ -137,6 +141,8 @@ class TurnWriter:
             finally:
                 self.busy = False
         event, open_block = settle()
+        if isinstance(item, UserRedacted):
+            event = item
         if isinstance(event, BlockStop):
             log.block_stored(event, open_block)
             self.blocks_completed += 1
@@ -153,8 +159,11 @@ class TurnWriter:
             postponed, self._postponed = self._postponed, []
             log.append(postponed)
 
-    async def _shown_from(self, index: int) -> tuple[Block, ...] | None:
-        """Return the shown blocks from `index` on, or None if they cannot be compared with later ones."""
+    async def _shown_by(self, reset: BlockReset) -> tuple[Block, ...] | None:
+        """Return the shown blocks that a reset retracts. None: they cannot be compared with later ones."""
+        if reset.shown is not None:
+            return reset.shown
+        index = reset.block_index
         try:
             rows = await self._store.read(AllBlocks(turn_id=self._turn_id))
         except StoreError as error:
@@ -186,6 +195,16 @@ class TurnWriter:
         if not is_stored_event(item):
             return None
         rows = (Annotation(turn_id, seq, encoded),)
+        if isinstance(item, UserRedacted) and item.user_turn_id:
+            return RedactUserTurn(
+                turn_id=turn_id,
+                generation=generation,
+                asked_turn_id=item.user_turn_id,
+                block_id=new_id(),
+                replacement=item.replacement,
+                at=now_microseconds(),
+                rows=rows,
+            )
         return SaveAnnotations(turn_id=turn_id, generation=generation, rows=rows)
 
     # -- for the turn's task -----------------------------------------------------------------------------
@@ -280,7 +299,9 @@ class TurnWriter:
 
 def is_stored_event(event: TurnEvent) -> bool:
     """Return True if an event outside the blocks is kept for later watchers."""
-    return isinstance(event, Notice | Source) or (isinstance(event, Data) and not event.transient)
+    return isinstance(event, Notice | Source | UserRedacted) or (
+        isinstance(event, Data) and not event.transient
+    )
 
 
 def _asked(

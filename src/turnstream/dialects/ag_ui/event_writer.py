@@ -29,6 +29,7 @@ from turnstream.core.turn_events import (
     TurnError,
     TurnEvent,
     TurnStart,
+    UserRedacted,
 )
 from turnstream.dialects.ag_ui.json_patch import is_patch
 from turnstream.dialects.ag_ui.messages import (
@@ -123,7 +124,7 @@ class RunWriter:
                 self._set(approvals=left)
             case Data():
                 self._data(event)
-            case Notice() | Source() | ToolProgress():
+            case Notice() | Source() | ToolProgress() | UserRedacted():
                 self._custom(type(event).__struct_config__.tag, _present(event))
             case TurnComplete() | TurnError() | TurnCancelled():
                 self._end(event)

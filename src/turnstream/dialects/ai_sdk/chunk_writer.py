@@ -31,6 +31,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
     UsageReport,
+    UserRedacted,
 )
 from turnstream.dialects.ai_sdk.message_metadata import account_of, finish_reason
 from turnstream.dialects.ai_sdk.stream_state import ShownBlock, StreamState
@@ -95,6 +96,8 @@ class ChunkWriter:
         match event:
             case Notice():
                 self._add({"type": "data-notice", "data": _present(event), "transient": True})
+            case UserRedacted():
+                self._add({"type": "data-user-redacted", "data": _present(event), "transient": True})
             case ToolProgress() if event.tool_use_id in self.state.calls:
                 output = {"toolCallId": event.tool_use_id, "output": event.text, "preliminary": True}
                 self._add({"type": "tool-output-available", **output})

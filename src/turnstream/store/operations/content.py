@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 
+from turnstream.core.blocks import Block
 from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, BlockRecord, Operation
 from turnstream.store.database import driver_of
@@ -57,3 +58,28 @@ class SaveAnnotations(Operation[None], frozen=True, kw_only=True):
         if self.rows:
             rows = [(self.turn_id, row.seq, row.event.decode("utf-8", "replace")) for row in self.rows]
             driver_of(connection).insert(connection, annotations, rows)
+
+
+class RedactUserTurn(Operation[None], frozen=True, kw_only=True):
+    """Replaces the blocks of the user's turn, and stores the event that says so. Raises Fenced.
+
+    Attributes:
+        asked_turn_id: The user's turn, which this turn answers.
+        block_id: Id of the row of the only block that the user's turn has now.
+        at: Time of the redaction, in microseconds since the epoch.
+        rows: The event.
+    """
+
+    generation: int
+    asked_turn_id: str
+    block_id: str
+    replacement: str
+    at: int
+    rows: tuple[Annotation, ...]
+
+    def apply(self, connection: Connection) -> None:
+        SaveAnnotations(turn_id=self.turn_id, generation=self.generation, rows=self.rows).apply(connection)
+        connection.execute(delete(blocks).where(blocks.c.turn_id == self.asked_turn_id))
+        block = Block(0, "text", self.replacement)
+        row = block_row(BlockRecord(self.block_id, self.asked_turn_id, block, 1, 1, self.at))
+        driver_of(connection).insert(connection, blocks, [row])
