@@ -1,4 +1,4 @@
-"""A whole answer: the result of folding the events of one model call, retractions of the provider included."""
+"""A whole answer: the result of folding the events of one model call, with its retractions."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def fold_answer(events: Iterable[StreamEvent]) -> Answer:
     return fold.finish()
 
 
-# -- content that the provider retracts ------------------------------------------------------------------------
+# -- content that the provider retracts ---------------------------------------------------------------------
 
 
 def replacement_events(replacement: str) -> tuple[StreamEvent, ...]:
