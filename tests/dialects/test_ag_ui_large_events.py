@@ -1,0 +1,71 @@
+"""Events of AG-UI that would be too large for clients, which read frames of 10 MiB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.dialects.test_ag_ui_encoder import COMPLETE, Reading, answered, called, run
+from tests.turnlog.scripted import START
+from turnstream.core.blocks import Block
+from turnstream.core.open_block import catchup_of
+from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, BlockStop, Data
+from turnstream.dialects.ag_ui.event_writer import LONGEST_DELTA
+from turnstream.dialects.ag_ui.messages import LONGEST_RESULT
+
+HUGE = "\x01" * (3 * LONGEST_DELTA + 1)
+"""A text whose JSON has six bytes for each character: 18 MiB."""
+
+
+@pytest.mark.requirement("N4", "P3")
+def test_a_long_text_comes_in_pieces() -> None:
+    fold = run(BlockStart(0, "text"), BlockDelta(0, "text", "text", HUGE), BlockStop(0, "text"), COMPLETE)
+    assert fold.texts() == [HUGE]
+    assert fold.kinds.count("TEXT_MESSAGE_CONTENT") == 4
+    caught_up = run(BlockCatchup(0, "text", complete=True, accumulated_text=HUGE), COMPLETE)
+    assert caught_up.messages == fold.messages
+
+
+@pytest.mark.requirement("N4", "P3")
+@pytest.mark.parametrize("content", [HUGE, [{"type": "text", "text": HUGE}], {"value": HUGE}])
+def test_a_long_result_is_left_out_for_those_who_watch_and_those_who_join(content: Any) -> None:
+    events = [*called(0, "{}"), *answered(1, content)]
+    watched = run(*events, COMPLETE)
+    (result,) = [message for message in watched.messages if message["role"] == "tool"]
+    assert "characters left out" in result["content"]
+    joined = Reading(joins=True).show(START, *events, COMPLETE).fold
+    assert joined.messages == watched.messages
+    short = run(*called(0, "{}"), *answered(1, "x" * LONGEST_RESULT), COMPLETE)
+    assert short.messages[-1]["content"] == "x" * LONGEST_RESULT
+
+
+@pytest.mark.requirement("N4", "P3")
+@pytest.mark.parametrize(
+    "event",
+    [
+        Data("state", {"x": HUGE}),
+        Data("part", HUGE),
+        Data("state_delta", [{"op": "add", "path": "/x", "value": HUGE}]),
+        Data("transient", HUGE, transient=True),
+    ],
+)
+def test_a_value_that_is_too_large_is_a_notice(event: Data) -> None:
+    fold = run(event, COMPLETE)
+    assert fold.outcome == "success"
+    assert (fold.state, len(fold.custom)) == ({}, 1)
+    name, value = fold.custom[0]
+    assert (name, value["code"]) == ("turnstream.notice", "event_too_large")
+
+
+@pytest.mark.requirement("N4", "P3")
+def test_a_seal_that_is_too_large_is_a_notice() -> None:
+    sealed = [
+        BlockStart(0, "thinking"),
+        BlockDelta(0, "thinking", "signature", HUGE),
+        BlockStop(0, "thinking"),
+    ]
+    fold = run(*sealed, COMPLETE)
+    assert fold.custom[0][1]["code"] == "event_too_large"
+    stored = catchup_of(Block(0, "thinking", "hm", {"signature": "s"}), complete=True)
+    assert run(stored, COMPLETE).custom == []
