@@ -20,24 +20,15 @@ from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turnstream import config
 from turnstream.access import server_key
 from turnstream.background_work import BackgroundWork, WorkingParts
-from turnstream.config import (
-    AgentSettings,
-    CapabilitySettings,
-    EngineSettings,
-    ModelSettings,
-    PriceSettings,
-    ProviderSettings,
-    RetrySettings,
-    ServerSettings,
-    Settings,
-)
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder, chat_event_frame
 from turnstream.dialects.relay.request import AgentPreset
+from turnstream.llm.language_model import LLM
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
@@ -80,10 +71,17 @@ from turnstream.turns.owner_events.subscription import event_sources
 from turnstream.turns.preparation import TurnPreparation
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
+from turnstream.workflow.staged_workflow import Workflow
 
 VERSION = version("turnstream")
 PREFIX = "/api"
 """Default path prefix of the routes."""
+
+
+def default_workflow(settings: config.Settings, model: str, tools: ToolRunner) -> Workflow:
+    """Return the staged agent of a server: default stages, and the tools that never ask."""
+    usable = [tool for tool in tools.tools.values() if tool.ask == "never"]
+    return Workflow(LLM(model, settings=settings), tools=usable, tool_limits=tools.limits)
 
 
 class Engine:
@@ -108,6 +106,7 @@ class Engine:
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
         agents: as `[agents.NAME]` of the configuration.
         redaction: rules for what watchers see, and for what providers get.
+        workflow: the workflow of the staged agent's routes. None: these routes answer 404.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -116,25 +115,26 @@ class Engine:
         self,
         store_url: str = "sqlite:///turnstream.sqlite",
         *,
-        settings: EngineSettings | None = None,
-        providers: Mapping[str, ProviderSettings] | None = None,
+        settings: config.EngineSettings | None = None,
+        providers: Mapping[str, config.ProviderSettings] | None = None,
         authenticate: Authenticate = local_use,
-        server: ServerSettings | None = None,
+        server: config.ServerSettings | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
-        prices: Mapping[str, PriceSettings] | None = None,
-        retry: RetrySettings | None = None,
-        models: Mapping[str, ModelSettings] | None = None,
-        capabilities: Mapping[str, CapabilitySettings] | None = None,
+        prices: Mapping[str, config.PriceSettings] | None = None,
+        retry: config.RetrySettings | None = None,
+        models: Mapping[str, config.ModelSettings] | None = None,
+        capabilities: Mapping[str, config.CapabilitySettings] | None = None,
         drain_seconds: float | None = 0.0,
         prepare: Callable[[TurnPreparation, Principal], object] | None = None,
         on_turn_end: TurnEndHook | None = None,
-        agents: Mapping[str, AgentSettings] | None = None,
+        agents: Mapping[str, config.AgentSettings] | None = None,
         redaction: Redaction = NO_REDACTION,
+        workflow: Workflow | None = None,
     ) -> None:
-        server = server or ServerSettings()
+        server = server or config.ServerSettings()
         if authenticate is local_use and server.cors_origins:
             authenticate = local_use_from(server.cors_origins)
-        given = self.settings = settings or EngineSettings()
+        given = self.settings = settings or config.EngineSettings()
         self.catalog = Catalog(
             providers or {},
             in_process=SIMULATOR,
@@ -160,7 +160,7 @@ class Engine:
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
                 self.pricing,
-                planner_of(retry or RetrySettings()),
+                planner_of(retry or config.RetrySettings()),
                 Routing(self.catalog, models, given.fallbacks),
                 None if prepare is None else prepare_for(prepare),
                 has_end_hook=on_turn_end is not None,
@@ -187,6 +187,7 @@ class Engine:
             server.max_body_bytes,
             server.stop_on_disconnect,
             {name: AgentPreset(**dict(preset)) for name, preset in (agents or {}).items()},
+            workflow,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
@@ -201,7 +202,7 @@ class Engine:
     @classmethod
     def from_settings(  # noqa: PLR0913 - the settings, and the objects that they cannot name
         cls,
-        settings: Settings,
+        settings: config.Settings,
         *,
         store_url: str | None = None,
         authenticate: Authenticate | None = None,
@@ -210,6 +211,7 @@ class Engine:
         prepare: Callable[[TurnPreparation, Principal], object] | None = None,
         on_turn_end: TurnEndHook | None = None,
         redaction: Redaction | None = None,
+        workflow: Workflow | None = None,
     ) -> Self:
         """Return the engine that `turnstream serve` runs with these settings.
 
@@ -221,19 +223,21 @@ class Engine:
             tools: Tools that models may call. None: the tools of the settings.
             drain_seconds, prepare, on_turn_end: As in the constructor.
             redaction: Rules in place of those of the settings.
+            workflow: The staged agent. None: the default stages, with the default model and the tools.
 
         Raises ConfigurationError.
         """
         if authenticate is None:
             key = server_key(settings.server)
             authenticate = local_use if key is None else key_required(key)
-        return cls(
+        runner = configured_tools(settings.tools, tools, debug=settings.server.debug)
+        engine = cls(
             store_url or settings.store.url,
             settings=settings.engine,
             providers=settings.providers,
             authenticate=authenticate,
             server=settings.server,
-            tools=configured_tools(settings.tools, tools, debug=settings.server.debug),
+            tools=runner,
             prices=settings.prices,
             retry=settings.retry,
             models=settings.models,
@@ -243,7 +247,12 @@ class Engine:
             on_turn_end=on_turn_end,
             agents=settings.agents,
             redaction=configured_redaction(settings.redaction) if redaction is None else redaction,
+            workflow=workflow,
         )
+        if workflow is None:
+            workflow = default_workflow(settings, engine.catalog.default_model, runner)
+            engine._context = engine._context._replace(workflow=workflow)
+        return engine
 
     async def __aenter__(self) -> Self:
         """Open the store, end the turns that a stopped process left unfinished, and start to serve.

@@ -31,7 +31,9 @@ from turnstream.store.sql import SqlStore
 
 def tables(database: Path) -> set[str]:
     with sqlite3.connect(database) as connection:
-        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        rows = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
     connection.close()
     return {name for (name,) in rows}
 

@@ -33,7 +33,9 @@ Origin: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/*]
 Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas)]
 
 
-Protocol: TypeAlias = Literal["native", "ai_sdk", "ag_ui", "relay", "openai_chat", "anthropic", "ollama"]
+Protocol: TypeAlias = Literal[
+    "native", "ai_sdk", "ag_ui", "staged_agent", "relay", "openai_chat", "anthropic", "ollama"
+]
 Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_commas)]
 
 

@@ -22,6 +22,7 @@ from turnstream.server.protocols.ollama import SHAPE as OLLAMA
 from turnstream.server.protocols.ollama import add_ollama_routes
 from turnstream.server.protocols.openai_chat import SHAPE, add_openai_chat_routes
 from turnstream.server.protocols.relay import add_relay_routes, relay_error
+from turnstream.server.protocols.staged_agent import add_staged_agent_routes, agent_error
 from turnstream.server.turns import add_turn_routes
 
 NATIVE = ("native",)
@@ -53,6 +54,7 @@ PROTOCOLS: Mapping[str, ServedProtocol] = {
     "native": ServedProtocol(_add_native_routes),
     "ai_sdk": ServedProtocol(add_ai_sdk_routes),
     "ag_ui": ServedProtocol(add_ag_ui_routes),
+    "staged_agent": ServedProtocol(add_staged_agent_routes, error_answer=agent_error),
     "relay": ServedProtocol(add_relay_routes, error_answer=relay_error),
     "openai_chat": ServedProtocol(
         add_openai_chat_routes, at_root=True, error_answer=SHAPE.error_response, lists_models=True

@@ -43,6 +43,8 @@ _HOPS = frozenset(
 _HOP_PREFIX = b"x-forwarded"
 """Prefix of further headers that a proxy adds, besides `_HOPS`."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_STAGED_AGENT = "/agent/"
+"""Part of the addresses of the staged agent."""
 _REMEDY = "set TURNSTREAM_API_KEY to a key that clients send, or give Engine(authenticate=...)"
 
 
@@ -115,6 +117,8 @@ def _is_loopback(host: str) -> bool:
 def key_required(key: str) -> Authenticate:
     """Return a hook that requires `Authorization: Bearer KEY` or `x-api-key: KEY`.
 
+    Clients of the staged agent may send `?api_key=KEY`.
+
     Raises ConfigurationError if a header cannot carry the key.
     """
     check_key(key, "the server's key")
@@ -123,6 +127,8 @@ def key_required(key: str) -> Authenticate:
     def authenticate(request: Request) -> Principal:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         given = token if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        if not given and _STAGED_AGENT in request.url.path:
+            given = request.query_params.get("api_key", "")
         if not hmac.compare_digest(given.strip().encode(), expected):
             raise Unauthorized("send the server's key: `Authorization: Bearer KEY`, or `x-api-key: KEY`")
         return LOCAL

@@ -20,6 +20,7 @@ from turnstream.turns.chats import PageRequest
 from turnstream.turns.commands import Commands
 from turnstream.turns.owner_events.subscription import EventSources
 from turnstream.turns.watching import SubscriptionMaker
+from turnstream.workflow.staged_workflow import Workflow
 
 AnyCursor = TypeVar("AnyCursor", Cursor, EventsCursor)
 _PRINCIPAL = "turnstream.principal"
@@ -41,6 +42,8 @@ class ServerContext(NamedTuple):
     """Protocols in which a client stops its turn by closing the connection."""
     presets: Mapping[str, AgentPreset] = {}
     """Agents of the relay, by their ids."""
+    workflow: Workflow | None = None
+    """The workflow of the staged agent's routes."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""

@@ -33,6 +33,7 @@ from turnstream.store.rows import (
     chat_rows,
 )
 from turnstream.store.schema import (
+    agent_messages,
     annotations,
     attempts,
     blocks,
@@ -112,7 +113,7 @@ _DELETED_CHATS = (
         or_(
             *(
                 exists().where(table.c.chat_id == chats.c.id)
-                for table in (turns, idempotency, settings, client_turns)
+                for table in (turns, idempotency, settings, client_turns, agent_messages)
             )
         ),
     )

@@ -6,7 +6,8 @@
       ├───────────────< settings        system prompts, params, tools of its turns, each once (`settings.py`)
       ├───────────────< idempotency     keys of requests that began turns
       ├───────────────< client_chats    ids that clients gave to the chat
-      └───────────────< client_turns    ids that clients gave to messages and runs
+      ├───────────────< client_turns    ids that clients gave to messages and runs
+      └───────────────< agent_conversations, agent_messages     integers of the staged agent's clients
     journal                             pages with the growth of the open blocks of all turns (`journal/`)
 
 Rows below a chat are deleted with it (ON DELETE CASCADE). Readers do not find a chat that has a `deleted_at`.
@@ -210,4 +211,32 @@ secrets = Table(
     Column("name", String(64), nullable=False),
     Column("value", String(255), nullable=False),
     PrimaryKeyConstraint("name"),
+)
+
+agent_conversations = Table(
+    f"{PREFIX}agent_conversations",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    _child_of("chats", "chat_id"),
+    Column("page_name", StoredText, nullable=False),
+    Column("user_id", StoredText),
+    Column("status", String(16), nullable=False),
+    Index(f"ix_{PREFIX}agent_conversations_chat_id", "chat_id", unique=True),
+    sqlite_autoincrement=True,
+)
+
+agent_messages = Table(
+    f"{PREFIX}agent_messages",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    _child_of("chats", "chat_id"),
+    Column("turn_id", String(_ID_LENGTH)),
+    Column("parent", Integer),
+    Column("written", JsonText),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("completed_at", BigInteger),
+    Index(None, "chat_id"),
+    Index(f"ix_{PREFIX}agent_messages_turn_id", "turn_id", unique=True),
+    sqlite_autoincrement=True,
 )

@@ -13,7 +13,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import Data, TurnEvent
 from turnstream.errors import Conflict, InvalidRequest, NotFound
-from turnstream.store.base import TurnRecord
+from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import StoredEvents
 from turnstream.turns.commands import Commands, StartedTurn, TurnState
 from turnstream.turns.histories import read_history
@@ -100,19 +100,11 @@ class WorkflowCommands:
     async def report(self, owner: str, turn_id: str) -> WorkflowReport:
         """Return a run as it is now. Raises NotFound if the turn is not a run of a workflow, StoreError."""
         turn = (await self._commands.state(owner, turn_id)).turn
-        state: WorkflowState | None = None
-        events: list[WorkflowEvent] = []
-        for event in map(_decode, await self._commands.store.read(StoredEvents(turn_id=turn_id))):
-            match event:
-                case Data(name=name, data=data) if name == STATE:
-                    state = self._state(data)
-                case Data(name=name, data=data) if name == EVENT:
-                    events.append(msgspec.convert(data, WorkflowEvent))
-                case _:
-                    pass
-        if state is None:
+        found = await _stored_data(self._commands.store, turn_id)
+        states = [data for name, data in found if name == STATE]
+        if not states:
             raise NotFound("no such workflow")
-        return WorkflowReport(turn, state, events)
+        return WorkflowReport(turn, self._state(states[-1]), _events(found))
 
     async def cancel(self, owner: str, turn_id: str) -> TurnState:
         """Stop a run, and return its turn. A run that has ended stays as it is. Raises NotFound."""
@@ -131,6 +123,21 @@ class WorkflowCommands:
 
     def _source(self, state: WorkflowState, turn: TurnRecord) -> WorkflowSource:
         return self.workflow.source(state, turn=RunContext(turn.id, turn.owner, turn.metadata))
+
+
+async def stage_events(store: Store, turn_id: str) -> list[WorkflowEvent]:
+    """Return the stored events of a run's stages, in order. Raises StoreError."""
+    return _events(await _stored_data(store, turn_id))
+
+
+async def _stored_data(store: Store, turn_id: str) -> list[tuple[str, Any]]:
+    """Return the names and the values of a turn's `data` events."""
+    events = map(_decode, await store.read(StoredEvents(turn_id=turn_id)))
+    return [(event.name, event.data) for event in events if isinstance(event, Data)]
+
+
+def _events(found: Sequence[tuple[str, Any]]) -> list[WorkflowEvent]:
+    return [msgspec.convert(data, WorkflowEvent) for name, data in found if name == EVENT]
 
 
 def text_of(blocks: Sequence[Block]) -> str:

@@ -14,6 +14,7 @@ from turnstream.store.base import Operation
 from turnstream.store.expressions import DatabaseTime
 from turnstream.store.operations.chats import next_moment, require_chat
 from turnstream.store.schema import (
+    agent_messages,
     annotations,
     blocks,
     chats,
@@ -42,6 +43,7 @@ _ROWS_OF_CHAT = (
     _delete_some(idempotency, "chat_id", "key"),
     _delete_some(settings, "chat_id", "digest"),
     _delete_some(client_turns, "chat_id", "client_id"),
+    _delete_some(agent_messages, "chat_id", "number"),
 )
 _TURN_IDS = (
     select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).order_by(turns.c.created_at, turns.c.id)

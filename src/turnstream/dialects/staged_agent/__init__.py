@@ -1,0 +1,1 @@
+"""The stream of a staged agent, and its answers without a stream."""
