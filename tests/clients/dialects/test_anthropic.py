@@ -29,7 +29,7 @@ def shown(message: dict[str, Any]) -> list[tuple[Any, ...]]:
             case "text":
                 found.append(("text", block["text"]))
             case "thinking":
-                found.append(("thinking", block["thinking"], block["signature"]))
+                found.append(("thinking", block["thinking"], block["signature"].rpartition(".")[2]))
             case "tool_use":
                 found.append(("tool_use", block["id"], block["name"], block["input"]))
             case kind:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.server.live import Answer, Client, serving
+from turnstream.config import RetrySettings
 from turnstream.engine import Engine
 
 WEATHER = {
@@ -145,6 +146,18 @@ async def test_a_fault_of_the_provider_has_its_own_status(
 
 
 @pytest.mark.requirement("N6")
+async def test_a_model_that_failed_too_often_is_overloaded_and_says_how_long(tmp_path: Path) -> None:
+    retry = RetrySettings(attempts=1, circuit_failures=1)
+    async with running(tmp_path, retry=retry) as (client, _):
+        body = asked(model="sim/echo:fault=error-before,status=500")
+        failed = await client.call("POST", "/messages", body)
+        refused = await client.call("POST", "/messages", body)
+    assert (failed.status, failed.json["error"]["type"]) == (500, "api_error")
+    assert (refused.status, refused.json["error"]["type"]) == (529, "overloaded_error")
+    assert int(refused.headers["retry-after"]) > 0
+
+
+@pytest.mark.requirement("N6")
 async def test_a_fault_after_output_is_the_last_event(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, _):
         body = asked(model="sim/story:pace=0,fault=error,after=6", stream=True)
@@ -155,22 +168,27 @@ async def test_a_fault_after_output_is_the_last_event(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("N6")
-async def test_thinking_of_an_imported_history_is_stored_with_its_signature(tmp_path: Path) -> None:
-    thought = {"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"}
-    hidden = {"type": "redacted_thinking", "data": "aGlkZGVu"}
-    history = [
-        {"role": "user", "content": "one"},
-        {"role": "assistant", "content": [thought, hidden, {"type": "text", "text": "first"}]},
-        {"role": "user", "content": "two"},
-    ]
+async def test_a_signature_comes_back_with_its_origin_unless_it_is_forged(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, native):
+        first = await client.call("POST", "/messages", asked(model="sim/thinking:pace=0"))
+        signed, text = first.json["content"]
+        forged = {**signed, "signature": signed["signature"].replace("turnstream1.", "turnstream1.A")}
+        bare = {**signed, "signature": "c2lnbmVk"}
+        hidden = {"type": "redacted_thinking", "data": "aGlkZGVu"}
+        history = [
+            {"role": "user", "content": "of another chat"},
+            {"role": "assistant", "content": [signed, forged, bare, hidden, text]},
+            {"role": "user", "content": "two"},
+        ]
         await client.call("POST", "/messages", asked(history))
-        (chat,) = (await native.call("GET", "/chats")).json["chats"]
-        turns = (await native.call("GET", f"/chats/{chat['id']}/turns")).json["turns"]
+        source, *_ = await native.stored(first.headers["request-id"])
+        chats = (await native.call("GET", "/chats")).json["chats"]
+        turns = (await native.call("GET", f"/chats/{chats[0]['id']}/turns")).json["turns"]
         stored = await native.stored(turns[1]["id"])
-    assert [block["block_type"] for block in stored] == ["thinking", "thinking", "text"]
-    assert stored[0]["content"]["signature"] == "c2lnbmVk"
-    assert stored[1]["content"]["redacted"] == "aGlkZGVu"
+    assert source["content"]["origin"]["provider"] == "sim"
+    assert [block["block_type"] for block in stored] == ["thinking"] * 4 + ["text"]
+    assert stored[0]["content"] == source["content"]
+    assert [block["content"] for block in stored[1:4]] == [None, None, None]
 
 
 @pytest.mark.requirement("N6")

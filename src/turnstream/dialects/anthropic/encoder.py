@@ -7,11 +7,12 @@ from collections.abc import Collection
 from turnstream.core.blocks import BlockType
 from turnstream.core.turn_events import TurnStart
 from turnstream.dialects.provider_shaped.encoder import ProviderShapedEncoder
+from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.dialects.provider_shaped.projection import Projection
 from turnstream.dialects.repetition import RepetitionEncoder
 from turnstream.wires.anthropic.encoder import AnthropicEncoder
 
-BLOCK_TYPES: tuple[BlockType, ...] = ("text", "thinking", "tool_use", "tool_result", "image", "provider")
+_BLOCK_TYPES: tuple[BlockType, ...] = ("text", "thinking", "tool_use", "tool_result", "image", "provider")
 HEARTBEAT = b'event: ping\ndata: {"type":"ping"}\n\n'
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -25,12 +26,20 @@ def message_id(turn_id: str) -> str:
     return f"msg_{turn_id}"
 
 
-def encoder_of(turn_id: str, client_tools: Collection[str]) -> RepetitionEncoder:
-    """Return the encoder of a turn. `client_tools`: names of the tools that the client runs."""
+def projection_of(client_tools: Collection[str], seal: OriginSeal) -> Projection:
+    """Return the projection of a turn.
+
+    Args:
+        client_tools: Names of the tools that the client runs.
+        seal: Seals the signatures of thinking.
+    """
+    return Projection(client_tools, _BLOCK_TYPES, seal)
+
+
+def encoder_of(turn_id: str, projection: Projection) -> RepetitionEncoder:
+    """Return the encoder of a turn with a projection of `projection_of`."""
 
     def new_encoder(start: TurnStart) -> AnthropicEncoder:
         return AnthropicEncoder(model=start.model or "", message_id=message_id(turn_id), request_id=turn_id)
 
-    return RepetitionEncoder(
-        ProviderShapedEncoder("anthropic", new_encoder, Projection(client_tools, BLOCK_TYPES))
-    )
+    return RepetitionEncoder(ProviderShapedEncoder("anthropic", new_encoder, projection))

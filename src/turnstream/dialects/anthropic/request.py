@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from turnstream.dialects.client_request import ClientRequest, parsed_body
+from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.dialects.provider_shaped.request import GatewayFields, client_request
 from turnstream.model_loop.accounts import estimated_input_tokens
 from turnstream.wires.anthropic.wire import WIRE
@@ -31,16 +32,19 @@ class MessagesRequest(NamedTuple):
     stream: bool
 
 
-def parse_messages(raw: bytes) -> MessagesRequest:
+def parse_messages(raw: bytes, seal: OriginSeal) -> MessagesRequest:
     """Return the request of a JSON body. Raises InvalidRequest.
 
     The user's id of `metadata` is stored with the turn, and sent to Anthropic's own models.
+
+    `seal`: opens the signatures of thinking.
     """
     fields = parsed_body(raw, MessagesFields)
     call = WIRE.decode_request(_PATH, raw)
     user_id = None if fields.metadata is None else fields.metadata.user_id
     metadata: dict[str, Any] = {} if user_id is None else {"user_id": user_id}
-    return MessagesRequest(client_request(call, fields, wire=WIRE.name, metadata=metadata), call.stream)
+    asked = client_request(call, fields, wire=WIRE.name, metadata=metadata, seal=seal)
+    return MessagesRequest(asked, call.stream)
 
 
 def estimated_tokens(raw: bytes) -> int:

@@ -22,8 +22,9 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 _OWN_ENDS: dict[str, type[ProviderError]] = {
     "server_shutdown": Overloaded,
     "orphan_timeout": ProviderTimeout,
+    "circuit_open": Overloaded,
 }
-"""Classes for ends that only turnstream has, by their codes."""
+"""Classes for ends that only turnstream has, by their codes. Providers know no other class."""
 _KINDS = frozenset(CLASSES.values())
 
 
@@ -42,8 +43,9 @@ def error_of_end(end: StreamError, failure: ProviderError | None) -> ProviderErr
         end: The end, as clients see it.
         failure: The failure of the last model call, or None. Its own text is not used.
     """
-    kind, wait = CLASSES.get(end.code) or _OWN_ENDS.get(end.code, ProviderFailed), None
+    kind, wait = CLASSES.get(end.code, ProviderFailed), None
     if failure is not None and failure.code == end.code:
         kind = next((base for base in type(failure).__mro__ if base in _KINDS), kind)
         wait = failure.retry_after
+    kind = _OWN_ENDS.get(end.code, kind)
     return kind(end.message, code=end.code, retry_after=wait)

@@ -8,10 +8,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from turnstream.dialects.anthropic.encoder import BLOCK_TYPES, HEADERS, HEARTBEAT, encoder_of, message_id
+from turnstream.dialects.anthropic.encoder import (
+    HEADERS,
+    HEARTBEAT,
+    encoder_of,
+    message_id,
+    projection_of,
+)
 from turnstream.dialects.anthropic.errors import encode_error
 from turnstream.dialects.anthropic.request import estimated_tokens, parse_messages
-from turnstream.dialects.provider_shaped.projection import Projection
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import start_answer, without_asking_tools
 from turnstream.server.protocols.provider_shaped import (
@@ -37,15 +42,16 @@ def add_anthropic_routes(router: APIRouter, context: ServerContext) -> None:
     @router.post("/v1/messages", include_in_schema=False)
     async def answer(request: Request) -> Response:
         principal = await context.principal(request)
-        asked, streams = parse_messages(await request.body())
+        seal = await context.origin_key.seal()
+        asked, streams = parse_messages(await request.body(), seal)
         asked = without_asking_tools(asked, context.commands.tools.tools)
         turn_id = (await start_answer(context, principal, asked)).assistant_turn.id
         turn = turn_of(context, SHAPE, turn_id)
+        projection = projection_of(asked.client_tools, seal)
         if streams:
-            encoder = encoder_of(turn_id, asked.client_tools)
+            encoder = encoder_of(turn_id, projection)
             subscription = await context.watching.subscribe_in(encoder, principal.owner, turn_id)
             return StreamedAnswer(context, SHAPE, turn, subscription)
-        projection = Projection(asked.client_tools, BLOCK_TYPES)
         owner, answer_id = principal.owner, message_id(turn_id)
         whole = partial(whole_answer, context, owner, turn_id, projection, answer_id=answer_id)
         return WholeAnswer(SHAPE, turn, whole)
