@@ -50,7 +50,7 @@ from turnstream.server.auth import (
 )
 from turnstream.server.bodies import BodyBudget
 from turnstream.server.context import ServerContext
-from turnstream.server.fast_path import DirectTurns
+from turnstream.server.fast_path import DirectRoutes
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.live_turn import LiveTurn, turn_response
 from turnstream.server.metrics import EngineMetrics, scrape_metrics
@@ -327,13 +327,14 @@ class Engine:
 
         needs_key = self._server.metrics == "key"
         scrape = partial(scrape_metrics, self._context, self.metrics, needs_key=needs_key)
+        router = build_router(self._context, prefix=PREFIX, root="", protocols=self._server.protocols)
         application = build_application(
-            build_router(self._context, prefix=PREFIX, root="", protocols=self._server.protocols),
+            router,
             version=VERSION,
             lifespan=lifespan,
             scrape=None if self._server.metrics == "off" else scrape,
             health=self._store.health,
-            direct=DirectTurns(self._context, PREFIX),
+            direct=DirectRoutes(self._context, router, PREFIX),
             index=partial(server_index, self._context, VERSION, PREFIX),
             cors_origins=self._server.cors_origins,
         )

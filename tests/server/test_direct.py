@@ -4,13 +4,15 @@ only."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.server.live import Answer, Client, serving
@@ -18,7 +20,7 @@ from turnstream.config import ServerSettings
 from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 from turnstream.server.auth import key_required
-from turnstream.server.fast_path import DirectTurns
+from turnstream.server.fast_path import DirectRoutes
 from turnstream.turns.commands import Commands
 
 PLAIN: dict[str, Any] = {
@@ -202,6 +204,7 @@ async def test_a_key_is_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_which_requests_are_plain(changed: dict[str, Any], chat: str | None) -> None:
+    """`chat`: None for a request that goes through the framework."""
     scope = {
         "type": "http",
         "method": "POST",
@@ -210,4 +213,53 @@ def test_which_requests_are_plain(changed: dict[str, Any], chat: str | None) -> 
         "root_path": "",
         **changed,
     }
-    assert DirectTurns(None, "/api").chat_of(scope) == chat  # type: ignore[arg-type]
+    handler = DirectRoutes(None, APIRouter(), "/api").handler_of(scope)  # type: ignore[arg-type]
+    assert (handler is None) == (chat is None)
+    if chat is not None:
+        assert isinstance(handler, partial)
+        assert handler.args == (chat,)
+
+
+BODIES: list[tuple[Any, dict[str, str]]] = [
+    (b"", {}),
+    (b"{", {}),
+    (b"[]", {}),
+    (b"\xff", {}),
+    (b'{"text": "\\ud800"}', {}),
+    ({"model": "sim/echo:pace=0", "messages": []}, {}),
+    ({"model": "nobody/knows", "messages": [{"role": "user", "content": "hello"}]}, {}),
+    ({"model": "sim/echo:pace=0", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 9}, {}),
+    ({"long": "x" * 6_000}, {}),
+    ({}, {"Origin": "https://elsewhere.example", "Host": "elsewhere.example"}),
+]
+
+
+@pytest.mark.requirement("A1", "K4")
+async def test_all_protocols_answer_alike_past_the_framework(ways, tmp_path: Path) -> None:
+    direct, framework, seen = ways
+    async with Engine(f"sqlite:///{tmp_path}/paths.sqlite") as engine:
+        application = engine.application()
+        assert application.direct is not None  # type: ignore[attr-defined]
+        paths = application.direct.paths  # type: ignore[attr-defined]
+    assert {"/v1/chat/completions", "/v1/messages", "/api/ai-sdk/chat", "/api/ag-ui"} <= paths
+    for client in (direct, framework):
+        client.prefix = ""
+    for path in sorted(paths):
+        for body, headers in BODIES:
+            before = seen.passed
+            answers = [await client.call("POST", path, body, headers) for client in (direct, framework)]
+            assert seen.passed == before, path
+            assert answers[0].status == answers[1].status, (path, body)
+            if answers[0].status >= 400:
+                bodies = [re.sub(rb'"request_id":"[^"]*"', b"", answer.body) for answer in answers]
+                assert bodies[0] == bodies[1], (path, body)
+                assert answers[0].headers["content-type"] == answers[1].headers["content-type"]
+
+
+@pytest.mark.requirement("A1")
+async def test_another_method_of_such_an_address_goes_through_the_framework(ways) -> None:
+    direct, _, seen = ways
+    direct.prefix = ""
+    before = seen.passed
+    answer = await direct.call("GET", "/api/ag-ui")
+    assert (answer.status, seen.passed) == (405, before + 1)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
 from turnstream.server.error_answers import error_response, unexpected_response
-from turnstream.server.fast_path import DirectTurns
+from turnstream.server.fast_path import DirectRoutes
 from turnstream.server.openapi_additions import errors
 from turnstream.server.reference import reference_page
 
@@ -48,7 +48,7 @@ CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 class Application(FastAPI):
     """The FastAPI application of our own server."""
 
-    direct: DirectTurns | None = None
+    direct: DirectRoutes | None = None
     """Answers some requests without the framework, unless the application has middleware."""
     cross_origin: CORSMiddleware | None = None
     """Answers requests from web pages of other origins. Requests without an Origin header bypass it."""
@@ -74,11 +74,11 @@ class Application(FastAPI):
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         direct = self.direct
-        if direct is None or self.user_middleware or (chat_id := direct.chat_of(scope)) is None:
+        if direct is None or self.user_middleware or (handler := direct.handler_of(scope)) is None:
             await super().__call__(scope, receive, send)
             return
         scope["app"] = self
-        await direct.answer(chat_id, super().__call__, scope, receive, send)
+        await direct.answer(handler, super().__call__, scope, receive, send)
 
 
 def build_application(  # noqa: PLR0913 - all that our own server adds to the routes
@@ -88,7 +88,7 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
     lifespan: Lifespan | None = None,
     scrape: Scrape | None = None,
     health: Health | None = None,
-    direct: DirectTurns | None = None,
+    direct: DirectRoutes | None = None,
     index: Index | None = None,
     cors_origins: Sequence[str] = (),
 ) -> Application:

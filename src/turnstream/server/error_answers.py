@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 ErrorAnswer: TypeAlias = Callable[[TurnstreamError], Response]
 """Makes the response of an error in a protocol's own form."""
+Handle: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def error_response(error: TurnstreamError) -> JSONResponse:
@@ -115,6 +117,13 @@ def limited_route(
     methods: dict[str, set[str]] = {}
     """Methods of all routes by path."""
 
+    async def limited(request: Request, handle: Handle) -> Response:
+        if authenticates_first:
+            await context.principal(request)
+        if request.method not in ("GET", "HEAD", "DELETE"):
+            await read_body(request, context)
+        return await handle(request)
+
     class LimitedRoute(APIRoute):
         def __init__(self, path: str, *given: Any, **options: Any) -> None:
             super().__init__(path, *given, **options)
@@ -128,18 +137,24 @@ def limited_route(
             refusal.headers["Allow"] = ", ".join(sorted(methods[self.path]))
             await refusal(scope, receive, send)
 
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
+        def get_route_handler(self) -> Handle:
+            return self._answered(super().get_route_handler())
 
-            async def handle_limited(request: Request) -> Response:
-                if authenticates_first:
-                    await context.principal(request)
-                if request.method not in ("GET", "HEAD", "DELETE"):
-                    await read_body(request, context)
-                return await handle(request)
+        def direct_handler(self) -> Handle | None:
+            """Return a handler that calls the endpoint without the framework.
 
+            Return None if the framework gives the endpoint more than its request, or converts its answer.
+            """
+            if self.dependencies or "{" in self.path or self.methods != {"POST"}:
+                return None
+            signature = inspect.signature(self.endpoint)
+            takes_request = list(signature.parameters) == ["request"]
+            is_response = signature.return_annotation in ("Response", Response)
+            return self._answered(self.endpoint) if takes_request and is_response else None
+
+        def _answered(self, handle: Handle) -> Handle:
             async def handle_answered(request: Request) -> Response:
-                return await as_response(request, handle_limited(request), answer)
+                return await as_response(request, limited(request, handle), answer)
 
             return handle_answered
 

@@ -103,7 +103,10 @@ def _text_part(texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _normal(text: str) -> str:
-    return repair_text(text).replace("\r\n", "\n").strip()
+    text = repair_text(text)
+    if "\r" in text:  # the search for two characters takes as long as the rest of a long text's digest
+        text = text.replace("\r\n", "\n")
+    return text.strip()
 
 
 def _call_id(content: Content) -> str:
