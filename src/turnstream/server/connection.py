@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -36,6 +35,8 @@ HEAD_SECONDS = 30.0
 
 Also the seconds in which it may send chunk framing without a byte of the body.
 """
+JOINED = 8 * 1024
+"""Bytes of a response above which they are written at once. Fewer wait for those that follow at once."""
 PIPELINE_LIMIT = 100
 """Pipelined requests that may wait on a connection. The connection of a client that sends more is cut."""
 LINGER_SECONDS = 10.0
@@ -60,15 +61,19 @@ _FRAMING_REFUSED = _refusal(
 _NOT_HTTP = _refusal(b"400 Bad Request", b"invalid_request", b"the request is not valid HTTP/1.1")
 
 
-class _LingeringTransport:
-    """Transport of a response that may begin before its request is complete. `close` lingers."""
+class _ResponseTransport:
+    """Transport of a response: its writes may be joined.
 
-    __slots__ = ("close", "is_closing", "write")
+    `lingers`: True if the response may begin before its request is complete. Then `close` lingers.
+    """
 
-    def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-        self.close = linger
+    __slots__ = ("close", "is_closing", "lingers", "write")
+
+    def __init__(self, connection: ConnectionProtocol, *, lingers: bool) -> None:
+        self.write = connection.write_soon
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.close_lingering if lingers else connection.close_flushed
+        self.lingers = lingers
 
 
 class ConnectionProtocol(HttpToolsProtocol):
@@ -97,6 +102,9 @@ class ConnectionProtocol(HttpToolsProtocol):
     _body = 0
     """Bytes of the current request's body."""
     _timer: asyncio.TimerHandle | None = None
+    _unwritten = b""
+    """Bytes of a response that wait for the next bytes, until the next turn of the event loop at most."""
+    _flushing: asyncio.Handle | None = None
     _answering: Any = None
     """Cycle of the request that is being answered. `cycle` belongs to the newest request."""
 
@@ -113,6 +121,7 @@ class ConnectionProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._extensions.clear()
         self._stop_timer()
+        self._unwritten = b""
         answering, self._answering = self._answering, None
         if answering is not None and answering is not self.cycle and not answering.response_complete:
             answering.disconnected = True
@@ -159,6 +168,8 @@ class ConnectionProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
+        if not isinstance(cycle.transport, _ResponseTransport):
+            cycle.transport = _ResponseTransport(self, lingers=False)
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
@@ -186,7 +197,8 @@ class ConnectionProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         self._stop_timer()
-        if isinstance(self.cycle.transport, _LingeringTransport) and not self.cycle.response_started:
+        transport: Any = self.cycle.transport
+        if getattr(transport, "lingers", False) and not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive
         super().on_message_complete()
 
@@ -215,9 +227,12 @@ class ConnectionProtocol(HttpToolsProtocol):
         self._stream = stream
         stream.cut = self.abort
         stream.unsent = self.unsent
+        stream.write_last = self.write_last
         if self.transport.is_closing():  # the client left before the response began
             stream.close()
         task = self.loop.create_task(stream.serve(self.send, self.write))
+        if self._unwritten:  # the head goes with the stream's first frames, if there are some already
+            self._flush_later()
         self.tasks.add(task)
         task.add_done_callback(self._end_stream)
         return True
@@ -227,12 +242,48 @@ class ConnectionProtocol(HttpToolsProtocol):
         if self.flow.write_paused or self.transport.is_closing():
             return False
         if data:  # a chunk of no bytes would end the body
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            chunk = b"%x\r\n%b\r\n" % (len(data), data)
+            if self._unwritten:
+                self._flush(chunk)
+            else:
+                self.transport.write(chunk)
         return True
+
+    def write_last(self, data: bytes) -> bool:
+        """Keep the last piece of the stream, which is written with the end of the response.
+
+        Return False, and keep nothing, while the write buffer is full.
+        """
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        self._unwritten += b"%x\r\n%b\r\n" % (len(data), data)
+        return True
+
+    def write_soon(self, data: bytes) -> None:
+        """Write bytes of a response together with those that follow in the same turn of the event loop."""
+        if self._unwritten or len(data) > JOINED:
+            self._flush(data)
+        else:
+            self._unwritten = data
+            self._flush_later()
+
+    def _flush_later(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._flushing = self.loop.call_soon(self._flush)
+
+    def _flush(self, data: bytes = b"") -> None:
+        """Write the bytes that wait, and `data`."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        waiting, self._unwritten = self._unwritten, b""
+        if waiting or data:
+            self.transport.write(waiting + data)
 
     def unsent(self) -> int:
         """Return the number of bytes that the client has not received yet."""
-        return unsent_bytes(self.transport)
+        return len(self._unwritten) + unsent_bytes(self.transport)
 
     async def send(self, data: bytes) -> None:
         """Write a piece of the stream once the write buffer has room.
@@ -246,7 +297,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         """Close the connection, after the current response if there is one, because the server stops."""
         self._keep_alive = False
         if self._lingering:
-            self.transport.close()
+            self.close_flushed()
         elif self._stream is not None:
             self.cycle.keep_alive = False
         else:
@@ -265,10 +316,10 @@ class ConnectionProtocol(HttpToolsProtocol):
             logger.error("an event stream failed", exc_info=task.exception())
         if self.transport.is_closing():
             return
-        if not failed:  # a failed stream has no last chunk, so the client sees that it is incomplete
-            self.transport.write(b"0\r\n\r\n")
+        # A failed stream has no last chunk, so the client sees that it is incomplete.
+        self._flush(b"" if failed else b"0\r\n\r\n")
         if failed or not self.cycle.keep_alive:
-            self._close()
+            self.close_lingering()
             return
         self.on_response_complete()
         held, self._held = self._held, b""
@@ -281,6 +332,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         for ended in (cycle, self._answering):
             if ended is not None:
                 ended.disconnected = True
+        self._unwritten = b""
         self.transport.abort()
 
     def _expect_close(self) -> None:
@@ -288,7 +340,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         self._keep_alive = cycle.keep_alive
         cycle.keep_alive = False
-        cycle.transport = _LingeringTransport(self.transport, self._close)
+        cycle.transport = _ResponseTransport(self, lingers=True)
 
     def _refuse(self, answer: bytes) -> None:
         """Answer the request that is being received, and close.
@@ -304,7 +356,7 @@ class ConnectionProtocol(HttpToolsProtocol):
             return
         if self._in_head or self._in_body:
             self.headers.clear()  # frees the memory of the head or the trailers while the connection lingers
-        self.transport.write(answer)
+        self._flush(answer)
         self._linger()
 
     def _linger(self) -> None:
@@ -317,16 +369,22 @@ class ConnectionProtocol(HttpToolsProtocol):
         self._lingering = True
         self._unset_keepalive_if_required()
         self._stop_timer()
+        self._flush()
         self.transport.write_eof()
         self.flow.resume_reading()
         self._start_timer(LINGER_SECONDS)
 
-    def _close(self) -> None:
+    def close_lingering(self) -> None:
         """Close after the written bytes are flushed. Linger if the request is not complete yet."""
         if self._in_body:
             self._linger()
         else:
-            self.transport.close()
+            self.close_flushed()
+
+    def close_flushed(self) -> None:
+        """Close after the written bytes are flushed."""
+        self._flush()
+        self.transport.close()
 
     def _start_timer(self, seconds: float | None = None) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS if seconds is None else seconds, self.abort)

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import partial
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,8 +41,8 @@ class DirectRoutes:
         self._turns = re.compile(re.escape(prefix) + "/chats/([^/]+)/turns")
         self._handlers: dict[str, Handle] = {}
         for route in router.routes:
-            find = getattr(route, "direct_handler", None)
-            if find is not None and (handler := find()) is not None:
+            find: Callable[[], Handle | None] | None = getattr(route, "direct_handler", None)
+            if isinstance(route, APIRoute) and find is not None and (handler := find()) is not None:
                 self._handlers.setdefault(route.path, handler)
 
     @property

@@ -92,9 +92,19 @@ class EventStream(SentBody):
     Attributes:
         idle_since: See `keepalive.ServedStream`.
         on_disconnect: Called when the client disconnects before the end.
+        write_last: Writes the last piece of the stream with the end of the response, or returns False. None
+            if the server cannot do so.
     """
 
-    __slots__ = ("_format", "_keep_alive", "_sink", "_subscription", "idle_since", "on_disconnect")
+    __slots__ = (
+        "_format",
+        "_keep_alive",
+        "_sink",
+        "_subscription",
+        "idle_since",
+        "on_disconnect",
+        "write_last",
+    )
 
     receiver = "watcher"
 
@@ -103,6 +113,7 @@ class EventStream(SentBody):
         self._format = form
         self.idle_since: float | None = None
         self.on_disconnect: Callable[[], None] | None = None
+        self.write_last: Callable[[bytes], bool] | None = None
         self._subscription = subscription
         self._keep_alive = keep_alive
         self._sink: Sink | None = None
@@ -135,6 +146,8 @@ class EventStream(SentBody):
         try:
             while (data := await self._next()) is not None:
                 self.idle_since = None
+                if data and subscription.at_end and self._written_last(data):
+                    break
                 await self.send_pieces(data or self._format.heartbeat, send)
                 data = b""  # frees the memory while this task waits
             if self._format.must_end and not subscription.at_end:
@@ -143,6 +156,10 @@ class EventStream(SentBody):
             self._keep_alive.streams.discard(self)
             logger.debug("%s: a watcher has left at %s", label, subscription.cursor)
             subscription.close()
+
+    def _written_last(self, data: bytes | memoryview) -> bool:
+        """Write the last piece with the end of the response. Return False if that is not possible."""
+        return self.write_last is not None and len(data) <= PIECE and self.write_last(bytes(data))
 
     async def _next(self) -> bytes | memoryview | None:
         self.idle_since = self._now()
