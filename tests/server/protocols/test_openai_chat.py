@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
+from tests.dialects.chat_fold import ChatFold
 from tests.server.live import Answer, Client, serving
 from turnstream.config import ModelSettings, ServerSettings
 from turnstream.engine import Engine
@@ -50,42 +51,14 @@ def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-class Streamed:
-    """The chunks of a stream, as a strict client reads them."""
+class Streamed(ChatFold):
+    """The chunks of a whole answer."""
 
     def __init__(self, answer: Answer) -> None:
+        super().__init__()
         assert answer.status == 200, answer
         assert answer.headers["content-type"].startswith("text/event-stream")
-        frames = answer.body.decode().split("\n\n")
-        assert frames.pop() == ""
-        lines = [frame.removeprefix("data: ") for frame in frames if not frame.startswith(":")]
-        self.done = lines[-1] == "[DONE]"
-        self.chunks = [json.loads(line) for line in lines[: -1 if self.done else None]]
-        self.error = self.chunks[-1].get("error")
-        choices = [choice for chunk in self.chunks for choice in chunk.get("choices", ())]
-        self.text = "".join(choice["delta"].get("content") or "" for choice in choices)
-        self.thoughts = "".join(choice["delta"].get("reasoning_content") or "" for choice in choices)
-        self.reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
-        self.calls: list[dict[str, Any]] = []
-        for choice in choices:
-            for call in choice["delta"].get("tool_calls", ()):
-                if call["index"] == len(self.calls):
-                    assert call["id"]
-                    self.calls.append({"id": call["id"], "name": call["function"]["name"], "arguments": ""})
-                self.calls[call["index"]]["arguments"] += call["function"].get("arguments", "")
-        self.usage = [chunk["usage"] for chunk in self.chunks if chunk.get("usage")]
-
-    def message(self) -> dict[str, Any]:
-        """The message as a client sends it back."""
-        calls = [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"], "arguments": call["arguments"]},
-            }
-            for call in self.calls
-        ]
-        return {"role": "assistant", "content": self.text, **({"tool_calls": calls} if calls else {})}
+        self.receive(answer.body)
 
 
 async def stream(client: Client, body: dict[str, Any]) -> Streamed:
@@ -109,11 +82,12 @@ async def test_a_stream_and_a_plain_answer_are_the_stored_turn(tmp_path: Path) -
         model = "sim/story:events=20,pace=0"
         body = asked(user("one"), model=model, stream_options={"include_usage": True})
         first = await stream(client, body)
-        assert (first.done, first.reasons, len(first.usage)) == (True, ["stop"], 1)
-        assert {chunk["object"] for chunk in first.chunks} == {"chat.completion.chunk"}
-        assert {chunk["model"] for chunk in first.chunks} == {model}
+        assert (first.done, first.reasons) == (True, ["stop"])
+        assert first.usage is not None
         (turn,) = [turn for turn in await turns(native) if turn["role"] == "assistant"]
-        assert {chunk["id"] for chunk in first.chunks} == {f"chatcmpl-{turn['id']}"}
+        ((answer_id, created, shown_model),) = first.heads
+        assert (answer_id, shown_model) == (f"chatcmpl-{turn['id']}", model)
+        assert turn["created_at"].startswith(datetime.fromtimestamp(created, UTC).isoformat()[:19])
         assert first.text == await stored_text(native, turn)
         plain = await client.call("POST", CHAT, asked(user("one"), first.message(), user("two"), model=model))
         assert plain.status == 200
@@ -166,7 +140,7 @@ async def test_a_fault_after_output_is_an_error_chunk_and_no_end(tmp_path: Path)
         cut = await stream(client, asked(user("one"), model="sim/story:events=20,pace=0,fault=cut,after=8"))
         assert (cut.done, cut.reasons) == (False, [])
         assert cut.text
-        assert cut.error["message"]
+        assert cut.error is not None
 
 
 @pytest.mark.requirement("N9")
