@@ -1,4 +1,4 @@
-"""OpenAI's own client. A completion is what the server has stored, or the client fails in its own way."""
+"""OpenAI's own clients. A completion is what the server has stored, or the client fails in its own way."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import pytest
 
 from tests.clients.dialects.witnesses import CUTS, StoredTurn, Witness, run_cases
 
-CUT = {"APIConnectionError", "RemoteProtocolError", "APIError", "ReadError"}
-"""Errors of the client for a connection that was cut."""
+CLIENTS = {"python": ("openai_chat_cases.py", "openai"), "javascript": ("openai_chat.mjs", "provider-sdks")}
+CUT = {"APIConnectionError", "RemoteProtocolError", "APIError", "ReadError", "TypeError"}
+"""Errors of the clients for a connection that was cut."""
 
 
-@pytest.fixture(scope="module")
-def witness(tmp_path_factory: pytest.TempPathFactory) -> Witness:
-    """The outcomes of all cases. One process runs them all."""
-    return asyncio.run(run_cases("openai_chat_cases.py", "openai", tmp_path_factory.mktemp("openai")))
+@pytest.fixture(scope="module", params=CLIENTS)
+def witness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Witness:
+    """The outcomes of all cases. One process of each client runs them all."""
+    script, environment = CLIENTS[request.param]
+    return asyncio.run(run_cases(script, environment, tmp_path_factory.mktemp("openai")))
 
 
 def stored_text(turn: StoredTurn) -> str:
