@@ -4,7 +4,7 @@
 UV_VERSION := 0.13.8
 CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1 boto3-1.44.8 llm-0.36 litellm-1.108.7
 LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
-	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4
+	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4 boto3==1.44.8 ollama==0.6.3
 CLIENTS_PYTEST := 9.2.0
 NODE := 24.19.0
 # Each is a folder of tests/clients/javascript, with the versions of all packages.

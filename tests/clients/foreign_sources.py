@@ -88,6 +88,32 @@ def gemini(url: str, model: str) -> Any:
     return adapters.from_gemini(client.aio.models.generate_content_stream(model=model, contents=QUESTION))
 
 
+def bedrock(url: str, model: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "bedrock-runtime",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        config=Config(read_timeout=5, connect_timeout=5, retries={"total_max_attempts": 1}),
+    )
+    messages = [{"role": "user", "content": [{"text": QUESTION}]}]
+    return adapters.from_bedrock(
+        lambda: client.converse_stream(modelId=model, messages=messages, inferenceConfig={"maxTokens": 64})
+    )
+
+
+def ollama(url: str, model: str) -> Any:
+    import ollama
+
+    client = ollama.AsyncClient(host=url, timeout=5)
+    messages = [{"role": "user", "content": QUESTION}]
+    return adapters.from_ollama(client.chat(model=model, messages=messages, stream=True))
+
+
 def pydantic_ai(url: str, model: str) -> Any:
     from dataclasses import dataclass
 
@@ -173,6 +199,8 @@ SOURCES: dict[str, Start] = {
         anthropic,
         anthropic_helper,
         gemini,
+        bedrock,
+        ollama,
         pydantic_ai,
         openai_agents,
         langgraph,

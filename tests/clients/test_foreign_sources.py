@@ -26,6 +26,8 @@ SDKS = {
     "anthropic": "anthropic",
     "anthropic_helper": "anthropic",
     "gemini": "gemini",
+    "bedrock": "bedrock",
+    "ollama": "ollama",
 }
 FRAMEWORKS = ("pydantic_ai", "openai_agents", "langgraph")
 EVERY_SDK = pytest.mark.parametrize("source", SDKS)

@@ -10,11 +10,13 @@ closes its source when the turn ends. No adapter imports its library: it relies 
 
 from __future__ import annotations
 
+from turnstream.adapters.aws_sdks import from_bedrock
 from turnstream.adapters.langgraph import from_langgraph
 from turnstream.adapters.openai_agents import from_openai_agents
 from turnstream.adapters.provider_sdks import (
     from_anthropic,
     from_gemini,
+    from_ollama,
     from_openai_chat,
     from_openai_responses,
 )
@@ -22,8 +24,10 @@ from turnstream.adapters.pydantic_ai import from_pydantic_ai
 
 __all__ = [
     "from_anthropic",
+    "from_bedrock",
     "from_gemini",
     "from_langgraph",
+    "from_ollama",
     "from_openai_agents",
     "from_openai_chat",
     "from_openai_responses",

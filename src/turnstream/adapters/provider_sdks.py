@@ -66,6 +66,11 @@ def from_gemini(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
     return _decoded(stream, WIRES["gemini"], _gemini_chunk)
 
 
+def from_ollama(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
+    """Yield the events of `ollama.AsyncClient().chat(…, stream=True)`. Raises ProviderError."""
+    return _decoded(stream, WIRES["ollama"], _ollama_line)
+
+
 async def _decoded(stream: ForeignStream, wire: Wire, to_json: _ToJson) -> AsyncIterator[list[StreamEvent]]:
     decoder = wire.decoder()
     try:
@@ -108,9 +113,15 @@ def _gemini_chunk(chunk: Any) -> str | None:
     return chunk.model_dump_json(by_alias=True, exclude_none=True, exclude={"sdk_http_response", "parsed"})
 
 
+def _ollama_line(line: Any) -> str | None:
+    return line.model_dump_json(exclude_none=True)
+
+
 def _told_in_stream(wire: Wire, decoder: Decoder, error: Exception) -> list[StreamEvent]:
     """Return the events of an error that the provider sent in its stream, and that its SDK raised."""
     body: Any = getattr(error, "body", None)
+    if body is None and isinstance(said_by_ollama := getattr(error, "error", None), str):
+        body = {"error": said_by_ollama}
     if not isinstance(body, dict) or getattr(error, "status_code", 200) >= 400:
         return []
     told = cast("dict[str, Any]", body)
@@ -141,7 +152,9 @@ def _refused_body(error: Exception, response: Any) -> bytes:
     """Return the body of a refusal. Google's SDK keeps it parsed, in `details`."""
     if isinstance(details := getattr(error, "details", None), dict):
         return msgspec.json.encode(details, enc_hook=repr)
+    if response is None and isinstance(said := getattr(error, "error", None), str):
+        return msgspec.json.encode({"error": said})
     try:
-        return response.content
+        return cast("Any", response).content
     except (AttributeError, RuntimeError):  # the body was not read before the response was closed
         return b""
