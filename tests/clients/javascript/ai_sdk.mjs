@@ -221,7 +221,7 @@ const cases = {
   async workflowCut() {
     const outcomes = [];
     for (const frames of [0, 1, 2, 3, 7, 12, 17, 18, 19, 20]) {
-      const outcome = await cutting(frames, async (url) => {
+      const outcome = await cutting(api, frames, async (url) => {
         const page = new Page(`workflow cut ${frames}`, { model: "sim/story:events=16,pace=0.01", url, workflow: {} });
         await page.chat.sendMessage({ text: "one" });
         return page.outcome;
