@@ -13,7 +13,14 @@ DOCS = PROJECT / "docs"
 TUTORIAL = DOCS / "tutorial"
 HOW_TO = DOCS / "how-to"
 SNIPPETS = frozenset(
-    {"foreign-streams.md", "proxies.md", "sse-clients.md", "test-your-application.md", "use-chat.md"}
+    {
+        "change-the-base-url.md",
+        "foreign-streams.md",
+        "proxies.md",
+        "sse-clients.md",
+        "test-your-application.md",
+        "use-chat.md",
+    }
 )
 """Pages without Python, and pages whose Python is part of something larger and has tests of its own."""
 ANYTHING = "…"
