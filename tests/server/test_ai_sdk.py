@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,14 @@ PARTS = st.fixed_dictionaries(
         "toolCallId": TEXTS,
         "toolName": TEXTS,
         "state": st.sampled_from(
-            ["output-available", "output-error", "output-denied", "input-available", "x"]
+            [
+                "output-available",
+                "output-error",
+                "output-denied",
+                "input-available",
+                "approval-responded",
+                "x",
+            ]
         ),
         "input": st.none() | TEXTS | st.dictionaries(TEXTS, st.integers(), max_size=2),
         "output": st.none() | TEXTS | st.lists(st.floats(), max_size=2),
@@ -310,22 +318,35 @@ BODIES = st.fixed_dictionaries(
 )
 
 
+def stored_rows(folder: Path) -> tuple[int, ...]:
+    """The number of rows in each table that holds what clients have sent."""
+    with closing(sqlite3.connect(folder / "chats.sqlite")) as database:
+        tables = ("chats", "turns", "blocks", "client_chats", "client_turns", "idempotency")
+        return tuple(
+            database.execute(f"SELECT count(*) FROM turnstream_{table}").fetchone()[0] for table in tables
+        )
+
+
 @pytest.mark.requirement("N3")
-def test_no_body_fails_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [CHAT, "/ai-sdk/v7/chat"])
+def test_no_body_fails_the_server_and_a_refused_one_stores_nothing(tmp_path: Path, path: str) -> None:
     async def run() -> None:
         async with chatting(tmp_path) as client:
             loop = asyncio.get_running_loop()
 
-            @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+            @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
             @given(BODIES)
             def answered(asked: dict[str, Any]) -> None:
-                call = client.call("POST", CHAT, json.dumps({**asked, "model": "sim/echo:pace=0"}).encode())
+                before = stored_rows(tmp_path)
+                call = client.call("POST", path, json.dumps({**asked, "model": "sim/echo:pace=0"}).encode())
                 answer = asyncio.run_coroutine_threadsafe(call, loop).result(SECONDS)
                 assert answer.status in (200, 400, 404, 409, 413), answer
                 if answer.status == 200:
-                    fold = UiMessageFold()
+                    fold = UiMessageFold(7 if "v7" in path else 5)
                     fold.receive(answer.body)
                     assert fold.done
+                else:
+                    assert stored_rows(tmp_path) == before
 
             await asyncio.to_thread(answered)
 
