@@ -1,10 +1,9 @@
 import { useChat } from "@ai-sdk/react";
-import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from "ai";
-import { useEffect, useRef, useState, type FormEvent } from "react";
+import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses, type UIMessage } from "ai";
+import { useCallback, useEffect, useRef, useState, type FormEvent } from "react";
 import { Message } from "./message";
-import { onSaved, saveChat, savedChat } from "./saved";
+import { api, loadMessages, stopAnswer } from "./server";
 
-const api = "/api/ai-sdk/v7/chat";
 const models = [
   "sim/demo",
   "sim/tools",
@@ -15,66 +14,88 @@ const models = [
 ];
 const transport = new DefaultChatTransport({ api });
 
+/** A chat, as soon as its messages are loaded. */
 export function Chat({ id }: { id: string }) {
-  const [saved] = useState(() => savedChat(id).messages);
+  const [messages, setMessages] = useState<UIMessage[]>();
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    loadMessages(id).then(setMessages, (failure: unknown) => setProblem(String(failure)));
+  }, [id]);
+  if (messages === undefined) return <p role="alert">{problem}</p>;
+  return <LoadedChat id={id} loaded={messages} />;
+}
+
+function LoadedChat({ id, loaded }: { id: string; loaded: UIMessage[] }) {
   const [model, setModel] = useState(models[0]!);
   const [text, setText] = useState("");
-  const [stopError, setStopError] = useState("");
+  const [problem, setProblem] = useState("");
   const { messages, status, error, sendMessage, setMessages, resumeStream, addToolApprovalResponse } = useChat({
     id,
     transport,
-    messages: saved,
+    messages: loaded,
     resume: true, // after a reload the answer goes on
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
   });
   const isBusy = status === "submitted" || status === "streaming";
-  const count = messages.length;
-  const savedCount = useRef(saved.length);
+  const hasAsked = useRef(false);
 
-  // A question is saved before its answer ends: a reload needs it. A replay of known messages saves nothing:
-  // tabs would start each other's replays without end.
+  const catchUp = useCallback(async () => {
+    try {
+      setMessages(await loadMessages(id));
+      await resumeStream();
+    } catch (failure) {
+      setProblem(String(failure));
+    }
+  }, [id, setMessages, resumeStream]);
+
+  // This tab has asked, and the server has stored the question: other tabs load it and follow the answer. A tab
+  // that only follows tells nothing: tabs would start each other's replays without end.
   useEffect(() => {
-    if (count === 0 || (isBusy && count === savedCount.current)) return;
-    savedCount.current = count;
-    saveChat(id, { messages, isEnded: !isBusy });
-  }, [id, count, isBusy]);
+    if (status !== "streaming" || !hasAsked.current) return;
+    hasAsked.current = false;
+    const others = new BroadcastChannel(`chat ${id}`);
+    others.postMessage("asked");
+    others.close();
+  }, [id, status]);
 
-  // Another tab has asked, or has the whole answer.
   useEffect(() => {
     if (isBusy) return;
-    return onSaved(id, (chat) => {
-      setMessages(chat.messages);
-      if (!chat.isEnded && chat.messages.at(-1)?.role === "assistant") void resumeStream();
-    });
-  }, [id, isBusy, setMessages, resumeStream]);
+    const others = new BroadcastChannel(`chat ${id}`);
+    others.onmessage = () => void catchUp();
+    return () => others.close();
+  }, [id, isBusy, catchUp]);
+
+  const answer: typeof addToolApprovalResponse = (response) => {
+    hasAsked.current = true;
+    return addToolApprovalResponse(response);
+  };
+
+  async function stop() {
+    try {
+      await stopAnswer(id);
+    } catch (failure) {
+      setProblem(String(failure));
+    }
+  }
 
   function ask(event: FormEvent) {
     event.preventDefault();
     if (isBusy || text.trim() === "") return;
-    setStopError("");
+    setProblem("");
     setText("");
+    hasAsked.current = true;
     void sendMessage({ text }, { body: { model } });
-  }
-
-  // `stop()` of useChat only closes the connection. The turn would go on.
-  async function stop() {
-    try {
-      const answer = await fetch(`${api}/${encodeURIComponent(id)}/stop`, { method: "POST" });
-      if (!answer.ok) setStopError(`Stop failed: ${answer.status}`);
-    } catch (failure) {
-      setStopError(`Stop failed: ${String(failure)}`);
-    }
   }
 
   return (
     <main>
       <section aria-live="polite">
         {messages.map((message) => (
-          <Message key={message.id} message={message} answer={addToolApprovalResponse} />
+          <Message key={message.id} message={message} answer={answer} />
         ))}
       </section>
       <p className="error" role="alert">
-        {error ? messageOf(error) : stopError}
+        {error ? messageOf(error) : problem}
       </p>
       <form onSubmit={ask}>
         <select aria-label="Model" value={model} onChange={(event) => setModel(event.target.value)}>
@@ -84,7 +105,7 @@ export function Chat({ id }: { id: string }) {
         </select>
         <input aria-label="Question" value={text} onChange={(event) => setText(event.target.value)} />
         <button disabled={isBusy}>Send</button>
-        <button type="button" disabled={!isBusy} onClick={stop}>
+        <button type="button" disabled={!isBusy} onClick={() => void stop()}>
           Stop
         </button>
         <output>{status}</output>

@@ -143,6 +143,14 @@ const cases = {
     await page.chat.sendMessage({ text: "see", files: [{ type: "file", mediaType: "image/png", url }] });
     return page.outcome;
   },
+  async loaded() {
+    const page = new Page("loaded", { model: "sim/agent:pace=0", body: { tools: ["clock"] } });
+    await page.chat.sendMessage({ text: "one" });
+    const messages = await (await fetch(`${api}/loaded/messages`)).json();
+    const again = new Page("loaded", { messages });
+    await again.chat.sendMessage({ text: "two" });
+    return again.outcome;
+  },
   async regenerate() {
     const page = new Page("regenerate", { model: STORY });
     await page.chat.sendMessage({ text: "one" });

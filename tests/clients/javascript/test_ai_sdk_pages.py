@@ -71,6 +71,15 @@ def test_an_answer_is_the_stored_turn(outcomes: dict[str, Any], name: str, messa
     check_shown(outcomes, name, messages=messages)
 
 
+@pytest.mark.requirement("N3", "P2")
+def test_a_page_loads_its_messages_and_continues_the_chat(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["loaded"]
+    assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    assert [message["role"] for message in outcome["messages"]] == ["user", "assistant"] * 2
+    check_shown(outcomes, "loaded", messages=2)
+    assert len({message["metadata"]["chatId"] for message in messages_of(outcome)}) == 1
+
+
 def test_an_image_is_a_block_of_the_question(outcomes: dict[str, Any]) -> None:
     (message,) = messages_of(outcomes["image"])
     assert outcomes["stored"][message["id"]]["question"] == ["image", "text"]

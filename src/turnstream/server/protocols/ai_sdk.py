@@ -15,6 +15,7 @@ from turnstream.dialects.ai_sdk.encoder import HEADERS, HEARTBEAT, encoder_of
 from turnstream.dialects.ai_sdk.request import parse_request
 from turnstream.errors import NotFound
 from turnstream.server.context import ServerContext
+from turnstream.server.json_answers import json_answer
 from turnstream.server.protocols.conversing import (
     answer_stream,
     find_answered,
@@ -23,6 +24,7 @@ from turnstream.server.protocols.conversing import (
     store_answers,
     without_asking_tools,
 )
+from turnstream.server.protocols.ui_messages import messages_json
 from turnstream.server.protocols.workflow import (
     FINISH,
     RUN_HEADER,
@@ -68,6 +70,10 @@ def _add_routes(router: APIRouter, answers: AiSdkAnswers, path: str) -> None:
     async def resume(request: Request, chat_id: str) -> Response:
         return await answers.resume(request, chat_id)
 
+    @router.get(path + "/{chat_id:path}/messages", include_in_schema=False)
+    async def messages(request: Request, chat_id: str) -> Response:
+        return await answers.messages(request, chat_id)
+
     @router.post(path + "/{chat_id:path}/stop", include_in_schema=False)
     async def stop(request: Request, chat_id: str) -> Response:
         return await answers.stop(request, chat_id)
@@ -107,6 +113,11 @@ class AiSdkAnswers:
         return (
             Response(status_code=204) if turn is None else self._stream(await self._replay(owner, turn), {})
         )
+
+    async def messages(self, request: Request, chat_id: str) -> Response:
+        """Return the messages of a chat, for a page that loads."""
+        owner = (await self._context.principal(request)).owner
+        return await json_answer(messages_json(self._context, owner, chat_id), self._context.keep_alive)
 
     async def stop(self, request: Request, chat_id: str) -> Response:
         """Stop the running and waiting turns of a chat, or the turn of a run."""
