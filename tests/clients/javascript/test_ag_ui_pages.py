@@ -1,6 +1,18 @@
 """Threads of AG-UI with the real package: `HttpAgent` of @ag-ui/client.
 
 A thread ends with what the server has stored, or its client hears of an error.
+
+    cell                                     case
+    plain, thinking, images in, max tokens   plain, thinking, image, maxTokens
+    tools on both sides                      tools
+    approval given, denied, expired          approved, denied and dismissed, expired
+    cut and resumed at every event           cut; a page that goes and comes back: reload
+    stop                                     stop
+    regenerate                               regenerate
+    provider fault before and after output   faultBefore, faultAfter; a refused request: refused
+    late join                                lateJoin
+    two clients at once                      lateJoin (one run), twoAtOnce (two threads)
+    kill -9 in mid-answer, while it waits    killed
 """
 
 from __future__ import annotations

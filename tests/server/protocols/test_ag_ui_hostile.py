@@ -195,6 +195,18 @@ async def test_deep_json_is_refused_wherever_it_is(tmp_path: Path, levels: int) 
 
 
 @pytest.mark.requirement("N4")
+@pytest.mark.parametrize("place", ["threadId", "runId", "content", "id"])
+async def test_half_a_surrogate_pair_is_refused_wherever_it_is(tmp_path: Path, place: str) -> None:
+    async with running(tmp_path) as client:
+        body = json.dumps(asked("r1", {**user("one"), "name": "x"})).replace(
+            f'"{place}": "', f'"{place}": "\\ud800'
+        )
+        answer = await client.call("POST", RUN, body.encode())
+        assert (answer.status, "half a surrogate pair" in answer.json["error"]["message"]) == (400, True)
+        assert (await client.call("GET", "/chats")).json["chats"] == []
+
+
+@pytest.mark.requirement("N4")
 async def test_a_request_full_of_nulls_is_answered_and_its_messages_come_back_without_them(
     tmp_path: Path,
 ) -> None:

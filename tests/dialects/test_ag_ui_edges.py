@@ -1,4 +1,4 @@
-"""Events of AG-UI that would be too large for clients, which read frames of 10 MiB."""
+"""Turns at the edges: events that are too large for clients of AG-UI, and ends before any event."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from tests.dialects.test_ag_ui_encoder import COMPLETE, Reading, answered, calle
 from tests.turnlog.scripted import START
 from turnstream.core.blocks import Block
 from turnstream.core.open_block import catchup_of
-from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, BlockStop, Data
-from turnstream.dialects.ag_ui.event_writer import LONGEST_DELTA
+from turnstream.core.turn_events import (
+    BlockCatchup,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Data,
+    TurnCancelled,
+    TurnError,
+    TurnEvent,
+)
+from turnstream.dialects.ag_ui.event_writer import LONGEST_DELTA, RunFacts
 from turnstream.dialects.ag_ui.messages import LONGEST_RESULT
 
 HUGE = "\x01" * (3 * LONGEST_DELTA + 1)
@@ -69,3 +78,24 @@ def test_a_seal_that_is_too_large_is_a_notice() -> None:
     assert fold.custom[0][1]["code"] == "event_too_large"
     stored = catchup_of(Block(0, "thinking", "hm", {"signature": "s"}), complete=True)
     assert run(stored, COMPLETE).custom == []
+
+
+@pytest.mark.requirement("N4", "P5")
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize(
+    ("end", "version_1", "kinds"),
+    [
+        (TurnCancelled(0), True, ["RUN_STARTED", "RUN_FINISHED"]),
+        (TurnCancelled(0), False, ["RUN_ERROR"]),
+        (TurnError("no", "refused", 0), True, ["RUN_ERROR"]),
+        (COMPLETE, True, ["RUN_STARTED", "RUN_FINISHED"]),
+    ],
+)
+def test_a_turn_that_ends_before_its_first_event_is_a_whole_run(
+    end: TurnEvent, version_1: bool, kinds: list[str], joins: bool
+) -> None:
+    fold = Reading(joins=joins, facts=RunFacts("thread", "run", version_1)).show(end).fold
+    assert fold.done
+    if joins:  # a client that joins has a snapshot of its own messages first
+        kinds = ["RUN_STARTED", "MESSAGES_SNAPSHOT", kinds[-1]]
+    assert fold.kinds == kinds
