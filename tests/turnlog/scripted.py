@@ -173,7 +173,7 @@ class ScriptedTurn:
     ) -> None:
         self.store = ListStore(Ticks(store_ticks))
         self.log = new_log(ring_limit=ring_limit)
-        self._batches = batches
+        self.batches = batches
         self._ticks = Ticks(source_ticks)
         self._before_batch = before_batch
         self.executor = Executor(turn_row(), self.log, self.store)
@@ -184,7 +184,7 @@ class ScriptedTurn:
         return task
 
     async def _source(self) -> AsyncIterator[Sequence[SourceEvent]]:
-        for number, batch in enumerate(self._batches):
+        for number, batch in enumerate(self.batches):
             await self._ticks.pass_some()
             self._before_batch(self.executor, number)
             yield batch

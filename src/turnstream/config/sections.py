@@ -34,7 +34,15 @@ Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas
 
 
 Protocol: TypeAlias = Literal[
-    "native", "ai_sdk", "ag_ui", "staged_agent", "relay", "openai_chat", "anthropic", "ollama"
+    "native",
+    "ai_sdk",
+    "ag_ui",
+    "staged_agent",
+    "relay",
+    "openai_chat",
+    "anthropic",
+    "ollama",
+    "openai_responses",
 ]
 Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_commas)]
 

@@ -277,6 +277,10 @@ def flush_carry(block: OpenBlock) -> None:
     block.append("\ufffd")
 
 
+SHORT_PIECE = 128
+"""Characters up to which pieces of a chain are joined. A chain of single tokens would need much memory."""
+
+
 class TextChain:
     """A text in pieces. Adding a piece makes a new chain that shares the earlier pieces.
 
@@ -295,6 +299,8 @@ class TextChain:
 
     def plus(self, piece: str) -> TextChain:
         """Return the chain with one more piece."""
+        if len(self.piece) + len(piece) <= SHORT_PIECE:
+            return TextChain(self.piece + piece, self.before)
         return TextChain(piece, self)
 
     def text(self) -> str:

@@ -7,6 +7,7 @@ joined.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -59,11 +60,19 @@ class Repeating(msgspec.Struct, frozen=True, gc=False):
 
 
 class RepetitionEncoder:
-    """Encodes a turn in a dialect that cannot retract, and compares repetitions."""
+    """Encodes a turn in a dialect that cannot retract, and compares repetitions.
 
-    def __init__(self, encoder: AppendingEncoder) -> None:
+    Args:
+        repeats: Returns the state of the dialect from which the stream continues after a repetition, given
+            its state and the seq of the retraction. None: the state does not change.
+    """
+
+    def __init__(
+        self, encoder: AppendingEncoder, repeats: Callable[[object, int], object] | None = None
+    ) -> None:
         self.name = encoder.name
         self._encoder = encoder
+        self._repeats = repeats
 
     def begin(self) -> object:
         """Return the state before a turn's first event."""
@@ -102,7 +111,7 @@ class RepetitionEncoder:
             return b"", state
         if not event.shown:
             return self._fail(state, seq)
-        return b"", Repeating(state, event.shown)
+        return b"", Repeating(state if self._repeats is None else self._repeats(state, seq), event.shown)
 
     def _fail(self, state: object, seq: int) -> tuple[bytes, object]:
         return self._encoder.encode(state, seq, RETRACTED)

@@ -21,6 +21,8 @@ from turnstream.server.protocols.model_list import add_model_routes, add_unknown
 from turnstream.server.protocols.ollama import SHAPE as OLLAMA
 from turnstream.server.protocols.ollama import add_ollama_routes
 from turnstream.server.protocols.openai_chat import SHAPE, add_openai_chat_routes
+from turnstream.server.protocols.openai_responses.responses import SHAPE as RESPONSES_SHAPE
+from turnstream.server.protocols.openai_responses.routes import add_openai_responses_routes
 from turnstream.server.protocols.relay import add_relay_routes, relay_error
 from turnstream.server.protocols.staged_agent import add_staged_agent_routes, agent_error
 from turnstream.server.turns import add_turn_routes
@@ -58,6 +60,12 @@ PROTOCOLS: Mapping[str, ServedProtocol] = {
     "relay": ServedProtocol(add_relay_routes, error_answer=relay_error),
     "openai_chat": ServedProtocol(
         add_openai_chat_routes, at_root=True, error_answer=SHAPE.error_response, lists_models=True
+    ),
+    "openai_responses": ServedProtocol(
+        add_openai_responses_routes,
+        at_root=True,
+        error_answer=RESPONSES_SHAPE.error_response,
+        lists_models=True,
     ),
     "anthropic": ServedProtocol(
         add_anthropic_routes, at_root=True, error_answer=ANTHROPIC.error_response, lists_models=True

@@ -197,6 +197,19 @@ class FindConversation(Query[tuple[str | None, FoundPath | None]], frozen=True, 
         return None if _first(connection, _TURN_ON_PATH, values) is None else turn_id
 
 
+_DIGEST = select(turns.c.path_digest).where(turns.c.id == bindparam("turn_id"))
+
+
+class DigestOfPath(Query[str | None], frozen=True, kw_only=True):
+    """Reads the digest of the conversation up to a turn, or None if the turn has none."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> str | None:
+        found = _first(connection, _DIGEST, {"turn_id": self.turn_id})
+        return None if found is None else found[0]
+
+
 def chat_of(connection: Connection, owner: str, client_id: str) -> str | None:
     """Return the id of the chat that the owner's clients know as `client_id`, or None."""
     values = {"owner": owner, "client_id": client_id}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import SET_BY_STORE, ChatRecord, Store
 from turnstream.store.operations.chats import CreateChat, UpdateChat
-from turnstream.store.operations.deleting import DeleteChat, PurgeChat
+from turnstream.store.operations.deleting import DeleteBlocks, DeleteChat, DeleteTurn, PurgeChat
 from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
 from turnstream.turns.approvals import ApprovalCommands
@@ -186,6 +186,28 @@ class ChatCommands:
             self._registry.forget(turn_id)
         self._known.pop(chat_id, None)
         await asyncio.wait((self._purging(chat_id),), timeout=PURGE_WAIT)  # a small chat is gone by then
+
+    async def delete_turn(self, owner: str, turn_id: str, *, keeps_chat: bool = False) -> None:
+        """Delete an answer and the user's turn before it. A running answer is cancelled first.
+
+        Raises NotFound, and Conflict (`turn_continued`) if another turn follows.
+
+        Args:
+            keeps_chat: False to delete the chat too if it has no other turns than those that a client resent.
+        """
+        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+        if (executor := self._registry.executor(turn_id)) is not None:
+            executor.stop("cancelled")
+            await executor.ended.wait()
+        is_last = await self._store.write(DeleteTurn(turn_id=turn_id, owner=owner))
+        self._registry.forget(turn_id)
+        if is_last and not keeps_chat:
+            await self.delete(owner, turn.chat_id)
+
+    async def delete_blocks(self, owner: str, turn_id: str, sequences: Sequence[int]) -> None:
+        """Delete blocks of a turn that has ended. Raises NotFound, StoreError."""
+        await self._store.write(DeleteBlocks(turn_id=turn_id, owner=owner, sequences=tuple(sequences)))
+        self._registry.forget(turn_id)
 
     async def purge_all(self) -> None:
         """Delete the remaining rows of chats that were deleted before the store was opened."""

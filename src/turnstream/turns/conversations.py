@@ -8,7 +8,7 @@ and starts the turn in one transaction, so nothing is stored for a request that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from turnstream.providers.conversations import run_work
 from turnstream.store.base import SET_BY_STORE, ChatRecord, Store, TurnRecord
 from turnstream.store.client_ids import (
     ChatOfClient,
+    DigestOfPath,
     FindConversation,
     FindRun,
     FoundPath,
@@ -35,7 +36,9 @@ from turnstream.store.client_ids import (
     TurnOfClient,
 )
 from turnstream.store.conversation_digest import NO_TURNS, entries_of, path_digest
+from turnstream.store.operations.appending import AppendTurns
 from turnstream.store.operations.opening import ClientTurnId, ImportedTurn, NameRun, Opening
+from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.new_turns import TurnRequest, block_rows
 
@@ -60,6 +63,8 @@ class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
         message_ids: The client's ids of `messages`, or empty. None for a message without one.
         new_message_id: The client's id of the new message.
         run_id: The client's id of the answer.
+        after: Our id of the stored turn that the messages follow. Its chat is continued. None: the messages
+            are the whole conversation.
     """
 
     messages: tuple[Message, ...] = ()
@@ -68,6 +73,12 @@ class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
     message_ids: tuple[str | None, ...] = ()
     new_message_id: str | None = None
     run_id: str | None = None
+    after: str | None = None
+
+    @property
+    def last(self) -> tuple[Message, ...]:
+        """The user's new message, if there is one."""
+        return (Message("user", self.new),) if self.new else ()
 
 
 class _DigestedMessage(NamedTuple):
@@ -136,11 +147,13 @@ class ConversationCommands:
         """
         _check(conversation)
         conversation = plain_request_json(conversation, "the conversation")
+        if conversation.after is not None:
+            return await self._continue_after(owner, conversation, conversation.after)
         messages, client_ids = conversation.messages, conversation.message_ids
         if not client_ids:
             client_ids = (None,) * len(messages)
         if conversation.new:
-            messages = (*messages, Message("user", conversation.new))
+            messages = (*messages, *conversation.last)
             client_ids = (*client_ids, conversation.new_message_id)
         digested = await run_work(messages, partial(_digested, messages, client_ids))
         ends = list(_path_ends(digested, has_new=bool(conversation.new)))
@@ -165,6 +178,52 @@ class ConversationCommands:
             client_run_id=conversation.run_id,
         )
 
+    async def append(self, owner: str, chat_id: str, after: str | None, messages: Sequence[Message]) -> str:
+        """Store messages at the end of a branch, without an answer. Return the id of the last turn.
+
+        Raises NotFound, InvalidRequest, TooLarge (`conversation_too_large`), StoreError.
+
+        Args:
+            after: Turn at the end of the branch. None for a chat without turns.
+        """
+        conversation = ResentConversation(messages=tuple(messages), after=after)
+        _check(conversation)
+        conversation = plain_request_json(conversation, "the conversation")
+        place, digested = await self._place_after(owner, after, conversation.messages)
+        imported = _imported(owner, chat_id, place, _turns_of(digested))
+        if not imported:
+            raise InvalidRequest("the messages are empty")
+        opening = Opening(imported=tuple(imported))
+        await self._store.write(AppendTurns(owner=owner, chat_id=chat_id, opening=opening))
+        return imported[-1].turn.id
+
+    async def _continue_after(self, owner: str, conversation: ResentConversation, after: str) -> TurnRequest:
+        messages = (*conversation.messages, *conversation.last)
+        turn = await self._store.read(GetTurn(owner=owner, turn_id=after))
+        place, digested = await self._place_after(owner, after, messages)
+        found = None if place is None else FoundPath(place, turn.chat_id, 0)
+        return _request(owner, conversation, turn.chat_id, found, digested)
+
+    async def _place_after(
+        self, owner: str, after: str | None, messages: Sequence[Message]
+    ) -> tuple[str | None, list[_DigestedMessage]]:
+        """Return the turn that messages follow, and the messages.
+
+        A message of the user that follows a turn of the user is one turn with it, in place of that turn.
+        """
+        if after is not None and messages and messages[0].role == "user":
+            turn = await self._store.read(GetTurn(owner=owner, turn_id=after))
+            if turn.role == "user":
+                rows = await self._store.read(AllBlocks(turn_id=after))
+                said = (*(row.block for row in rows), *messages[0].blocks)
+                after, messages = turn.prev_turn_id, (Message("user", said), *messages[1:])
+        digest: str | None = NO_TURNS
+        if after is not None:
+            digest = await self._store.read(DigestOfPath(turn_id=after))
+        # A path without a digest gets one that no other path has.
+        begin = partial(_digested, messages, (None,) * len(messages), after if digest is None else digest)
+        return after, await run_work(messages, begin)
+
 
 def _check(conversation: ResentConversation) -> None:
     """Check the ids and the size of a conversation."""
@@ -175,7 +234,7 @@ def _check(conversation: ResentConversation) -> None:
     for client_id in (*conversation.message_ids, conversation.new_message_id):
         if client_id is not None:
             checked_client_id(client_id, "the id of a message")
-    if not conversation.messages and not conversation.new:
+    if not conversation.messages and not conversation.new and conversation.after is None:
         raise InvalidRequest("the conversation has no messages")
     if len(conversation.messages) + bool(conversation.new) > MAX_MESSAGES:
         raise _too_large(f"more than {MAX_MESSAGES:,} messages")
@@ -195,8 +254,11 @@ def _characters(block: Block) -> int:
     return len(block.text_content or "") + sum(len(value) for value in values if isinstance(value, str))
 
 
-def _digested(messages: Sequence[Message], client_ids: Sequence[str | None]) -> list[_DigestedMessage]:
-    digest = NO_TURNS
+def _digested(
+    messages: Sequence[Message], client_ids: Sequence[str | None], before: str | None = NO_TURNS
+) -> list[_DigestedMessage]:
+    """Return the digested messages of a path that continues the one with the digest `before`."""
+    digest = before or NO_TURNS
     digested: list[_DigestedMessage] = []
     for message, client_id in zip(messages, client_ids, strict=True):
         entries = entries_of(message.role, message.blocks)
@@ -244,11 +306,8 @@ def _request(
         new_chat = ChatRecord(chat_id, owner, None, {}, SET_BY_STORE, SET_BY_STORE)
     turns = list(_turns_of(digested if found is None else digested[found.position :]))
     asked = turns.pop() if turns and turns[-1][0].role == "user" else ()
-    previous_id = found_id = None if found is None else found.turn_id
-    imported: list[ImportedTurn] = []
-    for messages in turns:
-        imported.append(_imported_turn(owner, chat_id, previous_id, messages))
-        previous_id = imported[-1].turn.id
+    found_id = None if found is None else found.turn_id
+    imported = _imported(owner, chat_id, found_id, turns)
     opening = Opening(
         new_chat=new_chat,
         client_chat_id=conversation.chat_id,
@@ -269,6 +328,17 @@ def _request(
         opening=opening,
         entries=tuple(entry for message in asked for entry in message.entries),
     )
+
+
+def _imported(
+    owner: str, chat_id: str, previous_id: str | None, turns: Iterable[Sequence[_DigestedMessage]]
+) -> list[ImportedTurn]:
+    """Return turns in a row, the first one after the turn `previous_id`."""
+    imported: list[ImportedTurn] = []
+    for messages in turns:
+        imported.append(_imported_turn(owner, chat_id, previous_id, messages))
+        previous_id = imported[-1].turn.id
+    return imported
 
 
 def _turns_of(digested: Sequence[_DigestedMessage]) -> Iterator[Sequence[_DigestedMessage]]:

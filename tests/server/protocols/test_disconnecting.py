@@ -47,6 +47,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
         {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], "stream": True},
     ),
     "ollama": ("/api/chat", {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}),
+    "openai_responses": ("/v1/responses", {"model": MODEL, "input": "hi", "stream": True}),
 }
 
 
@@ -82,7 +83,9 @@ async def status_after_leaving(client: Client, protocol: str, engine: Engine, *,
 
 
 @pytest.mark.requirement("N3", "N4")
-@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui", "openai_chat", "anthropic", "ollama"])
+@pytest.mark.parametrize(
+    "protocol", ["ai_sdk", "ag_ui", "openai_chat", "openai_responses", "anthropic", "ollama"]
+)
 @pytest.mark.parametrize("stops", [False, True])
 async def test_a_closed_connection_stops_the_turn_only_where_the_settings_say_so(
     tmp_path: Path, protocol: Any, *, stops: bool

@@ -23,7 +23,8 @@ import msgspec
 from turnstream.core.blocks import Block, Content
 from turnstream.core.origin import ORIGIN
 
-_PREFIX = "turnstream1"
+PREFIX = "turnstream1"
+"""Beginning of a sealed signature."""
 _FIELDS = ("signature", "redacted")
 """Fields of a thinking block that a client sends back unread."""
 
@@ -41,14 +42,14 @@ class OriginSeal:
     def sealed(self, signature: str, origin: Content) -> str:
         """Return a signature with the origin of its block."""
         text = urlsafe_b64encode(msgspec.json.encode(origin, order="deterministic"))
-        return f"{_PREFIX}.{text.decode()}.{self._mac(text)}.{signature}"
+        return f"{PREFIX}.{text.decode()}.{self._mac(text)}.{signature}"
 
     def opened(self, sealed: str) -> tuple[str, Content] | None:
         """Return the signature and the origin of a sealed signature. None: this server has not sealed it."""
         prefix, _, rest = sealed.partition(".")
         text, _, rest = rest.partition(".")
         mac, _, signature = rest.partition(".")
-        if prefix != _PREFIX or not text.isascii() or not mac.isascii():
+        if prefix != PREFIX or not text.isascii() or not mac.isascii():
             return None
         if not hmac.compare_digest(mac, self._mac(text.encode())):
             return None

@@ -206,11 +206,11 @@ class WholeAnswer(_AnswerResponse):
     """An answer in one JSON body.
 
     Args:
-        answer: Waits for the turn's end and returns its answer.
+        answer: Waits for the turn's end and returns its answer, or the body.
     """
 
     def __init__(
-        self, shape: ProviderShape, turn: AnsweredTurn, answer: Callable[[], Awaitable[Answer]]
+        self, shape: ProviderShape, turn: AnsweredTurn, answer: Callable[[], Awaitable[Answer | bytes]]
     ) -> None:
         super().__init__(shape, turn, {})
         self._answer = answer
@@ -232,7 +232,12 @@ class WholeAnswer(_AnswerResponse):
         finally:
             gone.cancel()
             waiting.cancel()
-        if answer.error is not None:
+        if isinstance(answer, Answer) and answer.error is not None:
             await self._fail(answer.error, scope, receive, send)
             return
-        await self._shape.answer_response(answer, self._turn.turn_id)(scope, receive, send)
+        if isinstance(answer, Answer):
+            response = self._shape.answer_response(answer, self._turn.turn_id)
+        else:
+            headers = {self._shape.id_header: self._turn.turn_id}
+            response = Response(answer, headers=headers, media_type="application/json")
+        await response(scope, receive, send)

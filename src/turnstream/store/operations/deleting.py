@@ -1,4 +1,4 @@
-"""Writes that delete chats.
+"""Writes that delete chats, turns and blocks.
 
 Readers do not find a deleted chat. Its rows are deleted in portions, between other writes.
 """
@@ -9,6 +9,7 @@ from time import monotonic
 
 from sqlalchemy import Connection, Delete, Table, bindparam, delete, exists, select, update
 
+from turnstream.errors import Conflict, NotFound
 from turnstream.store.announcements import KEPT_SECONDS
 from turnstream.store.base import Operation
 from turnstream.store.expressions import DatabaseTime
@@ -60,6 +61,32 @@ _EMPTY_CHAT = (
     .where(chats.c.id == bindparam("of_chat"), chats.c.deleted_at.is_not(None))
     .values(title=None, metadata={}, active_turn_id=None)
 )
+_TURN = select(
+    turns.c.id, turns.c.owner, turns.c.chat_id, turns.c.prev_turn_id, turns.c.role, turns.c.imported
+).where(turns.c.id == bindparam("turn_id"))
+_FOLLOWING = select(turns.c.id).where(turns.c.prev_turn_id == bindparam("turn_id")).limit(1)
+_OWN_TURN = (
+    select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id"), turns.c.imported.is_(False)).limit(1)
+)
+_NAMES_OF_TURN = (
+    delete(client_turns).where(
+        client_turns.c.chat_id == bindparam("of_chat"), client_turns.c.turn_id == bindparam("of_turn")
+    ),
+    delete(idempotency).where(
+        idempotency.c.chat_id == bindparam("of_chat"),
+        idempotency.c.assistant_turn_id == bindparam("of_turn"),
+    ),
+)
+_TOUCH = update(chats).where(chats.c.id == bindparam("of_chat")).values(updated_at=bindparam("now"))
+_SHOW_BEFORE = (
+    update(chats)
+    .where(chats.c.id == bindparam("of_chat"), chats.c.active_turn_id == bindparam("gone"))
+    .values(active_turn_id=bindparam("shown"))
+)
+_DELETE_BLOCK = delete(blocks).where(
+    blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence == bindparam("of_sequence")
+)
+_FORGET_DIGESTS = update(turns).where(turns.c.chat_id == bindparam("of_chat")).values(path_digest=None)
 _NEWER = chats.alias("newer")
 _FORGOTTEN = (
     select(chats.c.id)
@@ -111,6 +138,71 @@ class PurgeChat(Operation[bool], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> bool:
         return _purge(connection, self.chat_id, PORTION_SECONDS)
+
+
+class DeleteTurn(Operation[bool], frozen=True, kw_only=True):
+    """Deletes an answer at the end of a branch, and the user's turn before it if it has no other answer.
+
+    Returns True if only imported turns are left in the chat, or none. Raises NotFound, and Conflict
+    (`turn_continued`) if another turn follows.
+    """
+
+    owner: str
+
+    @property
+    def changed_owner(self) -> str:
+        return self.owner
+
+    def apply(self, connection: Connection) -> bool:
+        turn = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
+        if turn is None or turn.owner != self.owner:
+            raise NotFound("no such turn")
+        require_chat(connection, self.owner, turn.chat_id)
+        if connection.execute(_FOLLOWING, {"turn_id": self.turn_id}).first() is not None:
+            raise Conflict(
+                "other turns follow this one: delete them first, or the chat", code="turn_continued"
+            )
+        after = turn.prev_turn_id
+        moment, _ = next_moment(connection, self.owner)
+        self._delete(connection, turn.chat_id, self.turn_id)
+        asked = None if after is None else connection.execute(_TURN, {"turn_id": after}).first()
+        has_answers = connection.execute(_FOLLOWING, {"turn_id": after}).first() is not None
+        if asked is not None and asked.role == "user" and not asked.imported and not has_answers:
+            self._delete(connection, turn.chat_id, asked.id)
+            after = asked.prev_turn_id
+        connection.execute(_TOUCH, {"of_chat": turn.chat_id, "now": moment})
+        connection.execute(_SHOW_BEFORE, {"of_chat": turn.chat_id, "shown": after, "gone": self.turn_id})
+        return connection.execute(_OWN_TURN, {"chat_id": turn.chat_id}).first() is None
+
+    @staticmethod
+    def _delete(connection: Connection, chat_id: str, turn_id: str) -> None:
+        for some in _ROWS_OF_TURN:
+            while connection.execute(some, {"of_parent": turn_id}).rowcount == _ROWS:
+                pass
+        for rows in _NAMES_OF_TURN:
+            connection.execute(rows, {"of_chat": chat_id, "of_turn": turn_id})
+        connection.execute(_DELETE_TURN, {"of_turn": turn_id})
+
+
+class DeleteBlocks(Operation[None], frozen=True, kw_only=True):
+    """Deletes blocks of a turn that has ended. Raises NotFound."""
+
+    owner: str
+    sequences: tuple[int, ...]
+
+    @property
+    def changed_owner(self) -> str:
+        return self.owner
+
+    def apply(self, connection: Connection) -> None:
+        turn = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
+        if turn is None or turn.owner != self.owner:
+            raise NotFound("no such turn")
+        require_chat(connection, self.owner, turn.chat_id)
+        for sequence in self.sequences:
+            connection.execute(_DELETE_BLOCK, {"of_turn": self.turn_id, "of_sequence": sequence})
+        # The conversation up to here is another one now. A client that resends the old one begins anew.
+        connection.execute(_FORGET_DIGESTS, {"of_chat": turn.chat_id})
 
 
 def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
