@@ -78,12 +78,6 @@ PREFIX = "/api"
 """Default path prefix of the routes."""
 
 
-def default_workflow(settings: config.Settings, model: str, tools: ToolRunner) -> Workflow:
-    """Return the staged agent of a server: default stages, and the tools that never ask."""
-    usable = [tool for tool in tools.tools.values() if tool.ask == "never"]
-    return Workflow(LLM(model, settings=settings), tools=usable, tool_limits=tools.limits)
-
-
 class Engine:
     """Runs turns, and holds their store and their watchers, in one event loop.
 
@@ -187,7 +181,7 @@ class Engine:
             server.max_body_bytes,
             server.stop_on_disconnect,
             {name: AgentPreset(**dict(preset)) for name, preset in (agents or {}).items()},
-            workflow,
+            None if workflow is None else lambda: workflow,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
@@ -250,8 +244,10 @@ class Engine:
             workflow=workflow,
         )
         if workflow is None:
-            workflow = default_workflow(settings, engine.catalog.default_model, runner)
-            engine._context = engine._context._replace(workflow=workflow)
+            default = engine.catalog.default_model
+            engine._context = engine._context._replace(
+                workflow=lambda: Workflow(LLM(default, settings=settings, redaction=redaction), tools=runner)
+            )
         return engine
 
     async def __aenter__(self) -> Self:

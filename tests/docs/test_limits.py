@@ -13,9 +13,11 @@ from turnstream.config import ProviderSettings, Settings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
 from turnstream.core.admission import NESTING_LIMIT
 from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
+from turnstream.dialects.relay.request import MAX_MESSAGE
 from turnstream.providers.routing import MAX_FALLBACKS
 from turnstream.server import attachments, bodies, chats, connection, error_answers, params, turns, views
 from turnstream.server.context import ServerContext
+from turnstream.server.protocols import relay, staged_agent
 from turnstream.store.transient.turn_rows import LARGEST_TURN
 from turnstream.store.transient.turns import MAX_ENDED, MAX_ENDED_BYTES
 from turnstream.tools.asking import MAX_REASON
@@ -23,6 +25,9 @@ from turnstream.tools.runner import RESULT_LIMIT
 from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
 from turnstream.turns.turn_task import STOP_SECONDS
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
+from turnstream.workflow import default_stages
+from turnstream.workflow.stage import STAGE_SECONDS
+from turnstream.workflow.state import MAX_STATE
 
 pytestmark = pytest.mark.fault(45)
 
@@ -45,6 +50,14 @@ def bound(model: type[BaseModel], field: str, kind: str = "max_length") -> int:
 
 
 FIXED: dict[str, float] = {
+    "time of a stage of a workflow, unless the stage sets it": STAGE_SECONDS,
+    "the state of a workflow, as JSON": MAX_STATE,
+    "rounds in which a workflow gathers context": default_stages.MAX_ROUNDS,
+    "messages before a request that a workflow's model gets": default_stages.MAX_HISTORY,
+    "characters of a piece of context that a workflow's model gets": default_stages.MAX_ITEM,
+    "characters of a message of the relay": MAX_MESSAGE,
+    "messages before a question that a relay's model gets": relay.HISTORY,
+    "conversations of a page of the staged agent": staged_agent.MAX_LISTED,
     "a snapshot of AG-UI": 2 * LARGEST_SNAPSHOT,
     "a request's line, headers, chunk sizes and trailers": connection.HEAD_LIMIT,
     "time for a request's head": connection.HEAD_SECONDS,

@@ -42,8 +42,8 @@ class ServerContext(NamedTuple):
     """Protocols in which a client stops its turn by closing the connection."""
     presets: Mapping[str, AgentPreset] = {}
     """Agents of the relay, by their ids."""
-    workflow: Workflow | None = None
-    """The workflow of the staged agent's routes."""
+    workflow: Callable[[], Workflow] | None = None
+    """Returns the workflow of the staged agent's routes."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.core.cursor import Cursor
+from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import RequestError
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext, request_block, request_cursor
@@ -45,6 +48,19 @@ class LiveTurn:
         return await self._context.watching.subscribe(
             self._owner, self.id, after=after, from_block=from_block
         )
+
+    async def events(self) -> AsyncIterator[TurnEvent]:
+        """Yield the turn's events, from its beginning to its end. Old events come as a catch-up.
+
+        Raises StoreError.
+        """
+        subscription = await self.subscribe(after=self.beginning)
+        try:
+            while (data := await subscription.next()) is not None:
+                for _, event in subscription.log.encoder.events(bytes(data)):
+                    yield event
+        finally:
+            subscription.close()
 
     async def interrupt(self) -> TurnState:
         """Stop the turn, and return its state after that. Output that has arrived is kept."""

@@ -35,7 +35,6 @@ class AgentConversation(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     title: str | None
     metadata: dict[str, Any]
-    active_turn_id: str | None
     created_at: Moment
     updated_at: Moment
 
@@ -74,7 +73,6 @@ _CONVERSATION = (
         agent_conversations,
         chats.c.title,
         chats.c.metadata,
-        chats.c.active_turn_id,
         chats.c.created_at,
         chats.c.updated_at,
     )

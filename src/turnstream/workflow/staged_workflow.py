@@ -49,7 +49,8 @@ class Workflow:
         model: The model that the stages call, such as `LLM(…)`.
         stages: Stages, or async generator functions. None: `DEFAULT_STAGES`.
         state: Class of the state.
-        tools: Functions that models may call while context is gathered.
+        tools: Functions that models may call while context is gathered, or the tools of a server. Those of a
+            server that ask first are left out.
         tool_limits: Limits of the tools. None: the defaults.
         prompts: System prompts of the default stages. None: the defaults.
         retrieve: Async function that returns context for a request. None: only the tools give context.
@@ -65,7 +66,7 @@ class Workflow:
         stages: Sequence[Stage | StageFunction] | None = None,
         *,
         state: type[WorkflowState] = WorkflowState,
-        tools: Sequence[ToolFunction | Tool] = (),
+        tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
         tool_limits: ToolLimits | None = None,
         prompts: StagePrompts | None = None,
         retrieve: Retrieve | None = None,
@@ -75,6 +76,9 @@ class Workflow:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"a workflow needs stages with different names: {names}")
+        if isinstance(tools, ToolRunner):
+            tool_limits = tool_limits or tools.limits
+            tools = [tool for tool in tools.tools.values() if tool.ask == "never"]
         found = by_name(tools)
         if asking := [name for name, tool in found.items() if tool.ask != "never"]:
             raise ConfigurationError(f"the tool {asking[0]} asks first, and a workflow cannot ask")

@@ -14,8 +14,10 @@ import pytest
 from tests.server.live import SECONDS, Client, read_chunks, read_head, serving
 from tests.server.protocols.document_readers import LineReader
 from turnstream import LLM
+from turnstream.config import EngineSettings, Settings
 from turnstream.engine import Engine
-from turnstream.server.auth import key_required
+from turnstream.server.auth import key_required, local_use
+from turnstream.tools.base import tool
 from turnstream.workflow import Stage, StageRun, Workflow, done, running, thinking
 from turnstream.workflow.stage import StageOutput
 
@@ -310,3 +312,35 @@ async def test_a_wrong_query_is_refused_before_the_stream(tmp_path: Path, body: 
         assert answered.json["detail"]
         missing = await client.call("POST", STREAM, {"query": "x", "conversation_id": 77})
         assert missing.status == 404
+
+
+@pytest.mark.requirement("N1", "H1")
+async def test_a_server_has_the_default_stages_and_its_tools(tmp_path: Path) -> None:
+    @tool(ask="always")
+    def delete(name: str) -> str:
+        """Delete a note."""
+        return name
+
+    def lookup(topic: str) -> str:
+        """Look a topic up."""
+        return f"about {topic}"
+
+    settings = Settings(engine=EngineSettings(default_model="sim/tools:pace=0"))
+    url = f"sqlite:///{tmp_path / 'chats.sqlite'}"
+    engine = Engine.from_settings(settings, store_url=url, tools=[delete, lookup], authenticate=local_use)
+    async with serving(engine.application()) as port:
+        client = Client(port)
+        stages = (await client.call("GET", "/agent/test")).json["stages"]
+        run = (await client.call("POST", CHAT, {"query": "What is new?"})).json
+    assert stages == ["intent_analysis", "context_gathering", "execution", "reflection"]
+    assert (run["success"], run["stage"], run["intent"]["query_type"]) == (True, "completed", "qa_analysis")
+    assert {item["source"] for item in run["context"]["items"]} == {"lookup"}
+
+
+@pytest.mark.requirement("N1")
+async def test_an_engine_without_a_workflow_says_so(tmp_path: Path) -> None:
+    engine = Engine(f"sqlite:///{tmp_path / 'chats.sqlite'}")
+    async with serving(engine.application()) as port:
+        answered = await Client(port).call("POST", CHAT, {"query": "x"})
+    assert (answered.status, answered.json["error"]["code"]) == (404, "not_found")
+    assert "Engine(workflow=" in answered.json["detail"]

@@ -28,6 +28,7 @@ from turnstream.server.protocols.agent_messages import AgentMessages, conversati
 from turnstream.server.protocols.conversing import answer_stream
 from turnstream.server.streams import StreamFormat
 from turnstream.store.agent_rows import ChangeAgentMessage, ListAgentConversations, WrittenMessage
+from turnstream.store.queries import GetChat
 from turnstream.turns.commands import StartedTurn
 from turnstream.turns.new_turns import TurnRequest
 from turnstream.workflow.commands import WorkflowCommands
@@ -62,8 +63,8 @@ class StagedAgent:
     def __init__(self, context: ServerContext) -> None:
         self.context = context
         self.messages = AgentMessages(context)
-        workflow = context.workflow
-        self.runs = None if workflow is None else WorkflowCommands(context.commands, workflow)
+        make = context.workflow
+        self.runs = None if make is None else WorkflowCommands(context.commands, make())
 
     async def principal(self, request: Request) -> Principal:
         return await self.context.principal(request)
@@ -77,6 +78,15 @@ class StagedAgent:
             raise NotFound("this server has no workflow: give Engine(workflow=…)")
         return self.runs
 
+    async def run_id(self, owner: str, given: str) -> str:
+        """Return the id of a run. Clients may give the number of its message. Raises NotFound."""
+        if not given.isdecimal():
+            return given
+        message = await self.messages.message(owner, int(given[:18]))
+        if message.turn_id is None:
+            raise NotFound("no such workflow")
+        return message.turn_id
+
     async def start(self, principal: Principal, asked: AgentQuery) -> tuple[StartedTurn, int | None]:
         """Start a run. Return it, and the number of the answer's message in its conversation, or None."""
         owner, commands = principal.owner, self.context.commands
@@ -86,7 +96,8 @@ class StagedAgent:
             chat_id = (await commands.chats.create(owner, title=asked.query[:TITLE_LENGTH])).id
         else:
             conversation = await self.messages.conversation(owner, asked.conversation_id)
-            chat_id, previous = conversation.chat_id, conversation.active_turn_id
+            chat_id = conversation.chat_id
+            previous = (await commands.store.read(GetChat(owner=owner, chat_id=chat_id))).active_turn_id
             if not conversation.title:
                 await commands.chats.update(owner, chat_id, title=asked.query[:TITLE_LENGTH])
         named = {"session_id": asked.session_id, "user_id": asked.user_id}
@@ -134,14 +145,14 @@ def _add_runs(router: APIRouter, agent: StagedAgent) -> None:
         asked = parsed_body(await request.body(), ResumeRequest)
         if asked.workflow_id not in (None, workflow_id):
             raise InvalidRequest("the workflow_id of the body is not that of the address")
-        started = await runs.resume(owner, workflow_id, asked.user_input)
+        started = await runs.resume(owner, await agent.run_id(owner, workflow_id), asked.user_input)
         return JSONResponse(chat_answer(await runs.wait(owner, started.assistant_turn.id)))
 
     @router.get(PATH + "/state/{workflow_id}", include_in_schema=False)
     async def state(request: Request, workflow_id: str) -> Response:
         owner, runs = await agent.owner(request), agent.workflows()
         try:
-            report = await runs.report(owner, workflow_id)
+            report = await runs.report(owner, await agent.run_id(owner, workflow_id))
         except NotFound:
             return JSONResponse({"success": False, "error": "no such workflow"})
         shown = {**chat_answer(report), "status": report.turn.status, "stage": stage_of(report)}
@@ -151,7 +162,7 @@ def _add_runs(router: APIRouter, agent: StagedAgent) -> None:
     async def cancel(request: Request, workflow_id: str) -> Response:
         owner, runs = await agent.owner(request), agent.workflows()
         try:
-            ended = await runs.cancel(owner, workflow_id)
+            ended = await runs.cancel(owner, await agent.run_id(owner, workflow_id))
         except NotFound:
             return JSONResponse({"success": False, "error": "no such workflow"})
         return JSONResponse({"success": True, "message": f"the workflow is {ended.turn.status}"})
