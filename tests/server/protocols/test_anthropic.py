@@ -202,6 +202,21 @@ async def test_thinking_that_is_switched_off_reaches_only_models_that_know_the_s
     assert "openai-chat" not in by_wire
 
 
+@pytest.mark.requirement("N6", "N9")
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_answer_without_rows_is_the_same(tmp_path: Path, *, streams: bool) -> None:
+    async with running(tmp_path) as (client, native):
+        body = asked("hi there", store=False, stream=streams)
+        answer = await client.call("POST", "/messages", body)
+        chats = (await native.call("GET", "/chats")).json["chats"]
+    if streams:
+        deltas = [event["delta"] for event in events_of(answer) if event["type"] == "content_block_delta"]
+        text = "".join(delta["text"] for delta in deltas)
+    else:
+        text = answer.json["content"][0]["text"]
+    assert (text, chats) == ("hi there", [])
+
+
 @pytest.mark.requirement("N6")
 async def test_tokens_are_estimated_for_the_whole_request(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, _):

@@ -61,6 +61,17 @@ async def test_no_character_of_an_answer_ends_a_line(tmp_path: Path) -> None:
     assert "\u2028" in stored[1]["text_content"]
 
 
+@pytest.mark.requirement("N7", "N9")
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_answer_without_rows_is_the_same(tmp_path: Path, *, streams: bool) -> None:
+    async with running(tmp_path) as client:
+        answer = await client.call("POST", "/chat", asked("hi there", store=False, stream=streams))
+        chats = (await client.call("GET", "/chats")).json["chats"]
+    lines = lines_of(answer) if streams else [answer.json]
+    assert "".join(line["message"]["content"] for line in lines) == "hi there"
+    assert (lines[-1]["done"], chats) == (True, [])
+
+
 @pytest.mark.requirement("N7")
 async def test_a_call_is_one_line(tmp_path: Path) -> None:
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnstream.core.accumulator import Accumulator
+from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
 from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import (
@@ -31,6 +32,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import StreamIncomplete
+from turnstream.wires.anthropic.answers import encode_answer
+from turnstream.wires.anthropic.encoder import AnthropicEncoder
 from turnstream.wires.anthropic.wire import WIRE
 
 any_text = st.text(st.characters(codec=None), max_size=12)
@@ -316,3 +319,21 @@ def test_nothing_follows_an_error() -> None:
     body = encode([error, TextDelta(0, "a"), MessageStop("end_turn")])
     assert [event["type"] for event in frames(body)] == ["message_start", "error"]
     assert decode(body)[-1] == error
+
+
+@pytest.mark.parametrize(
+    ("stop", "named"),
+    [
+        (MessageStop("stop_sequence"), "END"),
+        (MessageStop("stop_sequence", stop_sequence="OWN"), "OWN"),
+        (MessageStop("end_turn"), None),
+    ],
+)
+def test_the_only_stop_sequence_is_named_if_the_end_does_not_name_its_own(
+    stop: MessageStop, named: str | None
+) -> None:
+    encoder = AnthropicEncoder(model="m", message_id="i", stop_sequence="END")
+    *_, end, _ = SseDecoder(event_limit=1 << 20).feed(encoder.feed((stop,)) + encoder.close())
+    assert json.loads(end[1])["delta"]["stop_sequence"] == named
+    whole = json.loads(encode_answer(Answer(stop=stop), stop_sequence="END"))
+    assert whole["stop_sequence"] == named

@@ -36,10 +36,21 @@ def projection_of(client_tools: Collection[str], seal: OriginSeal) -> Projection
     return Projection(client_tools, _BLOCK_TYPES, seal)
 
 
-def encoder_of(turn_id: str, projection: Projection) -> RepetitionEncoder:
-    """Return the encoder of a turn with a projection of `projection_of`."""
+def encoder_of(turn_id: str, projection: Projection, stop_sequence: str | None = None) -> RepetitionEncoder:
+    """Return the encoder of a turn.
+
+    Args:
+        turn_id: The turn.
+        projection: A projection of `projection_of`.
+        stop_sequence: The only stop sequence of the request, or None.
+    """
 
     def new_encoder(start: TurnStart) -> AnthropicEncoder:
-        return AnthropicEncoder(model=start.model or "", message_id=message_id(turn_id), request_id=turn_id)
+        return AnthropicEncoder(
+            model=start.model or "",
+            message_id=message_id(turn_id),
+            request_id=turn_id,
+            stop_sequence=stop_sequence,
+        )
 
     return RepetitionEncoder(ProviderShapedEncoder("anthropic", new_encoder, projection))

@@ -26,10 +26,17 @@ class MessagesFields(GatewayFields, frozen=True):
 
 
 class MessagesRequest(NamedTuple):
-    """A parsed request. `stream`: True for a streamed answer."""
+    """A parsed request.
+
+    Attributes:
+        stream: True for a streamed answer.
+        stop_sequence: The only stop sequence. None if there are several, or none. A turn does not keep the
+            sequence at which its answer ended.
+    """
 
     asked: ClientRequest
     stream: bool
+    stop_sequence: str | None
 
 
 def parse_messages(raw: bytes, seal: OriginSeal) -> MessagesRequest:
@@ -44,7 +51,11 @@ def parse_messages(raw: bytes, seal: OriginSeal) -> MessagesRequest:
     user_id = None if fields.metadata is None else fields.metadata.user_id
     metadata: dict[str, Any] = {} if user_id is None else {"user_id": user_id}
     asked = client_request(call, fields, wire=WIRE.name, metadata=metadata, seal=seal)
-    return MessagesRequest(asked, call.stream)
+    match call.params.get("stop"):
+        case [str(only)]:
+            return MessagesRequest(asked, call.stream, only)
+        case _:
+            return MessagesRequest(asked, call.stream, None)
 
 
 def estimated_tokens(raw: bytes) -> int:

@@ -27,6 +27,7 @@ from turnstream.server.protocols.provider_shaped import (
     whole_answer,
 )
 from turnstream.server.streams import StreamFormat
+from turnstream.wires.anthropic.answers import encode_answer
 from turnstream.wires.anthropic.wire import WIRE
 
 ESTIMATE_HEADER = "turnstream-estimate"
@@ -43,18 +44,19 @@ def add_anthropic_routes(router: APIRouter, context: ServerContext) -> None:
     async def answer(request: Request) -> Response:
         principal = await context.principal(request)
         seal = await context.origin_key.seal()
-        asked, streams = parse_messages(await request.body(), seal)
+        asked, streams, stop_sequence = parse_messages(await request.body(), seal)
         asked = without_asking_tools(asked, context.commands.tools.tools)
         turn_id = (await start_answer(context, principal, asked)).assistant_turn.id
         turn = turn_of(context, SHAPE, turn_id)
         projection = projection_of(asked.client_tools, seal)
         if streams:
-            encoder = encoder_of(turn_id, projection)
+            encoder = encoder_of(turn_id, projection, stop_sequence)
             subscription = await context.watching.subscribe_in(encoder, principal.owner, turn_id)
             return StreamedAnswer(context, SHAPE, turn, subscription)
         owner, answer_id = principal.owner, message_id(turn_id)
         whole = partial(whole_answer, context, owner, turn_id, projection, answer_id=answer_id)
-        return WholeAnswer(SHAPE, turn, whole)
+        shape = SHAPE._replace(encode_answer=partial(encode_answer, stop_sequence=stop_sequence))
+        return WholeAnswer(shape, turn, whole)
 
     @router.post("/v1/messages/count_tokens", include_in_schema=False)
     async def count_tokens(request: Request) -> Response:

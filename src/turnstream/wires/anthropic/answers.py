@@ -8,14 +8,16 @@ from __future__ import annotations
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
 from turnstream.wires.anthropic.blocks import RawBlock, dump_block, is_expressible
-from turnstream.wires.anthropic.stop_reasons import dump_stop_reason
+from turnstream.wires.anthropic.stop_reasons import dump_stop
 from turnstream.wires.anthropic.usage import dump_usage
 from turnstream.wires.shared.lenient_json import encode_json
 
 
-def encode_answer(answer: Answer) -> bytes:
-    """Return the message object. It contains every block, also those that a history would leave out."""
-    stop = answer.stop
+def encode_answer(answer: Answer, *, stop_sequence: str | None = None) -> bytes:
+    """Return the message object. It contains every block, also those that a history would leave out.
+
+    `stop_sequence`: as in `dump_stop`.
+    """
     return encode_json(
         {
             "id": answer.id,
@@ -25,8 +27,7 @@ def encode_answer(answer: Answer) -> bytes:
             "content": [
                 _dump(block) for block in answer.blocks if is_expressible(block.block_type, block.content)
             ],
-            "stop_reason": dump_stop_reason(stop) if stop else None,
-            "stop_sequence": stop.stop_sequence if stop else None,
+            **dump_stop(answer.stop, stop_sequence),
             "usage": dump_usage(answer.usage, answer.raw_usage),
         }
     )

@@ -25,7 +25,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.wires.anthropic.blocks import dump_block, is_expressible
 from turnstream.wires.anthropic.errors import ERRORS
-from turnstream.wires.anthropic.stop_reasons import dump_stop_reason
+from turnstream.wires.anthropic.stop_reasons import dump_stop
 from turnstream.wires.anthropic.usage import dump_usage
 from turnstream.wires.base import DeltaFrame
 from turnstream.wires.shared.answer_writer import BlockEncoder
@@ -72,6 +72,7 @@ class AnthropicEncoder(BlockEncoder[_MessagesBlock]):
         model: Model of a message start without one.
         message_id: Id of a message start without one.
         request_id: Id of the request, for errors. None: errors have none.
+        stop_sequence: Stop sequence of an end that does not name its own, or None.
 
     Attributes:
         _waiting: Frames of the blocks that have begun and are not written to their end, by number, in order.
@@ -80,9 +81,17 @@ class AnthropicEncoder(BlockEncoder[_MessagesBlock]):
         _omitted: Indexes of open blocks that the protocol cannot express.
     """
 
-    def __init__(self, *, model: str, message_id: str, request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        model: str,
+        message_id: str,
+        request_id: str | None = None,
+        stop_sequence: str | None = None,
+    ) -> None:
         super().__init__()
         self._request_id = request_id
+        self._stop_sequence = stop_sequence
         self._pending_start: MessageStart | None = MessageStart(message_id, model)
         self._usage: dict[str, Any] = {}
         self._metadata: dict[str, Any] = {}
@@ -118,7 +127,7 @@ class AnthropicEncoder(BlockEncoder[_MessagesBlock]):
     def _write_end(self, stop: MessageStop) -> None:
         for block in list(self._blocks.values()):
             self._stop_block(block)
-        delta = {"stop_reason": dump_stop_reason(stop), "stop_sequence": stop.stop_sequence}
+        delta = dump_stop(stop, self._stop_sequence)
         self._write(
             "message_delta",
             {

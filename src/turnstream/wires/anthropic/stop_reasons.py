@@ -25,6 +25,19 @@ def parse_ending(raw: str | None) -> Ending | None:
     return None if raw is None else ending_of(raw, _ENDINGS)
 
 
+def dump_stop(stop: MessageStop | None, sequence: str | None = None) -> dict[str, str | None]:
+    """Return the fields of a message that describe its end.
+
+    `sequence`: stop sequence of an end at a stop sequence that it does not name, or None.
+    """
+    reason = None if stop is None else dump_stop_reason(stop)
+    named = None if stop is None else stop.stop_sequence
+    return {
+        "stop_reason": reason,
+        "stop_sequence": named or (sequence if reason == "stop_sequence" else None),
+    }
+
+
 def dump_stop_reason(stop: MessageStop) -> str | None:
     """Return Anthropic's stop reason.
 
