@@ -51,7 +51,7 @@ from turnstream.wires.base import ToolDefinition
 from turnstream.wires.openai_responses.encoder import OpenAIResponsesEncoder
 from turnstream.wires.openai_responses.written_items import DELTA_TAIL
 from turnstream.wires.shared.json_values import JsonObject
-from turnstream.wires.shared.lenient_json import encode_text
+from turnstream.wires.shared.lenient_json import encode_text, on_one_line
 
 BLOCK_TYPES: tuple[BlockType, ...] = ("text", "thinking", "tool_use", "tool_result", "image", "provider")
 _TEXT_FIELDS = frozenset({"text", "partial_json"})
@@ -127,7 +127,10 @@ class ResponsesEncoder:
             head = now.head
             if head is not None and event.field in _TEXT_FIELDS:
                 return self._delta(now, seq, head, event.value)
-        return (b"", state) if now.is_over else self._encode_rare(now, seq, event)
+        if now.is_over:
+            return b"", state
+        data, after = self._encode_rare(now, seq, event)
+        return on_one_line(data), after
 
     @staticmethod
     def _delta(now: ResponseState, seq: int, head: bytes, text: str) -> tuple[bytes, ResponseState]:
@@ -143,7 +146,7 @@ class ResponsesEncoder:
             last_index=now.last_index,
             seq=seq,
         )
-        return b"%b%b%b%d}\n\n" % (head, encode_text(text), DELTA_TAIL, number - 1), after
+        return b"%b%b%b%d}\n\n" % (head, on_one_line(encode_text(text)), DELTA_TAIL, number - 1), after
 
     def _encode_rare(self, now: ResponseState, seq: int, event: TurnEvent) -> tuple[bytes, ResponseState]:
         match event:

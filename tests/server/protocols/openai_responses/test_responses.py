@@ -61,6 +61,8 @@ async def test_a_stream_that_is_cut_after_any_byte_resumes_to_the_whole(tmp_path
             fold.receive(rest.body)
             assert fold.response == complete.response
             assert (fold.end, fold.items, fold.done) == (complete.end, complete.items, complete.done)
+        text = whole.decode()
+        assert text.splitlines() == text.split("\n")[:-1], "a character ends a line for some readers"
 
 
 @pytest.mark.requirement("N5", "P2")
