@@ -17,7 +17,7 @@ from turnstream import Engine, load_settings
 EXAMPLE = PROJECT / "examples" / "use_chat"
 NAMED = {
     file.name: found[1]
-    for file in (EXAMPLE / "src" / "chat.tsx", HOW_TO / "use-chat.md")
+    for file in (EXAMPLE / "src" / "server.ts", HOW_TO / "use-chat.md")
     if (found := re.search(r'const api = "(/[^"]+)";', file.read_text("utf-8"))) is not None
 }
 """The address of the chat endpoint, by the file that names it."""
@@ -32,7 +32,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 @pytest.mark.requirement("N3", "F1")
-@pytest.mark.parametrize("file", ["chat.tsx", "use-chat.md"])
+@pytest.mark.parametrize("file", ["server.ts", "use-chat.md"])
 async def test_the_server_has_the_addresses_of_the_page(client: Client, file: str) -> None:
     api = NAMED[file]
     assert (await client.call("GET", f"{api}/a chat/stream".replace(" ", "%20"))).status == 204
@@ -52,6 +52,7 @@ async def test_the_server_has_the_addresses_of_the_page(client: Client, file: st
     ]
     assert call["toolName"] == "clock"
     assert (await client.call("GET", f"{api}/a%20chat/stream")).status == 200
+    assert len((await client.call("GET", f"{api}/a%20chat/messages")).json) == 1
     stopped = await client.call("POST", f"{api}/a%20chat/stop")
     assert stopped.json == {"stopped": [chunks[0]["messageMetadata"]["turnId"]]}
 
