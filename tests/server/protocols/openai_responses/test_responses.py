@@ -181,6 +181,7 @@ async def test_a_response_that_is_not_stored_has_no_row_and_resumes_while_it_liv
         rest = ResponseFold()
         rest.receive((await client.call("GET", f"{path}?stream=true")).body)
         assert rest.response == fold.response
+        assert (await client.call("DELETE", path)).status == 409
         assert (await native.call("GET", "/chats")).json["chats"] == []
         stored = await create(client, asked("kept", "sim/echo"))
         again = await create(

@@ -24,7 +24,7 @@ from turnstream.dialects.openai_responses.ids import turn_of
 from turnstream.dialects.openai_responses.items import StoredItem, items_of_path
 from turnstream.dialects.openai_responses.request import ResponsesRequest, parse_request
 from turnstream.dialects.openai_responses.response_fields import facts_of
-from turnstream.errors import InvalidRequest, NotFound
+from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import (
     start_answer,
@@ -98,8 +98,10 @@ class Responses:
         turn_id = turn_of(response_id)
         turn = await self._context.commands.store.read(GetTurn(owner=owner, turn_id=turn_id))
         check_response(turn)
-        is_kept = facts_of(turn).conversation
-        await self._context.commands.chats.delete_turn(owner, turn_id, keeps_chat=is_kept)
+        facts = facts_of(turn)
+        if not facts.store:
+            raise Conflict("this response is not stored: it goes by itself soon after its end")
+        await self._context.commands.chats.delete_turn(owner, turn_id, keeps_chat=facts.conversation)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
     async def input_items(self, owner: str, response_id: str) -> list[StoredItem]:
