@@ -33,7 +33,7 @@ error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
@@ -181,6 +181,8 @@ class ProviderError(TurnstreamError):
     status = 502
     request_id: str | None = None
     """The provider's id of the request, or None."""
+    rate_limits: Mapping[str, str] = {}
+    """Headers of the refusal that report the provider's rate limits, their names in lower case."""
     silence: float = 0.0
     """Seconds without output before the failure, or 0.0 if they were not measured."""
 

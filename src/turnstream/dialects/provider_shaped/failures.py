@@ -43,9 +43,10 @@ def error_of_end(end: StreamError, failure: ProviderError | None) -> ProviderErr
         end: The end, as clients see it.
         failure: The failure of the last model call, or None. Its own text is not used.
     """
-    kind, wait = CLASSES.get(end.code, ProviderFailed), None
-    if failure is not None and failure.code == end.code:
-        kind = next((base for base in type(failure).__mro__ if base in _KINDS), kind)
-        wait = failure.retry_after
-    kind = _OWN_ENDS.get(end.code, kind)
-    return kind(end.message, code=end.code, retry_after=wait)
+    kind = CLASSES.get(end.code, ProviderFailed)
+    if failure is None or failure.code != end.code:
+        return _OWN_ENDS.get(end.code, kind)(end.message, code=end.code)
+    kind = next((base for base in type(failure).__mro__ if base in _KINDS), kind)
+    error = _OWN_ENDS.get(end.code, kind)(end.message, code=end.code, retry_after=failure.retry_after)
+    error.rate_limits = failure.rate_limits
+    return error

@@ -18,11 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from turnstream.core.answers import Answer
 from turnstream.core.identifiers import new_id
+from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.stream_events import StreamError
 from turnstream.dialects.provider_shaped.encoder import answer_state
 from turnstream.dialects.provider_shaped.failures import as_provider_error, error_of_end
 from turnstream.dialects.provider_shaped.projection import Projection
-from turnstream.errors import ProviderError, StoreError, TurnstreamError
+from turnstream.errors import Conflict, ProviderError, StoreError, TurnstreamError
 from turnstream.server.context import ServerContext
 from turnstream.server.error_answers import mask_store_error
 from turnstream.server.protocols.conversing import stop_on_disconnect
@@ -64,7 +65,8 @@ class ProviderShape(NamedTuple):
         """
         request_id = request_id or new_id()
         status, body = (self.encode_refusal or self._encode_refusal)(error, request_id)
-        headers = {self.id_header: request_id}
+        limits = error.rate_limits if isinstance(error, ProviderError) else {}
+        headers = {**limits, self.id_header: request_id}
         if (wait := _wait_for(error)) is not None:
             headers["retry-after"] = str(math.ceil(wait))
         return Response(body, status, headers, media_type="application/json")
@@ -195,6 +197,8 @@ async def whole_answer(
     """
     await context.commands.ended(turn_id)
     turn, rows, *_ = await context.commands.state(owner, turn_id)
+    if turn.status not in TERMINAL_STATUSES:
+        raise Conflict("the turn waits for an approval, which this protocol cannot give")
     blocks = tuple(row.block for row in rows)
     whole = Answer(answer_id, turn.asked_model or turn.model, blocks, created=turn.created_at // 1_000_000)
     completed = sum(not block.partial for block in blocks)

@@ -131,7 +131,7 @@ class ErrorTable(ErrorReader):
         if named:
             reported = reported._replace(names=(named, *reported.names))
         kind, code = self._classify(reported, self.statuses)
-        return kind(
+        error = kind(
             MESSAGES[code],
             code=code,
             retryable=False if code == QUOTA_CODE else None,
@@ -139,6 +139,8 @@ class ErrorTable(ErrorReader):
             detail=reported.words or None,
             retry_after=retry_after(headers) if reported.wait is None else reported.wait,
         )
+        error.rate_limits = rate_limits(headers)
+        return error
 
     def stream_error(self, reported: ReportedError) -> StreamError:
         """Return the StreamError for a failure reported inside a stream."""
@@ -239,6 +241,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return seconds
     until, since = _date(found.get("retry-after")), _date(found.get("date"))
     return max(0.0, (until - since).total_seconds()) if until and since else None
+
+
+def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that report rate limits, such as `x-ratelimit-remaining-requests`."""
+    found = {name.lower(): value for name, value in headers.items()}
+    return {name: value for name, value in found.items() if "ratelimit-" in name and value.isascii()}
 
 
 def _date(value: str | None) -> datetime | None:
