@@ -124,6 +124,19 @@ async def test_a_request_without_rows_has_the_same_answers_and_stores_nothing(tm
         assert (await native.call("GET", "/chats")).json["chats"] == []
 
 
+@pytest.mark.requirement("N9")
+async def test_tools_over_two_rounds_need_no_rows(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, native):
+        fields: dict[str, Any] = {"model": "sim/agent", "tools": [WEATHER], "server_tools": ["clock"]}
+        first = await stream(client, asked(user("one"), store=False, **fields))
+        assert [call["name"] for call in first.calls] == ["weather"]
+        sunny = {"role": "tool", "tool_call_id": first.calls[0]["id"], "content": "sunny"}
+        second = await stream(client, asked(user("one"), first.message(), sunny, store=False, **fields))
+        assert "sunny" in second.text
+        assert second.reasons == ["stop"]
+        assert (await native.call("GET", "/chats")).json["chats"] == []
+
+
 @pytest.mark.requirement("N5", "P5")
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_fault_before_output_is_the_providers_status(tmp_path: Path, *, streamed: bool) -> None:
