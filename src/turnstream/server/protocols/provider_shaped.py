@@ -65,7 +65,7 @@ class ProviderShape(NamedTuple):
         """
         request_id = request_id or new_id()
         status, body = (self.encode_refusal or self._encode_refusal)(error, request_id)
-        limits = error.rate_limits if isinstance(error, ProviderError) else {}
+        limits: Mapping[str, str] = error.rate_limits if isinstance(error, ProviderError) else {}
         headers = {**limits, self.id_header: request_id}
         if (wait := _wait_for(error)) is not None:
             headers["retry-after"] = str(math.ceil(wait))
