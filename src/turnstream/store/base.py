@@ -194,6 +194,14 @@ class Query(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
         raise NotImplementedError
 
 
+class StoreReader(Protocol):
+    """Answers queries."""
+
+    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
+        """See `Store.read`."""
+        ...
+
+
 class Store(Protocol):
     """A seam: the storage of turns.
 

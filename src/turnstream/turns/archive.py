@@ -12,7 +12,7 @@ from threading import Lock
 
 from turnstream.core.content_parts import PART_BYTES
 from turnstream.store.archive import ArchivedAfter, ArchivedBlock, CountBlocksUntil
-from turnstream.store.base import BlockRecord, Store
+from turnstream.store.base import BlockRecord, StoreReader
 from turnstream.turnlog.catch_up import (
     BEGINNING,
     TEXT_PIECE,
@@ -109,7 +109,7 @@ class StoreArchive:
 
     __slots__ = ("_kept", "_log", "_store")
 
-    def __init__(self, store: Store, log: TurnLog, kept: KeptParts) -> None:
+    def __init__(self, store: StoreReader, log: TurnLog, kept: KeptParts) -> None:
         self._store = store
         self._log = log
         self._kept = kept

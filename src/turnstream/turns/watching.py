@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import has_executor
-from turnstream.store.base import TurnRecord
+from turnstream.store.base import StoreReader, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
+from turnstream.store.transient.store import TransientReader
 from turnstream.turnlog.base import DialectEncoder, Fence, History, ResetRecord
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turnlog.ended_turns import EndedTurn
@@ -43,7 +44,7 @@ class SubscriptionMaker:
             from_block: Index of the first block to send. The watcher has the blocks before it.
         """
         log = await self._log(owner, turn_id)
-        archive = StoreArchive(self._store, log, self._kept)
+        archive = StoreArchive(self._reader(turn_id), log, self._kept)
         return self._counted(Subscription(log, archive, after=after, from_block=from_block))
 
     async def subscribe_in(
@@ -62,8 +63,13 @@ class SubscriptionMaker:
             is_exact: See `DialectSubscription`.
         """
         log = await self._log(owner, turn_id)
-        archive = StoreArchive(self._store, log, self._kept)
+        archive = StoreArchive(self._reader(turn_id), log, self._kept)
         return self._counted(DialectSubscription(log, archive, encoder, state=state, is_exact=is_exact))
+
+    def _reader(self, turn_id: str) -> StoreReader:
+        """Return the reader of a turn's rows. That of a transient turn can read it after it was dropped."""
+        rows = self._registry.transient.rows(turn_id)
+        return self._store if rows is None else TransientReader(rows)
 
     def _counted(self, subscription: Watching) -> Watching:
         measures = self._registry.measures

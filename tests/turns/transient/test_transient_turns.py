@@ -153,6 +153,23 @@ async def test_a_watcher_that_fell_off_the_ring_misses_nothing(tmp_path: Path) -
         assert world.store.writes == []
 
 
+async def test_a_watcher_that_began_reads_a_turn_that_is_dropped_meanwhile(tmp_path: Path) -> None:
+    async with World(tmp_path / "turns.sqlite", ring_limit=4096) as world:
+        turn_id = (await ask(world, model="sim/thinking:pace=0")).assistant_turn.id
+        early, running = Client(), await world.watch(turn_id)
+        blocks = [row.block for row in (await world.ended(turn_id)).blocks]
+        late, ended = Client(), await world.watch(turn_id)
+        await world.registry.sweep(monotonic() + 601)
+        assert turn_id not in world.registry.transient
+        for client, subscription in ((early, running), (late, ended)):
+            while (data := await subscription.next()) is not None:
+                client.receive(data)
+            assert client.now.blocks == blocks
+            assert client.now.ended
+        with pytest.raises(NotFound):
+            await world.watch(turn_id)
+
+
 async def test_its_tools_run_and_each_call_gets_the_conversation(tmp_path: Path) -> None:
     def look(place: str) -> str:
         """Look somewhere."""

@@ -14,13 +14,31 @@ from turnstream.store.base import Operation, Query, Store, TurnRecord
 from turnstream.store.client_ids import ChatOfClient, FindRun, RunOfClient, TurnOfClient
 from turnstream.store.operations.opening import NameRun
 from turnstream.store.queries import CurrentAnswers
-from turnstream.store.transient.turn_rows import READS, WRITES
+from turnstream.store.transient.turn_rows import READS, WRITES, TransientRows
 from turnstream.store.transient.turns import TransientTurns, TurnName
 
 Result = TypeVar("Result")
 
 _LONG = 256 * 1024
 """Characters of a turn above which its blocks are made into frames in a thread."""
+
+
+class TransientReader:
+    """Reads the records of one transient turn. It holds them, so a watcher that began can read to the end."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: TransientRows) -> None:
+        self._rows = rows
+
+    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
+        """Return the query's answer. See `Store.read`."""
+        del seconds
+        rows, kind = self._rows, type(query)
+        if kind in _FRAMING and rows.size > _LONG:
+            rows = msgspec.structs.replace(rows, blocks=list(rows.blocks))
+            return cast("Result", await asyncio.to_thread(READS[kind], rows, query))
+        return cast("Result", READS[kind](rows, query))
 
 
 class LayeredStore:
@@ -58,14 +76,10 @@ class LayeredStore:
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Return the query's answer. See `Store.read`."""
-        kind = type(query)
-        if (answer := READS.get(kind)) is not None:
+        if type(query) in READS:
             rows = self.transient.rows(cast("Any", query).turn_id)
             if rows is not None:
-                if kind in _FRAMING and rows.size > _LONG:
-                    rows = msgspec.structs.replace(rows, blocks=list(rows.blocks))
-                    return cast("Result", await asyncio.to_thread(answer, rows, query))
-                return cast("Result", answer(rows, query))
+                return await TransientReader(rows).read(query)
         elif isinstance(query, ChatOfClient | TurnOfClient):
             if (found := self._named(query)) is not None:
                 return cast("Result", found)
