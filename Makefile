@@ -5,6 +5,8 @@ UV_VERSION := 0.13.8
 CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1 boto3-1.44.8 llm-0.36 litellm-1.108.7
 LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
 	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4 boto3==1.44.8 ollama==0.6.3
+# The proxy that the benchmark of the gateway compares with.
+LITELLM := 1.108.7
 CLIENTS_PYTEST := 9.2.0
 NODE := 24.19.0
 # Each is a folder of tests/clients/javascript, with the versions of all packages.
@@ -87,7 +89,7 @@ format: .venv/development.ready ## Format the code, and mend what can be mended 
 docs: .venv/development.ready ## Make the reference of the library from its docstrings, in docs/reference/html
 	@$(BIN)/python scripts/reference.py docs/reference/html
 
-bench: .venv/benchmarks.ready ## Measure, and print the table of goals
+bench: .venv/benchmarks.ready .tools/litellm-$(LITELLM).installed ## Measure, and print the table of goals
 	@exec $(BIN)/python -m benchmarks
 
 requirements: .venv/development.ready ## Show how far each requirement is
@@ -116,6 +118,13 @@ $(UV):
 .venv/benchmarks.ready: .venv/runtime.ready
 	@echo "== installing what the benchmarks compare with into .venv"
 	@$(SYNC) --group bench
+	@touch $@
+
+.tools/litellm-$(LITELLM).installed: $(UV)
+	@echo "== installing LiteLLM's proxy $(LITELLM) into .tools"
+	@rm -f .tools/litellm-*.installed
+	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/litellm
+	@.tools/bin/uv pip install --quiet --python .tools/litellm 'litellm[proxy]==$(LITELLM)'
 	@touch $@
 
 # NAME-VERSION of a client: the environment .tools/clients/NAME, with pytest for the examples of the docs.

@@ -59,13 +59,17 @@ class Child:
     def __init__(self, name: str, arguments: Sequence[str], *, core: int) -> None:
         self.name = name
         self.port = 0
+        self.is_ours = False
+        """True for a server of ours, which gives back memory on a signal."""
         self._arguments = list(arguments)
         self._core = core
 
     @classmethod
     def of_module(cls, module: str, *arguments: str, core: int) -> Child:
         """One of our own modules, in this interpreter."""
-        return cls(module, [sys.executable, "-m", module, *arguments], core=core)
+        child = cls(module, [sys.executable, "-m", module, *arguments], core=core)
+        child.is_ours = True
+        return child
 
     def __enter__(self) -> Child:
         self._popen = subprocess.Popen(self._arguments, cwd=ROOT, stdout=subprocess.PIPE)
@@ -98,7 +102,8 @@ class Child:
 
     async def memory(self) -> int:
         """Resident bytes now, after a server of ours has given back what it does not use."""
-        self.tell(signal.SIGUSR2)
+        if self.is_ours:
+            self.tell(signal.SIGUSR2)
         await asyncio.sleep(GIVE_BACK_SECONDS)
         return int(self.process.memory_info().rss)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -38,7 +39,9 @@ class Line(NamedTuple):
 
 
 def number(value: float) -> str:
-    """Three digits that count, and all digits of what is large."""
+    """Three digits that count, and all digits of what is large. Not a number: what is measured is absent."""
+    if math.isnan(value):
+        return "absent"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,12 +19,16 @@ import aiohttp
 import msgspec
 
 from benchmarks.load import Stream, Tally, request
-from benchmarks.processes import LOAD_CORE, SERVER_CORE, Child
+from benchmarks.processes import LOAD_CORE, ROOT, SERVER_CORE, Child
 from benchmarks.server import PROVIDER
 from benchmarks.upstream import Load
 
 CONNECT_AT_ONCE = 100
 START_SECONDS = 60.0
+LITELLM = ROOT / ".tools/litellm/bin/litellm"
+"""LiteLLM's proxy, which `make bench` installs."""
+LITELLM_START_SECONDS = 300.0
+"""Its imports take ten seconds on an idle machine, and minutes on a busy one."""
 
 _NGINX = """\
 daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr error;
@@ -35,6 +41,15 @@ http {{
     location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1; proxy_buffering off; proxy_read_timeout 600; }}
   }}
 }}
+"""
+
+
+_LITELLM = """\
+model_list:
+  - model_name: "*"
+    litellm_params: {{model: "anthropic/*", api_base: "http://127.0.0.1:{upstream}", api_key: none}}
+litellm_settings: {{telemetry: false, set_verbose: false}}
+general_settings: {{disable_spend_logs: true, dangerously_permit_weak_or_unset_master_key: true}}
 """
 
 
@@ -57,11 +72,15 @@ class System:
 
 
 class Turnstream(System):
-    """Our server, over HTTP."""
+    """Our server, over HTTP.
 
-    def __init__(self, child: Child, name: str = "turnstream") -> None:
+    `stores`: False for turns without rows.
+    """
+
+    def __init__(self, child: Child, name: str = "turnstream", *, stores: bool = True) -> None:
         super().__init__(name, child)
         self.chats: list[str] = []
+        self.stores = stores
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         """One JSON request."""
@@ -85,8 +104,9 @@ class Turnstream(System):
             self.chats.extend(chat["id"] for chat in made)
 
     def ask(self, load: Load, number: int) -> bytes:
+        body = turn_body(load) | ({} if self.stores else {"store": False})
         path = f"/api/chats/{self.chats[number]}/turns?stream=true"
-        return request("POST", path, self.port, msgspec.json.encode(turn_body(load)))
+        return request("POST", path, self.port, msgspec.json.encode(body))
 
     async def start(self, load: Load, number: int = 0) -> str:
         """Start a turn that nobody watches yet; its id."""
@@ -95,6 +115,36 @@ class Turnstream(System):
 
     def watch(self, turn_id: str) -> bytes:
         return request("GET", f"/api/turns/{turn_id}/stream", self.port)
+
+
+class OpenAiTurnstream(Turnstream):
+    """Our server, as clients of OpenAI's chat.completions use it."""
+
+    async def prepare(self, turns: int) -> None:
+        """A conversation comes with each request."""
+
+    def ask(self, load: Load, number: int) -> bytes:
+        return request("POST", "/v1/chat/completions", self.port, _completion(self, load, number))
+
+
+class LiteLlm(System):
+    """LiteLLM's proxy, as clients of OpenAI's chat.completions use it."""
+
+    def ask(self, load: Load, number: int) -> bytes:
+        return request("POST", "/v1/chat/completions", self.port, _completion(self, load, number))
+
+
+def _completion(system: System, load: Load, number: int) -> bytes:
+    """Return the body of a request in OpenAI's protocol."""
+    body: dict[str, Any] = {
+        "model": load.model,
+        "max_tokens": 1,
+        "stream": True,
+        "messages": [{"role": "user", "content": f"stream {number}"}],
+    }
+    if isinstance(system, Turnstream):
+        body |= {"model": f"{PROVIDER}/{load.model}", "store": system.stores}
+    return msgspec.json.encode(body)
 
 
 def turn_body(load: Load) -> dict[str, Any]:
@@ -147,6 +197,38 @@ def running_nginx(upstream: Child) -> Iterator[System]:
         command = f"echo ready {port}; exec nginx -p {directory} -c {settings}"
         with Child("nginx", ["sh", "-c", command], core=SERVER_CORE) as child:
             yield System("nginx", child)
+
+
+@contextmanager
+def running_litellm(upstream: Child) -> Iterator[System]:
+    """LiteLLM's proxy with one worker; it must be installed."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        settings = Path(directory) / "litellm.yaml"
+        settings.write_text(_LITELLM.format(upstream=upstream.port))
+        # The tokens of an unpaced answer are alike, which it takes for a fault of the model.
+        settled = (
+            "LITELLM_LOG=CRITICAL LITELLM_LOCAL_MODEL_COST_MAP=True REPEATED_STREAMING_CHUNK_LIMIT=1000000000"
+        )
+        command = (
+            f"echo ready {port}; exec env {settled} {LITELLM} --config {settings} "
+            f"--host 127.0.0.1 --port {port} --num_workers 1 >/dev/null 2>&1"
+        )
+        with Child("LiteLLM's proxy", ["sh", "-c", command], core=SERVER_CORE) as child:
+            _wait_until_listening(port, LITELLM_START_SECONDS)
+            yield LiteLlm("LiteLLM's proxy", child)
+
+
+def _wait_until_listening(port: int, seconds: float) -> None:
+    """Raise RuntimeError if nothing listens on a port in time."""
+    last = time.monotonic() + seconds
+    while time.monotonic() < last:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"nothing listens on port {port} after {seconds:g} s")
 
 
 @contextmanager

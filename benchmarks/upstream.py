@@ -3,7 +3,7 @@ takes it.
 
     python -m benchmarks.upstream
 
-The model's name says what to answer: `load:rate=50,batch=1,events=1000,block=0,hold=0`. `rate`: writes per
+The model's name says what to answer: `load:rate=50;batch=1;events=1000;block=0;hold=0`. `rate`: writes per
 second (0:
 unpaced), `batch`: deltas per write, `events`: deltas in all (0: until stopped), `block`: deltas per text
 block (0: all in
@@ -61,11 +61,11 @@ class Load(msgspec.Struct, frozen=True):
     def model(self) -> str:
         """The model name that asks for it."""
         options = msgspec.structs.asdict(self) | {"hold": int(self.hold)}
-        return "load:" + ",".join(f"{name}={value}" for name, value in options.items())
+        return "load:" + ";".join(f"{name}={value}" for name, value in options.items())
 
 
 def parse_load(model: str) -> Load:
-    options = dict(option.split("=") for option in model.partition(":")[2].split(",") if option)
+    options = dict(option.split("=") for option in model.partition(":")[2].split(";") if option)
     return msgspec.convert(options, Load, strict=False)
 
 
