@@ -104,8 +104,11 @@ class TurnAccount:
     @property
     def usage(self) -> Usage:
         """Usage of all steps so far."""
+        steps = self._all()
+        if len(steps) == 1:
+            return steps[0].usage
         usage = Usage()
-        for step in self._all():
+        for step in steps:
             usage = usage.plus(step.usage)
         return usage
 

@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+from starlette.datastructures import URL
 from starlette.requests import Request
 
 from turnstream.access import check_key
@@ -72,7 +73,7 @@ def local_use_from(origins: Collection[str]) -> Authenticate:
 
 def _local_use(request: Request, origins: Collection[str]) -> Principal:
     client = request.client
-    if client is None or not (_is_loopback(client.host) and _is_loopback(request.url.hostname or "")):
+    if client is None or not (_is_loopback(client.host) and _is_loopback(_hostname(request))):
         raise Unauthorized(f"this server is for local use only; to serve others, {_REMEDY}")
     for name, _ in request.scope["headers"]:
         if name.startswith(_HOP_PREFIX) or name in _HOPS:
@@ -87,6 +88,17 @@ def _local_use(request: Request, origins: Collection[str]) -> Principal:
             f"server.cors_origins, or {_REMEDY}"
         )
     return LOCAL
+
+
+def _hostname(request: Request) -> str:
+    """Return the name of the server in the request's URL."""
+    host = request.headers.get("host")
+    return (request.url.hostname or "") if host is None else _name_in(host)
+
+
+@lru_cache(maxsize=256)
+def _name_in(host: str) -> str:
+    return URL(f"http://{host}/").hostname or ""
 
 
 def is_cross_site(request: Request) -> bool:
