@@ -1,0 +1,137 @@
+"""A server without rows, over HTTP: all protocols answer, and the database is neither read nor written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.live import SECONDS, Client, Watcher, read_head, serving
+from turnstream.config import EngineSettings
+from turnstream.engine import Engine
+
+MESSAGES = [{"role": "user", "content": "hello there"}]
+ECHO = "sim/echo:pace=0"
+PART = {"id": "m-1", "role": "user", "parts": [{"type": "text", "text": "hello there"}]}
+
+
+OWN = {
+    "DeletedChats",
+    "FindDueApprovals",
+    "Journals",
+    "KeepSecret",
+    "LastPage",
+    "TrimJournal",
+    "UnfinishedTurns",
+}
+"""Reads and writes of the engine's own tasks, and of the server's secret, which is made once."""
+
+
+class Used:
+    """The reads and the writes of an engine's database, without those in `OWN`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.reads: list[str] = []
+        self.writes: list[str] = []
+        store: Any = engine._store
+        store.read = partial(self._note, self.reads, store.read)
+        store.write = partial(self._note, self.writes, store.write)
+
+    @staticmethod
+    def _note(found: list[str], run: Callable[..., Any], value: object, **options: Any) -> Any:
+        if type(value).__name__ not in OWN:
+            found.append(type(value).__name__)
+        return run(value, **options)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[tuple[int, Engine]]:
+    engine = Engine(f"sqlite:///{tmp_path}/a.sqlite", settings=EngineSettings(store=False))
+    async with serving(engine.application()) as port:
+        yield port, engine
+
+
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"model": ECHO, "messages": MESSAGES}),
+    ("/v1/chat/completions", {"model": ECHO, "messages": MESSAGES, "stream": True}),
+    ("/v1/messages", {"model": ECHO, "messages": MESSAGES, "max_tokens": 100, "stream": True}),
+    ("/api/ai-sdk/chat", {"id": "c-1", "messages": [PART], "trigger": "submit-message", "model": ECHO}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS)
+async def test_an_answer_uses_no_database(gateway, path: str, body: dict[str, Any]) -> None:
+    port, engine = gateway
+    client = Client(port, prefix="")
+    used = Used(engine)
+    for _ in range(3):
+        answer = await client.call("POST", path, body)
+        assert answer.status == 200
+        assert b"hello" in answer.body
+    assert used.reads == used.writes == []
+    assert engine.active_turns == 0
+
+
+async def test_rows_are_refused_where_there_are_none(gateway) -> None:
+    port, _ = gateway
+    client = Client(port, prefix="")
+    body = {"model": ECHO, "messages": MESSAGES, "store": True}
+    answer = await client.call("POST", "/v1/chat/completions", body)
+    assert answer.status == 400
+    assert b"stores no turns" in answer.body
+    chat = (await client.call("POST", "/api/chats")).json["id"]
+    native = {"model": ECHO, "turn_blocks": "hello", "store": True}
+    refused = await client.call("POST", f"/api/chats/{chat}/turns", native)
+    assert (refused.status, refused.json["error"]["code"]) == (400, "turns_not_stored")
+
+
+async def test_a_running_answer_is_found_by_the_chat_of_its_client_and_stopped(gateway) -> None:
+    port, engine = gateway
+    client = Client(port)
+    used = Used(engine)
+    body = {"id": "c-1", "messages": [PART], "trigger": "submit-message", "model": "sim/story:events=9000"}
+    reader, writer = await client.open("POST", "/ai-sdk/chat", body)
+    async with asyncio.timeout(SECONDS):
+        await read_head(reader)
+        await reader.readuntil(b"text-delta")
+    writer.transport.abort()
+    again, second = await client.open("GET", "/ai-sdk/chat/c-1/stream")
+    async with asyncio.timeout(SECONDS):
+        assert (await read_head(again))[0] == 200
+        await again.readuntil(b"text-delta")
+    second.transport.abort()
+    stopped = await client.call("POST", "/ai-sdk/chat/c-1/stop")
+    (turn_id,) = stopped.json["stopped"]
+    assert (await client.call("GET", f"/turns/{turn_id}")).json["status"] == "cancelled"
+    assert used.writes == []
+
+
+async def test_a_native_turn_is_watched_read_and_repeated_while_it_lives(tmp_path: Path) -> None:
+    engine = Engine(f"sqlite:///{tmp_path}/a.sqlite")
+    async with serving(engine.application()) as port:
+        client = Client(port)
+        chat = (await client.call("POST", "/chats")).json["id"]
+        used = Used(engine)
+        body = {"model": ECHO, "turn_blocks": "hello there", "store": False}
+        key = {"Idempotency-Key": "one"}
+        started = await client.call("POST", f"/chats/{chat}/turns", body, key)
+        assert (started.status, started.json["user_turn"]) == (201, None)
+        turn_id = started.json["assistant_turn"]["id"]
+        again = await client.call("POST", f"/chats/{chat}/turns", body, key)
+        assert again.json["assistant_turn"]["id"] == turn_id
+        other = await client.call("POST", f"/chats/{chat}/turns", body | {"system": "x"}, key)
+        assert (other.status, other.json["error"]["code"]) == (409, "idempotency_mismatch")
+        watcher = Watcher(client, turn_id)
+        await watcher.watch(events=2)
+        await watcher.watch_to_the_end()
+        assert watcher.blocks == await client.stored(turn_id)
+        assert watcher.terminal_events() == ["turn_complete"]
+        turn = (await client.call("GET", f"/turns/{turn_id}")).json
+        assert (turn["status"], turn["chat_id"], len(turn["attempts"])) == ("complete", chat, 1)
+        assert json.loads((await client.call("GET", f"/chats/{chat}/turns")).body)["turns"] == []
+        assert used.writes == []
