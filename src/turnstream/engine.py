@@ -265,10 +265,10 @@ class Engine:
         self.catalog.report_simulated_default()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """End the running turns with the output that they have, and close all parts."""
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the running turns, after the time that a signal has given them, and close all parts."""
         try:
-            await self._registry.stop_all()
+            await self._signals.finish(self._registry.stop_all, at_once=kind is not None)
             await self._end_hooks.flush()
         finally:
             await self._close_parts()
@@ -283,8 +283,7 @@ class Engine:
     async def load_prices(self) -> None:
         """Load the prices of all ready models before the first stream.
 
-        Loading blocks the event loop for up to 0.3 s. Without this call it happens at the first call of a
-        model.
+        Loading blocks the event loop for up to 0.3 s, without this call at the first call of a model.
         """
         for model in self.catalog.models():
             if model.ready:
@@ -294,8 +293,9 @@ class Engine:
     async def drain(self, grace: float) -> None:
         """Stop accepting turns, wait up to `grace` seconds for running turns, and end the rest.
 
-        Watchers of running turns receive a notice first.
+        Watchers of running turns receive a notice first. Clients that reconnect are cut if there is time.
         """
+        self._keep_alive.drain(grace)
         await self._registry.drain(grace)
         self._events.changes.close()
 

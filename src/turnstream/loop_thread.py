@@ -113,7 +113,9 @@ class LoopThread:
         return self._closed
 
     def _closed_error(self) -> TurnstreamError:
-        return TurnstreamError(f"the {self._owner} was closed", code=f"{self._owner}_closed")
+        return TurnstreamError(
+            f"the {self._owner} was closed: make another one", code=f"{self._owner}_closed"
+        )
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._closed:

@@ -100,6 +100,11 @@ class SignalledDrain:
         if self._task is not None:
             await self._task
 
+    async def settled(self) -> None:
+        """Wait until no drain is running, also if another signal begins another drain meanwhile."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
     async def cancel(self) -> None:
         """Cancel the drain, if one runs, and wait for its end."""
         if self._task is not None:
@@ -142,6 +147,20 @@ class HostSignals:
                 continue
             self._previous[number] = previous
             signal.signal(number, self._handler)
+
+    async def finish(self, end: Callable[[], Awaitable[None]], *, at_once: bool) -> None:
+        """Wait for the drain, if one is running, and then call `end` in any case.
+
+        A server that has no open streams ends its lifespan early, while turns still have time.
+
+        Args:
+            at_once: True to wait for no drain.
+        """
+        try:
+            if not at_once:
+                await self._draining.settled()
+        finally:
+            await end()
 
     async def close(self) -> None:
         """Restore the previous handlers, and cancel the drain if it still runs."""

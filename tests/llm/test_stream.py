@@ -328,7 +328,7 @@ async def test_what_was_said_before_goes_with_the_call() -> None:
         ([{"role": "system", "content": "x"}], "instructions go to system="),
         ([{"role": "user", "content": 3}], "content has to be"),
         ([{"role": "user", "content": [{"type": "sound"}]}], "type is 'sound'"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "has none of url, data"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "needs one of url, data"),
         ([{"role": "user", "content": " "}], "no content to send"),
         ([{"role": "user", "content": [{"block_type": "text", "text_content": 3}]}], "cannot be read"),
         ([3], r"messages\[0\] is a int"),
@@ -351,6 +351,16 @@ async def test_a_missing_key_is_told_when_it_is_needed() -> None:
     model = ts.LLM("anthropic/claude-sonnet-5-5")
     with pytest.raises(ts.AuthenticationFailed, match="ANTHROPIC_API_KEY"):
         await model.collect("hello")
+
+
+@pytest.mark.requirement("R1")
+async def test_the_missing_keys_of_a_model_and_its_fallbacks_are_told_together() -> None:
+    model = ts.LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-5", "openai/gpt-5-mini"])
+    with pytest.raises(ts.AuthenticationFailed) as raised:
+        await model.collect("hello")
+    assert str(raised.value) == (
+        "anthropic needs a key: set ANTHROPIC_API_KEY; openai needs a key: set OPENAI_API_KEY and start again"
+    )
 
 
 @pytest.mark.requirement("F4")

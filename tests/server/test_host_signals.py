@@ -12,7 +12,13 @@ from types import FrameType
 import pytest
 
 from turnstream import Engine
-from turnstream.core.stream_events import ContentBlockStart, StreamEvent, TextDelta
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    MessageStop,
+    StreamEvent,
+    TextDelta,
+)
 
 SECONDS = 10.0
 
@@ -58,14 +64,57 @@ async def test_a_second_signal_ends_the_grace(tmp_path: Path, signalled: list[in
         assert signalled == [signal.SIGTERM] * 2
 
 
-async def test_leaving_the_engine_ends_the_grace(tmp_path: Path, signalled: list[int]) -> None:
+async def drained_to(engine: Engine, source: AsyncIterator[StreamEvent]) -> str:
+    """Start a turn, and signal the process. Return the turn's id when the drain has begun."""
+    turn = await engine.start(source)
+    subscription = await turn.subscribe()
+    signal.raise_signal(signal.SIGTERM)
+    while b"draining" not in (await subscription.next() or b""):
+        pass
+    return turn.id
+
+
+async def test_leaving_the_engine_leaves_the_turns_their_time(tmp_path: Path, signalled: list[int]) -> None:
+    """A server whose last stream has closed ends the lifespan while its turns still have time."""
+    leaves = asyncio.Event()
+
+    async def ends_later() -> AsyncIterator[StreamEvent]:
+        yield ContentBlockStart(0, "text")
+        yield TextDelta(0, "begun")
+        await leaves.wait()
+        yield ContentBlockStop(0)
+        yield MessageStop("end_turn")
+
+    url = f"sqlite:///{tmp_path}/a.sqlite"
     async with asyncio.timeout(SECONDS):
+        async with Engine(url, drain_seconds=600) as engine:
+            turn_id = await drained_to(engine, ends_later())
+            asyncio.get_running_loop().call_soon(leaves.set)
+        async with Engine(url, drain_seconds=None) as engine:
+            assert (await engine.commands.state("local", turn_id)).turn.status == "complete"
+
+
+async def test_a_second_signal_ends_the_time_of_an_engine_that_is_left(
+    tmp_path: Path, signalled: list[int]
+) -> None:
+    url = f"sqlite:///{tmp_path}/a.sqlite"
+    async with asyncio.timeout(SECONDS):
+        async with Engine(url, drain_seconds=600) as engine:
+            turn_id = await drained_to(engine, endless())
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+        async with Engine(url, drain_seconds=None) as engine:
+            assert (await engine.commands.state("local", turn_id)).turn.error_code == "server_shutdown"
+
+
+async def test_an_exception_of_the_host_ends_the_time(tmp_path: Path, signalled: list[int]) -> None:
+    async def fail() -> None:
         async with Engine(f"sqlite:///{tmp_path}/a.sqlite", drain_seconds=600) as engine:
-            turn = await engine.start(endless())
-            subscription = await turn.subscribe()
-            signal.raise_signal(signal.SIGTERM)
-            while b"draining" not in (await subscription.next() or b""):
-                pass
+            await drained_to(engine, endless())
+            raise LookupError
+
+    async with asyncio.timeout(SECONDS):
+        with pytest.raises(LookupError):
+            await fail()
 
 
 async def test_two_engines_share_a_signal(tmp_path: Path, signalled: list[int]) -> None:

@@ -58,6 +58,13 @@ function LoadedChat({ id, loaded }: { id: string; loaded: UIMessage[] }) {
     others.close();
   }, [id, status]);
 
+  // The connection was lost, or the server is restarting: the answer goes on there.
+  useEffect(() => {
+    if (status !== "error" || !(error instanceof TypeError)) return;
+    const timer = setTimeout(() => void resumeStream(), 1000);
+    return () => clearTimeout(timer);
+  }, [status, error, resumeStream]);
+
   useEffect(() => {
     if (isBusy) return;
     const others = new BroadcastChannel(`chat ${id}`);

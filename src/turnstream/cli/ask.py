@@ -76,7 +76,7 @@ def _question(words: list[str]) -> str:
         raise InvalidRequest('the question is missing: turnstream ask "Why is the sky blue?"')
     text = "\n\n".join(_parts(words or ["-"]))
     if not text.strip():
-        raise InvalidRequest("the question is empty")
+        raise InvalidRequest('the question is empty: turnstream ask "Why is the sky blue?"')
     return text
 
 
@@ -178,7 +178,7 @@ def _exit_code(shown: Presentation, screen: Screen, stopped_by: signal.Signals |
         screen.write([Piece(f"{note}\n", aside=True)])
         return SIGNALLED + (stopped_by or signal.SIGINT)
     if ending is None:
-        raise TurnstreamError("the answer's stream ended without an end", code="stream_incomplete")
+        raise TurnstreamError("the answer's stream ended without an end: ask again", code="stream_incomplete")
     if ending.name == "turn_error":
         raise TurnstreamError(f"{ending.data['error']} ({ending.data['code']})", code=ending.data["code"])
     return 0

@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> int:
     sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass") + b"\n")
     sys.stdout.buffer.flush()
     if data.strip() and not _recognised(decoded):
-        raise InvalidRequest(f"{arguments.file} is no recording of the wire {wire.name}")
+        raise InvalidRequest(f"{arguments.file} is no recording of the wire {wire.name}: give another --wire")
     return 0
 
 
@@ -82,7 +82,9 @@ def _read(file: str) -> tuple[str, bytes]:
     try:
         return file, Path(file).read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from error
+        raise InvalidRequest(
+            f"{file} cannot be read ({error.strerror}): give a file that exists and is readable"
+        ) from error
 
 
 def _name_for(data: bytes) -> str:

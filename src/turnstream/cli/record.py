@@ -80,7 +80,9 @@ def run(arguments: Namespace) -> int:
     try:
         output.write_bytes(gzip.compress(body) if output.suffix == ".gz" else body)
     except OSError as error:
-        raise InvalidRequest(f"{output} cannot be written: {error.strerror}") from error
+        raise InvalidRequest(
+            f"{output} cannot be written ({error.strerror}): give a path in a writable folder"
+        ) from error
     print(f"{len(body):,} bytes of {recording.content_type} (status {recording.status}) in {output}")
     if body != recording.body:
         print("keys in it were masked")
@@ -139,12 +141,14 @@ async def _read(asking: Awaitable[Connection]) -> Recording:
         async with asyncio.timeout(SILENCE):
             connection = await asking
     except (BadAnswer, OSError) as error:
-        raise ConnectionFailed(f"no answer arrived: {error or type(error).__name__}") from error
+        raise ConnectionFailed(
+            f"no answer arrived ({error or type(error).__name__}): check the URL, and that its server runs"
+        ) from error
     try:
         while data := await asyncio.wait_for(connection.read(), SILENCE):
             body += data
             if len(body) > LIMIT:
-                raise TooLarge(f"the answer is larger than {LIMIT:,} bytes")
+                raise TooLarge(f"the answer is larger than {LIMIT:,} bytes: ask for a shorter one")
     except (BadAnswer, OSError) as error:
         broken = str(error) or type(error).__name__
     return Recording(connection.status, connection.content_type, bytes(body), broken)

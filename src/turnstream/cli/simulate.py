@@ -141,7 +141,9 @@ def _replay(arguments: Namespace) -> Replay | None:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{file} cannot be read ({error.strerror}): give a file that exists and is readable"
+        ) from error
     options = SimulatorOptions(pace=1 / arguments.rate if arguments.rate else 0.0, chunk=arguments.chunk)
     return load_replay(str(file), data, WIRES.get(wire), options)
 

@@ -60,7 +60,7 @@ def path_part(text: str) -> str:
     Raises NotFound if it is empty: the path would be another one.
     """
     if not text:
-        raise NotFound("the id is empty")
+        raise NotFound("the id is empty: give the id of a chat or a turn")
     return quote(repair_text(text), safe="")
 
 
@@ -100,7 +100,7 @@ class Connections:
     def open(self) -> aiohttp.ClientSession:
         """Return the session. Raises TurnstreamError after `close`."""
         if self._closed:
-            raise TurnstreamError("the client was closed", code="client_closed")
+            raise TurnstreamError("the client was closed: make another one", code="client_closed")
         if self._session is not None:
             return self._session
         if self._owned is None:

@@ -21,10 +21,12 @@ def load_function(name: str, kind: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigurationError(
-            f"the module of {kind} {name} cannot be imported ({error}): is its folder on PYTHONPATH?"
+            f"the module of {kind} {name} cannot be imported ({error}): add its folder to PYTHONPATH"
         ) from error
     for part in path.split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise ConfigurationError(f"{kind} {name} cannot be found: {module_name} has no function {path}")
+        raise ConfigurationError(
+            f"{kind} {name} cannot be found: {module_name} has no function {path}: correct it"
+        )
     return found

@@ -123,9 +123,11 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{file} cannot be read ({error.strerror}): make it readable, or give another file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
+        raise ConfigurationError(f"{file} is not valid TOML: {error}; correct that line") from error
 
 
 def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> str:

@@ -65,7 +65,7 @@ def plain_request_json(value: Value, what: str) -> Value:
     try:
         return plain_json(value)
     except InvalidJson as error:
-        raise InvalidRequest(f"{what} holds {error}") from None
+        raise InvalidRequest(f"{what} holds {error}: leave it out") from None
 
 
 def checked_client_id(value: object, what: str) -> str:
@@ -76,10 +76,10 @@ def checked_client_id(value: object, what: str) -> str:
     """
     if not isinstance(value, str) or not 1 <= len(value) <= CLIENT_ID_LENGTH:
         raise InvalidRequest(
-            f"{what} is not a text of 1 to {CLIENT_ID_LENGTH} characters", code="invalid_client_id"
+            f"{what} has to be a text of 1 to {CLIENT_ID_LENGTH} characters", code="invalid_client_id"
         )
     if any(category(character) in {"Cc", "Cs"} for character in value):
-        raise InvalidRequest(f"{what} has control characters", code="invalid_client_id")
+        raise InvalidRequest(f"{what} has control characters: leave them out", code="invalid_client_id")
     return str.__str__(value)
 
 

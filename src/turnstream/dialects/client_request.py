@@ -72,7 +72,7 @@ def parsed_body(raw: bytes, body_type: type[Body]) -> Body:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(str(error)) from None
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest("the body is nested too deeply: send flatter JSON") from None
 
 
 def numbered(blocks: Sequence[Block]) -> tuple[Block, ...]:

@@ -67,9 +67,11 @@ class Conversation(ModelCalls):
         self, prompt: Prompt | None, output: type[Any] | None, options: CallOptions
     ) -> MessageStream[Any]:
         if "messages" in options:
-            raise InvalidRequest("a conversation has its own messages: change chat.messages")
+            raise InvalidRequest("a conversation has its own messages: set chat.messages")
         if self._last is not None and self._last.running:
-            raise Conflict("an answer of this conversation is still running", code="turn_active")
+            raise Conflict(
+                "an answer of this conversation is still running: wait until it has ended", code="turn_active"
+            )
         asked: CallOptions = {**self.options, **options, "messages": tuple(self.messages)}
         stream = self._last = self._open_model(prompt, output, asked)
         question = _messages((), prompt)
@@ -106,7 +108,9 @@ def restored(saved: str | bytes, options: CallOptions) -> CallOptions:
     try:
         found = msgspec.json.decode(saved, type=SavedConversation)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise InvalidRequest(f"this is not the JSON of a conversation: {error}") from error
+        raise InvalidRequest(
+            f"this is not the JSON of a conversation ({error}): give what `to_json` returned"
+        ) from error
     return {"messages": found.messages, "system": found.system, "params": found.params, **options}
 
 

@@ -113,7 +113,7 @@ class Generation:
     def _fail(self, error: BaseException) -> None:
         """End the stream with an error. Keep the message so far as the error's `partial`."""
         if isinstance(error, asyncio.CancelledError):
-            error = StreamClosed("the stream was left before its end")
+            error = StreamClosed("the stream was left before its end: `partial` has what came until then")
         accumulator, fold = self._driver.accumulator, self._live.fold
         events, cuts = accumulator.cut()
         fold.blocks.extend(cut.block for cut in cuts)

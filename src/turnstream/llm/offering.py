@@ -51,7 +51,7 @@ def offer_of(
                 tool if isinstance(tool, ToolDefinition) else _definition(cast("Mapping[str, Any]", tool))
             )
             if definition.name in definitions:
-                raise ConfigurationError(f"two tools are called {definition.name}")
+                raise ConfigurationError(f"two tools are called {definition.name}: rename one")
             definitions[definition.name] = definition
     return Offer(ToolRunner(known, limits), tuple(definitions.values()), tuple(known) if runs else ())
 

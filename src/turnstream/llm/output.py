@@ -89,7 +89,9 @@ class OutputFormat(Generic[Output]):
                 self._adapter = TypeAdapter(kind)
             schema = msgspec.json.schema(kind) if self._adapter is None else self._adapter.json_schema()
         except (TypeError, ValueError, NameError, PydanticUserError) as error:
-            raise ConfigurationError(f"{kind!r} cannot be described to a model: {error}") from error
+            raise ConfigurationError(
+                f"{kind!r} cannot be described to a model: {error}; use types that have a JSON schema"
+            ) from error
         return _with_root(schema)
 
 

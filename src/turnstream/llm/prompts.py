@@ -100,7 +100,7 @@ def _block(number: int, part: object, where: str) -> Block:
     if kind in ("image", "document"):
         wanted = ("url", "data", "text") if kind == "document" else ("url", "data")
         if not any(isinstance(given.get(name), str) for name in wanted):
-            raise InvalidRequest(f"{where}: the {kind} has none of {', '.join(wanted)}")
+            raise InvalidRequest(f"{where}: the {kind} needs one of {', '.join(wanted)}")
         return Block(number, kind, None, given)
     raise InvalidRequest(
         f"{where}: type is {kind!r}, and has to be text, image, document, tool_result or tool_use"
@@ -115,7 +115,7 @@ def _stored_block(number: int, given: dict[str, Any], where: str) -> Block:
     try:
         return msgspec.convert({"sequence": number, **fields}, Block)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{where}: a block cannot be read: {error}") from error
+        raise InvalidRequest(f"{where}: a block cannot be read: {error}; give a Block") from error
 
 
 def _tool_use(number: int, given: dict[str, Any], where: str) -> Block:
@@ -132,5 +132,5 @@ def _tool_use(number: int, given: dict[str, Any], where: str) -> Block:
 def _text(given: Mapping[str, Any], name: str, where: str) -> str:
     value = given.get(name)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where}: {name} is missing, or not a text")
+        raise InvalidRequest(f"{where}: {name} has to be a text")
     return value

@@ -31,6 +31,8 @@ from turnstream.wires.shared.model_paths import WIRES_WITH_MODEL_PATHS, check_mo
 
 SIGNED_WIRE = "bedrock"
 """Wire whose requests are signed if no key is set."""
+START_AGAIN = " and start again"
+"""End of the message for a missing key."""
 REGION = "{region}"
 """Placeholder for the region in a base URL."""
 logger = logging.getLogger(__name__)
@@ -322,7 +324,7 @@ class Catalog:
             signer = AwsSigner(region or "", self._environ) if key is None else None
         elif description.api_key_env and key is None:
             raise AuthenticationFailed(
-                f"{name} needs a key: set {description.api_key_env} and start again", retryable=False
+                f"{name} needs a key: set {description.api_key_env}{START_AGAIN}", retryable=False
             )
         endpoint = replace(description.endpoint, base_url=base_url, api_key=key, signer=signer)
         return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
@@ -360,7 +362,7 @@ def _describe(
         base_url, url_from = built_in.base_url, "built in"
     if wire is None or base_url is None:
         missing = "wire" if wire is None else "base_url"
-        raise ConfigurationError(f"providers.{name}: {missing} is missing")
+        raise ConfigurationError(f"providers.{name}: {missing} is missing: set it")
     if wire not in WIRES:
         raise ConfigurationError(f"providers.{name}: no wire {wire!r}; there are {', '.join(WIRES)}")
     host = split_base_url(name if url_from == "settings" else f"{name} ({url_from})", base_url).hostname

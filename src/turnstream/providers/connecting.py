@@ -241,8 +241,8 @@ def proxy_of(url: URL) -> URL | None:
     proxy = URL(found if "://" in found else f"http://{found}")
     if proxy.scheme != "http" or not proxy.host:
         raise ConfigurationError(
-            f"the environment names a {proxy.scheme}:// proxy for {url.scheme}:// hosts: only http:// "
-            "proxies are supported"
+            f"the environment names a {proxy.scheme}:// proxy for {url.scheme}:// hosts: set an http:// "
+            "proxy, as no others are supported"
         )
     return proxy
 

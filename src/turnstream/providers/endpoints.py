@@ -196,9 +196,13 @@ def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:
     }
     if endpoint.api_key is not None:
         if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
-            raise ConfigurationError(f"{name}: its key holds characters that no header can carry")
+            raise ConfigurationError(
+                f"{name}: its key holds characters that no header can carry: set its variable again"
+            )
         headers |= wire.auth_headers(endpoint.api_key)
     for header, value in headers.items():
         if not (header.isascii() and header.isprintable() and value.isprintable()):
-            raise ConfigurationError(f"{name}: header {header!r} holds characters that no header can carry")
+            raise ConfigurationError(
+                f"{name}: header {header!r} holds characters that no header can carry: leave them out"
+            )
     return headers

@@ -30,33 +30,43 @@ from turnstream.wires.shared.error_engine import CLASSES
 from turnstream.wires.shared.failure_words import reclassified
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
-MASKED: dict[str, str] = {
-    "authentication_error": "the key for this model provider is missing or was refused",
-    "permission_error": "the model provider does not allow this request",
-    "not_found_error": "the model provider does not know this model",
-    "invalid_request_error": "the model provider refused the request",
-    "invalid_request": "the model cannot be asked this",
-    "context_length_exceeded": "the conversation is longer than the model can read",
-    "content_filtered": "the model provider's content filter refused the request",
-    "insufficient_quota": "the server's account at the model provider has no credit or quota left",
-    "timeout_error": "the model provider took too long",
-    "rate_limit_error": "the model provider limits requests; try again later",
-    "overloaded_error": "the model provider is overloaded; try again later",
-    "api_error": "the model provider failed",
-    "connection_error": "the model provider could not be reached",
-    "first_token_timeout": "the model did not begin to answer in time",
-    "idle_timeout": "the model stopped answering",
-    "connect_timeout": "the model provider could not be reached in time",
-    "circuit_open": "the model failed too often just now; try again later",
-    "cannot_continue": "the answer broke off, and cannot be continued",
-    "total_timeout": "the answer took longer than is allowed",
-    "stream_incomplete": "the answer ended before it was complete",
-    "malformed_event": "the model provider sent something that cannot be read",
-    "event_too_large": "the model provider sent an event that is too large",
-    "answer_too_large": "the answer grew past the limit",
-    "database_error": "the answer could not be stored",
+MASKED: dict[str, tuple[str, str]] = {
+    "authentication_error": (
+        "the key for this model provider is missing or was refused",
+        "set it, or ask the operator to",
+    ),
+    "permission_error": ("the model provider does not allow this request", "choose another model"),
+    "not_found_error": ("the model provider does not know this model", "choose another one"),
+    "invalid_request_error": ("the model provider refused the request", "change it, or choose another model"),
+    "invalid_request": ("the model cannot be asked this", "change the request, or choose another model"),
+    "context_length_exceeded": (
+        "the conversation is longer than the model can read",
+        "begin a new one, or choose another model",
+    ),
+    "content_filtered": ("the model provider's content filter refused the request", "change its words"),
+    "insufficient_quota": (
+        "the server's account at the model provider has no credit or quota left",
+        "its operator must add some",
+    ),
+    "timeout_error": ("the model provider took too long", "try again later"),
+    "rate_limit_error": ("the model provider limits requests", "try again later"),
+    "overloaded_error": ("the model provider is overloaded", "try again later"),
+    "api_error": ("the model provider failed", "try again later"),
+    "connection_error": ("the model provider could not be reached", "try again later"),
+    "first_token_timeout": ("the model did not begin to answer in time", "try again"),
+    "idle_timeout": ("the model stopped answering", "try again"),
+    "connect_timeout": ("the model provider could not be reached in time", "try again later"),
+    "circuit_open": ("the model failed too often just now", "try again later"),
+    "cannot_continue": ("the answer broke off, and cannot be continued", "ask again"),
+    "total_timeout": ("the answer took longer than is allowed", "ask for a shorter one"),
+    "stream_incomplete": ("the answer ended before it was complete", "ask again"),
+    "malformed_event": ("the model provider sent something that cannot be read", "ask again"),
+    "event_too_large": ("the model provider sent an event that is too large", "ask for a shorter answer"),
+    "answer_too_large": ("the answer grew past the limit", "ask for a shorter one"),
+    "database_error": ("the answer could not be stored", "try again later"),
 }
-"""Messages for clients by code. They replace the provider's own text."""
+"""Messages for clients by code: the failure, and the next step. They replace the provider's own text."""
+_FAILED = MASKED["api_error"]
 _BY_KIND: dict[str, type[ProviderError]] = {
     "throttling": RateLimited,
     "service_unavailable": Overloaded,
@@ -111,14 +121,22 @@ def connect_failure(name: str, address: str, error: Exception) -> ProviderError:
     detail = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         return ProviderTimeout(
-            f"{name}: no connection to {address} in time", code="connect_timeout", detail=detail
+            f"{name}: no connection to {address} in time: check base_url and the network",
+            code="connect_timeout",
+            detail=detail,
         )
     if isinstance(error, ssl.SSLError):
-        return ConnectionFailed(f"{name}: no secure connection to {address}", retryable=False, detail=detail)
+        return ConnectionFailed(
+            f"{name}: no secure connection to {address}: check base_url and the certificate",
+            retryable=False,
+            detail=detail,
+        )
     may_pass = not (isinstance(error, OSError) and error.errno in _PERMANENT)
     if isinstance(error, socket.gaierror):
         return ConnectionFailed(
-            f"{name}: the host name of {address} was not found", retryable=may_pass, detail=detail
+            f"{name}: the host name of {address} was not found: check base_url and the network",
+            retryable=may_pass,
+            detail=detail,
         )
     remedy = _REMEDIES.get(name, "")
     return ConnectionFailed(f"{name}: no connection to {address}{remedy}", retryable=may_pass, detail=detail)
@@ -128,7 +146,7 @@ def request_failure(name: str, error: Exception) -> ProviderError:
     """Return the error for a request that got no answer."""
     detail = str(error) or type(error).__name__
     if isinstance(error, BadAnswer):
-        return ProviderFailed(f"{name}: the answer is not HTTP", detail=detail)
+        return ProviderFailed(f"{name}: the answer is not HTTP: check base_url", detail=detail)
     return ConnectionFailed(
         f"{name}: the connection was lost before an answer", retryable=True, detail=detail
     )
@@ -143,7 +161,7 @@ def masked_message(error: ProviderError) -> str:
     """Return the message about `error` for clients, without the provider's own text."""
     if isinstance(error, CircuitOpen) and error.retry_after is not None:
         return f"the model failed too often just now; try again in {math.ceil(error.retry_after)} s"
-    return MASKED.get(error.code, "the model provider failed")
+    return "; ".join(MASKED.get(error.code, _FAILED))
 
 
 def operator_words(error: BaseException, model: str | None = None) -> str:
@@ -175,7 +193,7 @@ _RECOVERIES = {
 def recovery_message(failure: ProviderError, model: str, code: str, pause: float) -> str:
     """Return the message about a failure. A call of `model` follows after `pause` seconds."""
     when = f" in {pause:.1f} s" if pause >= 0.1 else ""
-    return f"{masked_message(failure)}: {_RECOVERIES[code]}{when} ({model})"
+    return f"{MASKED.get(failure.code, _FAILED)[0]}: {_RECOVERIES[code]}{when} ({model})"
 
 
 def stream_error(event: StreamError) -> ProviderError:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from turnstream.config import ModelSettings, RetrySettings
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.base import CalledModel, Provider
-from turnstream.providers.catalog import Catalog, ListedModel, Target, parse_model
+from turnstream.providers.catalog import START_AGAIN, Catalog, ListedModel, Target, parse_model
 from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.plan import PlannedModel, Planner
@@ -49,7 +49,7 @@ class Routing:
             given = settings.fallbacks if settings is not None else None
             fallbacks = self._fallbacks if given is None else given
         if len(fallbacks) > MAX_FALLBACKS:
-            raise InvalidRequest(f"more than {MAX_FALLBACKS} fallbacks")
+            raise InvalidRequest(f"more than {MAX_FALLBACKS} fallbacks: name fewer")
         names = [self._known(name) for name in (asked, *fallbacks)]
         for name in names:
             self._catalog.check_name(name)
@@ -64,9 +64,9 @@ class Routing:
         keys: Mapping[str, str] | None = None,
         needs_key: bool = True,
     ) -> list[PlannedModel]:
-        """Return the models to call for `request`. A fallback without its key fails when it is called.
+        """Return the models to call for `request`. A model without its key fails when it is called.
 
-        Raises InvalidRequest, ConfigurationError, and AuthenticationFailed if the key of the only model is
+        Raises InvalidRequest, ConfigurationError, and AuthenticationFailed if the keys of all models are
         missing.
 
         Args:
@@ -74,13 +74,25 @@ class Routing:
             fallbacks: Its fallbacks. None: those of the settings.
             request: The request.
             keys: Keys by provider, which replace those of the environment.
-            needs_key: False if the only model too may fail when it is called, because its key comes later.
+            needs_key: False if all models may fail when they are called, because a key comes later.
         """
         if unknown := set(keys or ()) - set(self._catalog.names):
             raise ConfigurationError(f"there is a key for {min(unknown)!r}, which is not a provider")
         names = self.names(asked, fallbacks)
-        is_needed = needs_key and len(names) == 1
-        return [self._planned(name, request, keys, needs_key=is_needed) for name in names]
+        targets: list[Target] = []
+        missing: dict[str, AuthenticationFailed] = {}
+        for name in names:
+            try:
+                targets.append(self._catalog.resolve(name, keys))
+            except AuthenticationFailed as error:
+                missing[name] = error
+                targets.append(_without_key(name, error))
+        if len(missing) == len(names):
+            error = _all_of(missing.values())
+            if needs_key:
+                raise error
+            targets = [_without_key(name, error) for name in names]
+        return [self._planned(name, target, request) for name, target in zip(names, targets, strict=True)]
 
     def _check(self, where: str, names: Sequence[str]) -> None:
         try:
@@ -89,7 +101,7 @@ class Routing:
         except InvalidRequest as error:
             raise ConfigurationError(f"{where}: {error.message}") from None
         if len(names) > MAX_FALLBACKS:
-            raise ConfigurationError(f"{where}: more than {MAX_FALLBACKS} fallbacks")
+            raise ConfigurationError(f"{where}: more than {MAX_FALLBACKS} fallbacks: name fewer")
 
     def listed(self) -> list[ListedModel]:
         """Return the models that the settings name."""
@@ -107,15 +119,8 @@ class Routing:
         settings = self._models.get(name)
         return settings.model if settings is not None and settings.model is not None else name
 
-    def _planned(
-        self, name: str, request: ModelRequest, keys: Mapping[str, str] | None, *, needs_key: bool
-    ) -> PlannedModel:
-        try:
-            provider, model = self._catalog.resolve(name, keys)
-        except AuthenticationFailed as error:
-            if needs_key:
-                raise
-            provider, model = _without_key(name, error)
+    def _planned(self, name: str, target: Target, request: ModelRequest) -> PlannedModel:
+        provider, model = target
         called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))
         can = self._catalog.capabilities_of(name)
         params = request.params
@@ -132,6 +137,12 @@ def planner_of(retry: RetrySettings) -> Planner:
         retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing, retry.silence
     )
     return Planner(policy, Circuits(CircuitPolicy(retry.circuit_failures, retry.circuit_seconds)))
+
+
+def _all_of(missing: Iterable[AuthenticationFailed]) -> AuthenticationFailed:
+    """Return one error for the missing keys of several models."""
+    variables = dict.fromkeys(error.message.removesuffix(START_AGAIN) for error in missing)
+    return AuthenticationFailed("; ".join(variables) + START_AGAIN, retryable=False)
 
 
 def _without_key(name: str, error: AuthenticationFailed) -> Target:

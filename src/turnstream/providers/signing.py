@@ -125,7 +125,8 @@ class AwsSigner:
         except failures as error:
             # The library's text may quote a credential program or another host.
             raise AuthenticationFailed(
-                f"AWS credentials could not be had: {type(error).__name__}", retryable=False
+                f"no credentials ({type(error).__name__}): set {ACCESS_KEY} and {SECRET_KEY}, or AWS_PROFILE",
+                retryable=False,
             ) from None
         return _Keys(keys.access_key, keys.secret_key, keys.token)
 

@@ -230,4 +230,6 @@ class _PatternParser:
         return True
 
     def _error(self, problem: str) -> ConfigurationError:
-        return ConfigurationError(f"the pattern {self._pattern!r} at character {self._place}: {problem}")
+        return ConfigurationError(
+            f"the pattern {self._pattern!r} is wrong at character {self._place}, correct it: {problem}"
+        )

@@ -46,7 +46,9 @@ def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> No
         raise InvalidRequest(f"{place}: a title is text of at most {LONGEST_TITLE} characters")
     media_type = fields.get("media_type")
     if media_type is not None and not MEDIA_TYPES[block_type].fullmatch(media_type):
-        raise InvalidRequest(f"{place}: {media_type[:80]!r} is no type of {block_type} that models read")
+        raise InvalidRequest(
+            f"{place}: {media_type[:80]!r} is no type of {block_type} that models read: convert the file"
+        )
     if "url" in fields:
         _check_url(place, block_type, fields["url"])
     elif "data" in fields:
@@ -66,4 +68,6 @@ def _check_base64(place: str, data: str) -> None:
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{place}: data is not base64") from error
+        raise InvalidRequest(
+            f"{place}: data is not base64: encode the bytes of the file as base64"
+        ) from error

@@ -57,7 +57,9 @@ class ServerContext(NamedTuple):
 def checked_id(text: str, what: str) -> str:
     """Return `text`. Raises InvalidRequest, which names `what`, unless it is an id."""
     if not is_id(text):
-        raise InvalidRequest(f"{what} is not an id (a UUIDv7, in lower case)", code="invalid_id")
+        raise InvalidRequest(
+            f"{what} is not an id: give a UUIDv7 in lower case, as the server made it", code="invalid_id"
+        )
     return text
 
 
@@ -102,5 +104,5 @@ def request_block(request: Request) -> int:
     """Return `?from_block=`, the index of the first block that the client wants. Raises InvalidRequest."""
     text = request.query_params.get("from_block", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise InvalidRequest("from_block is not a block index (0, 1, …)")
+        raise InvalidRequest("from_block is not a block index: give 0, 1, …")
     return int(text)

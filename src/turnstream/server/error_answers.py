@@ -50,7 +50,7 @@ def error_response(error: TurnstreamError) -> JSONResponse:
 
 def unexpected_response() -> JSONResponse:
     """Return the response for an exception that is not a TurnstreamError."""
-    return error_response(TurnstreamError("the server failed unexpectedly"))
+    return error_response(TurnstreamError("the server failed unexpectedly: try again; its log has the cause"))
 
 
 def mask_store_error(error: StoreError) -> TurnstreamError:
@@ -133,8 +133,9 @@ def limited_route(
             if scope["method"] in (self.methods or ()):
                 await super().handle(scope, receive, send)
                 return
-            refusal = answer(MethodNotAllowed(f"{scope['method']} is not possible here"))
-            refusal.headers["Allow"] = ", ".join(sorted(methods[self.path]))
+            allowed = ", ".join(sorted(methods[self.path]))
+            refusal = answer(MethodNotAllowed(f"{scope['method']} is not possible here: use {allowed}"))
+            refusal.headers["Allow"] = allowed
             await refusal(scope, receive, send)
 
         def get_route_handler(self) -> Handle:
@@ -178,7 +179,7 @@ def _check_text(body: bytearray) -> None:
     try:
         json.dumps(json.loads(body), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("the body holds half a surrogate pair, which is no text") from None
+        raise InvalidRequest("the body holds half a surrogate pair, which is no text: leave it out") from None
     except (ValueError, RecursionError):
         return  # not JSON: the validation reports it
 
@@ -208,11 +209,11 @@ async def read_body(request: Request, context: ServerContext) -> bytes:
                     raise too_large
                 deadline.reschedule(began + BODY_SECONDS + len(body) / BODY_RATE)
     except ClientDisconnect:
-        raise InvalidRequest("the request broke off before its body was whole") from None
+        raise InvalidRequest("the request broke off before its body was whole: send it again") from None
     except TimeoutError:
         raise RequestTimeout(
             f"the request body did not arrive within {BODY_SECONDS:.0f} s, and a second more for each "
-            f"{BODY_RATE // 1024} KiB of it"
+            f"{BODY_RATE // 1024} KiB of it: send it again, or send less"
         ) from None
     finally:
         budget.remove(len(body))

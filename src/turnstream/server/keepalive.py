@@ -36,6 +36,8 @@ class ServedStream(ServedBody, Protocol):
 
     def nudge(self) -> None: ...
 
+    def drain(self) -> None: ...
+
 
 class KeepAlive:
     """Sends heartbeats and cuts stalled clients.
@@ -63,6 +65,15 @@ class KeepAlive:
         while True:
             await asyncio.sleep(interval)
             self.check(asyncio.get_running_loop().time(), interval)
+
+    def drain(self, grace: float) -> None:
+        """Cut the streams whose clients reconnect, because the server stops. The others stay open.
+
+        Args:
+            grace: Seconds that turns may continue. At 0 all streams stay open for the ends of their turns.
+        """
+        for stream in list(self.streams) if grace > 0 else ():
+            stream.drain()
 
     def check(self, now: float, interval: float) -> None:
         for stream in list(self.streams):

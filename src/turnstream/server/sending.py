@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -27,6 +28,9 @@ PIECE = 32 * 1024
 A client that reads nothing holds one piece and a write buffer of the same size. A larger frame is shared by
 all clients that receive it.
 """
+
+LAST_SECONDS = 0.5
+"""Seconds that the last words of a cancelled request have to reach the socket."""
 
 ABORT_EXTENSION = "turnstream.abort"
 """Scope extension of our own server that cuts a stalled connection without flushing it."""
@@ -70,6 +74,10 @@ class SentBody:
         logger.info("dropping a %s: its client receives no data", self.receiver)
         self.cut()
 
+    def last_words(self) -> bytes:
+        """Return the bytes for a client whose request is cancelled because the server stops."""
+        return b""
+
     def close(self) -> None:
         """Stop sending, because the client has disconnected."""
         raise NotImplementedError
@@ -110,6 +118,7 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
             await send({"type": "http.response.body", "body": b"", "more_body": False})
     except asyncio.CancelledError:
         if not dropped or task is None:
+            await _say_last_words(body, send_data)
             raise
         task.uncancel()
     finally:
@@ -117,6 +126,14 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
         gone.cancel()
     if dropped and (abort := extensions.get(ABORT_EXTENSION)) is not None:
         abort()
+
+
+async def _say_last_words(body: SentBody, send_data: SendData) -> None:
+    """Send what a client must know before its connection is cut, unless a piece is being sent."""
+    if body.sending_since is None and (words := body.last_words()):
+        with contextlib.suppress(TimeoutError, OSError):  # the client does not read, or has gone
+            async with asyncio.timeout(LAST_SECONDS):
+                await send_data(words)
 
 
 def pieces_of(data: bytes | memoryview) -> Iterable[bytes]:

@@ -37,11 +37,14 @@ class StreamFormat(NamedTuple):
         heartbeat: Bytes that a quiet stream sends.
         must_end: True to cut the connection if the stream breaks off without its last event, because clients
             take a clean end for success.
+        reconnects: True to cut the connection when the server begins to drain, because clients reconnect and
+            get the whole answer. False: the stream stays open until the turn ends.
     """
 
     headers: Mapping[str, str]
     heartbeat: bytes
     must_end: bool = False
+    reconnects: bool = False
 
 
 NATIVE_FORMAT = StreamFormat(
@@ -76,6 +79,10 @@ class Watcher(Protocol):
         """Return the frames that tell the client that the events cannot be read."""
         ...
 
+    def stopping(self) -> bytes:
+        """Return the frames that tell the client that the server stops, and the turn continues elsewhere."""
+        ...
+
     def nudge(self) -> None: ...
     def close(self) -> None: ...
 
@@ -97,6 +104,7 @@ class EventStream(SentBody):
     """
 
     __slots__ = (
+        "_drains",
         "_format",
         "_keep_alive",
         "_sink",
@@ -117,6 +125,7 @@ class EventStream(SentBody):
         self._subscription = subscription
         self._keep_alive = keep_alive
         self._sink: Sink | None = None
+        self._drains = False
 
     @property
     def lag(self) -> int:
@@ -125,6 +134,16 @@ class EventStream(SentBody):
 
     def nudge(self) -> None:
         self._subscription.nudge()
+
+    def drain(self) -> None:
+        """Cut the connection soon if its client reconnects, because the server stops. The turn continues."""
+        if self._format.reconnects:
+            self._drains = True
+            self.on_disconnect = None  # the client does not leave: it is sent away
+            self.nudge()
+
+    def last_words(self) -> bytes:
+        return b"" if self._format.must_end or self._subscription.at_end else self._subscription.stopping()
 
     def close(self) -> None:
         """Close the subscription, because the watcher has disconnected. `serve` returns."""
@@ -150,6 +169,8 @@ class EventStream(SentBody):
                     break
                 await self.send_pieces(data or self._format.heartbeat, send)
                 data = b""  # frees the memory while this task waits
+                if self._drains:
+                    break
             if self._format.must_end and not subscription.at_end:
                 self.cut()
         finally:

@@ -74,7 +74,7 @@ class FindApproval(Query[ApprovalRecord], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> ApprovalRecord:
         row = connection.execute(_OF_OWNER, {"approval_id": self.approval_id, "owner": self.owner}).first()
         if row is None:
-            raise NotFound("no such approval")
+            raise NotFound("no such approval: the turn lists those without an answer")
         return approval_rows.record(row)
 
 

@@ -249,4 +249,4 @@ def unchanged(portion: Portion) -> Portion:
 
 
 def _gone() -> NotFound:
-    return NotFound("the chat was deleted while it was read")
+    return NotFound("the chat was deleted while it was read: list your chats")

@@ -61,7 +61,7 @@ class GetChat(Query[ChatRecord], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> ChatRecord:
         row = connection.execute(_CHAT, {"chat_id": self.chat_id}).first()
         if row is None or self.owner not in {None, row.owner}:
-            raise NotFound("no such chat")
+            raise NotFound("no such chat: list your chats to find its id")
         return chat_rows.record(row)
 
 
@@ -101,7 +101,7 @@ class GetTurn(Query[TurnRecord], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> TurnRecord:
         row = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
         if row is None or self.owner not in {None, row.owner}:
-            raise NotFound("no such turn")
+            raise NotFound("no such turn: list the turns of its chat")
         (turn,) = read_turns(connection, [row])
         return turn
 

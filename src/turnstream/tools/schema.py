@@ -78,7 +78,9 @@ def describe(
         model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
         schema = model.model_json_schema()
     except (PydanticUserError, NameError, TypeError) as error:
-        raise ConfigurationError(f"the tool {name} cannot be described to a model: {error}") from error
+        raise ConfigurationError(
+            f"the tool {name} cannot be described to a model: {error}; use parameters that have a JSON schema"
+        ) from error
     definition = ToolDefinition(name, description or summary, _plain(schema))
     return Description(definition, Arguments(model), context)
 
@@ -108,16 +110,16 @@ def _parameters(function: Callable[..., Any], name: str) -> list[tuple[inspect.P
             plain if inspect.isroutine(plain) else type(plain).__call__, include_extras=True
         )
     except (NameError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"the signature of the tool {name} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"the signature of the tool {name} cannot be read: {error}; wrap the tool"
+        ) from error
     bound = _bound_names(function)
     found: list[tuple[inspect.Parameter, Any]] = []
     for parameter in signature.parameters.values():
         if parameter.name in bound:
             continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise ConfigurationError(
-                f"the tool {name} takes {parameter}: a model gives arguments by their names"
-            )
+            raise ConfigurationError(f"the tool {name} takes {parameter}: name each parameter")
         found.append((parameter, hints.get(parameter.name, str)))
     return found
 

@@ -65,6 +65,10 @@ class DialectChain:
         """Return the frames that tell the client that the events cannot be read."""
         return self._now.unreadable()
 
+    def stopping(self) -> bytes:
+        """Return the frames that tell the client that the server stops."""
+        return self._now.stopping()
+
     def nudge(self) -> None:
         """Make a waiting `next` return b""."""
         self._now.nudge()

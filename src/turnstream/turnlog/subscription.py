@@ -31,6 +31,9 @@ from turnstream.turnlog.watch_decision import (
     truncation_sent,
 )
 
+DRAINING = Notice(
+    "draining", "the server is being stopped; when the connection closes, resume with your last id"
+)
 _UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
 
@@ -142,6 +145,10 @@ class Subscription:
     def unreadable(self) -> bytes:
         """Return the frame of the notice that the catch-up cannot be read."""
         return self.frame(_UNREADABLE)
+
+    def stopping(self) -> bytes:
+        """Return the frame of the notice that the server stops."""
+        return self.frame(DRAINING)
 
     def frame(self, event: TurnEvent) -> bytes:
         """Return the frame of an event for this watcher only, with the watcher's current cursor as its id."""

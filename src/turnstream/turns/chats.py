@@ -70,7 +70,7 @@ class PageRequest(NamedTuple):
         """Return the page of a list that is oldest first. Raises NotFound if `before` is not in the list."""
         if self.before is not None:
             if self.before not in turn_ids:
-                raise NotFound("no such turn in this list: before")
+                raise NotFound("before is no turn of this list: give the `next` of the page before")
             turn_ids = turn_ids[: turn_ids.index(self.before)]
         if self.limit is None or len(turn_ids) <= self.limit:
             return TurnPage(turn_ids, tree, None)
@@ -139,7 +139,7 @@ class ChatCommands:
 
         def page(tree: Branches) -> TurnPage:
             if through is not None and not tree.siblings(through):
-                raise NotFound("no such turn in this chat")
+                raise NotFound("no such turn in this chat: list its turns")
             return paging.page(tree.path(through or chat.active_turn_id), tree)
 
         return await self._store.read(OfTree(chat_id=chat_id, use=page))

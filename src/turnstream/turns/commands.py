@@ -156,7 +156,9 @@ class Commands:
         asked_id = turn.prev_turn_id if turn.role == "assistant" else turn.id
         path = await read_history(self.store, asked_id) if asked_id is not None else []
         if not path or path[-1][0].role != "user":
-            raise InvalidRequest("there is no user turn before this one that could be answered again")
+            raise InvalidRequest(
+                "there is no user turn before this one that could be answered again: choose an answer"
+            )
         request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
 
         async def call(owner: str, request: TurnRequest) -> StartedTurn:
@@ -297,7 +299,7 @@ class Commands:
             self._transient.require_stored(request.prev_turn_id)
             turn = await self._turn(owner, request.prev_turn_id)
             if turn.chat_id != request.chat_id:
-                raise NotFound("prev_turn_id is not a turn of this chat")
+                raise NotFound("prev_turn_id is no turn of this chat: list its turns")
             path = await read_history(self.store, turn.id)
         for imported in () if request.opening is None else request.opening.imported:
             path.append((imported.turn, tuple(row.block for row in imported.blocks)))

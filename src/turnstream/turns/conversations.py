@@ -192,7 +192,7 @@ class ConversationCommands:
         place, digested = await self._place_after(owner, after, conversation.messages)
         imported = _imported(owner, chat_id, place, _turns_of(digested))
         if not imported:
-            raise InvalidRequest("the messages are empty")
+            raise InvalidRequest("the messages are empty: send content")
         opening = Opening(imported=tuple(imported))
         await self._store.write(AppendTurns(owner=owner, chat_id=chat_id, opening=opening))
         return imported[-1].turn.id
@@ -235,7 +235,7 @@ def _check(conversation: ResentConversation) -> None:
         if client_id is not None:
             checked_client_id(client_id, "the id of a message")
     if not conversation.messages and not conversation.new and conversation.after is None:
-        raise InvalidRequest("the conversation has no messages")
+        raise InvalidRequest("the conversation has no messages: send at least one of the user")
     if len(conversation.messages) + bool(conversation.new) > MAX_MESSAGES:
         raise _too_large(f"more than {MAX_MESSAGES:,} messages")
     blocks = (*(block for message in conversation.messages for block in message.blocks), *conversation.new)

@@ -34,25 +34,27 @@ STOPPED: dict[StopCause, OutcomeRecord] = {
     "shutdown": OutcomeRecord(
         status="error",
         error_code="server_shutdown",
-        error_message="the server was stopped before the answer was complete",
+        error_message="the server was stopped before the answer was complete: ask again",
     ),
     "deleted": OutcomeRecord(
         status="error", error_code=CHAT_DELETED.code, error_message=CHAT_DELETED.message
     ),
     "orphaned": OutcomeRecord(
-        status="error", error_code="orphan_timeout", error_message="nothing came from the model for too long"
+        status="error",
+        error_code="orphan_timeout",
+        error_message="nothing came from the model for too long: ask again",
     ),
 }
 LOST_EXECUTOR = OutcomeRecord(
     status="error",
     error_code="orphaned",
-    error_message="the server went down while the answer was written; what had been kept is here",
+    error_message="the server went down while the answer was written; what had been kept is here: ask again",
 )
 UNRECOVERABLE = OutcomeRecord(
     status="error",
     error_code="database_error",
     error_message=(
-        "the server went down while the answer was written, and what it had stored of it cannot be read"
+        "the server went down while the answer was written, and its text cannot be read: ask again"
     ),
 )
 

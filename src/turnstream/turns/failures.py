@@ -15,7 +15,9 @@ class FailureWords(NamedTuple):
     message: str
 
 
-CHAT_DELETED = FailureWords("chat_deleted", "the chat of this turn was deleted while the answer was written")
+CHAT_DELETED = FailureWords(
+    "chat_deleted", "the chat of this turn was deleted while the answer was written: ask in another chat"
+)
 
 
 def describe_failure(error: BaseException, *, debug: bool = False) -> FailureWords:
@@ -27,8 +29,11 @@ def describe_failure(error: BaseException, *, debug: bool = False) -> FailureWor
     if isinstance(error, TurnGone):
         return CHAT_DELETED
     if isinstance(error, StoreError):
-        return FailureWords("database_error", str(error) if debug else MASKED["database_error"])
+        return FailureWords("database_error", str(error) if debug else "; ".join(MASKED["database_error"]))
     if isinstance(error, TurnstreamError):
         return FailureWords(error.code, error.message)
     own_words = f"{type(error).__name__}: {error}"
-    return FailureWords("source_error", own_words if debug else "the source of this turn failed")
+    return FailureWords(
+        "source_error",
+        own_words if debug else "the source of this turn failed: try again; the server's log has the cause",
+    )

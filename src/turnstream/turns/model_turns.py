@@ -223,7 +223,7 @@ class ModelTurns:
                 offered.append(tool)
             name, definition = (tool, known[tool].definition) if isinstance(tool, str) else (tool.name, tool)
             if name in definitions:
-                raise Conflict(f"two tools are called {name}", code="duplicate_tool")
+                raise Conflict(f"two tools are called {name}: rename one", code="duplicate_tool")
             definitions[name] = definition
         return tuple(definitions.values()), tuple(offered)
 
@@ -294,7 +294,7 @@ def tools_that_never_ask(
         return tuple(name for name in known if name not in asking)
     if refused := sorted(tool for tool in asked if isinstance(tool, str) and tool in asking):
         raise InvalidRequest(
-            f"the tool {refused[0]} asks first, and {who} cannot wait for an answer",
+            f"the tool {refused[0]} asks first, and {who} cannot wait for an answer: leave it out",
             code="approval_impossible",
         )
     return asked

@@ -74,7 +74,9 @@ class CallPreparer:
             async with asyncio.timeout(PREPARE_SECONDS):
                 await call_hook(self._hook, preparation)
         except TimeoutError as error:
-            raise TurnstreamError("the turn could not be prepared in time", code="prepare_timeout") from error
+            raise TurnstreamError(
+                "the turn could not be prepared in time: try again", code="prepare_timeout"
+            ) from error
         context = tuple(preparation.context)
         model = preparation.model
         call = msgspec.structs.replace(

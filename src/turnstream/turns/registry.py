@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from turnstream.core.turn_events import Notice
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError, Unavailable
 from turnstream.model_loop.sources import TurnSource
@@ -26,13 +25,11 @@ from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.ended_turns import EndedTurn, flattened
 from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.subscription import DRAINING
 from turnstream.turns.executor import Executor
 
 logger = logging.getLogger(__name__)
 
-DRAINING = Notice(
-    "draining", "the server is being stopped; when the connection closes, resume with your last id"
-)
 MAX_RETAINED = 10_000
 MAX_RETAINED_BYTES = 64 * 1024 * 1024
 """Limits of the ended turns in memory: their number and their bytes. The oldest are evicted first.

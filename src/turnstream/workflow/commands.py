@@ -63,7 +63,7 @@ class WorkflowCommands:
         """
         state = self.workflow.new_state(query, context)
         if not state.query.strip():
-            raise InvalidRequest("the query is empty")
+            raise InvalidRequest("the query is empty: send a question")
         if not state.chat_history and request.prev_turn_id is not None:
             path = await read_history(self._commands.store, request.prev_turn_id)
             state.chat_history = [
@@ -119,7 +119,7 @@ class WorkflowCommands:
         try:
             return msgspec.convert(data, self.workflow.state_type)
         except msgspec.ValidationError as error:
-            raise Conflict(f"the state of this run is of another workflow: {error}") from None
+            raise Conflict(f"the state of this run is of another workflow ({error}): start anew") from None
 
     def _source(self, state: WorkflowState, turn: TurnRecord) -> WorkflowSource:
         return self.workflow.source(state, turn=RunContext(turn.id, turn.owner, turn.metadata))

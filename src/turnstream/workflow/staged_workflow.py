@@ -99,7 +99,7 @@ class Workflow:
         try:
             state = msgspec.convert({"query": query, "extra": given, **known}, self.state_type)
         except msgspec.ValidationError as error:
-            raise InvalidRequest(f"the context is not valid: {error}") from None
+            raise InvalidRequest(f"the context is not valid: {error}; correct that field") from None
         return plain_request_json(state, "the context")
 
     def source(

@@ -174,7 +174,7 @@ def _user_blocks(entry: ChatEntry) -> list[Block]:
             place: Content = {"data": source.value} if source.type == "data" else {"url": source.value}
             blocks.append(Block(0, "image" if part.type == "image" else "document", None, {**typed, **place}))
         else:
-            raise InvalidRequest(f"messages: {part.type} cannot be sent to a model")
+            raise InvalidRequest(f"messages: {part.type} cannot be sent to a model: leave it out")
     return blocks
 
 

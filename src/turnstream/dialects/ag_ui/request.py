@@ -149,7 +149,9 @@ def _answer(place: int, given: InterruptAnswer) -> ClientApproval:
         return ClientApproval(given.interrupt_id, is_approved=False, reason="the user dismissed the question")
     match given.payload:
         case {"editedArgs": _}:
-            raise InvalidRequest(f"resume[{place}]: the arguments of a call cannot be edited")
+            raise InvalidRequest(
+                f"resume[{place}]: the arguments of a call cannot be edited: leave editedArgs out"
+            )
         case {"approved": bool(approved), "reason": str(reason)}:
             return ClientApproval(given.interrupt_id, is_approved=approved, reason=reason)
         case {"approved": bool(approved)} | bool(approved):

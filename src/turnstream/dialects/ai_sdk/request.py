@@ -122,7 +122,7 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
     except InvalidRequest:
         if _has_plain_messages(raw):
             raise InvalidRequest(
-                "the messages have `content` and no `parts`: this address speaks the AI SDK 5 to 7"
+                "the messages have `content` and no `parts`: send UI messages of the AI SDK 5 to 7"
             ) from None
         raise
     messages = [message for message in body.messages if message.role != "system"]
@@ -134,7 +134,7 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
         if part.type == "text"
     )
     if not messages:
-        raise InvalidRequest("messages hold no message of the user")
+        raise InvalidRequest("messages hold no message of the user: send one")
     history = _conversation(messages, server_tools)
     approvals = _approvals(messages[-1])
     new = history.pop() if history and history[-1].message.role == "user" and not approvals else None

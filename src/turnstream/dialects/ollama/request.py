@@ -60,7 +60,7 @@ def parse_ollama(raw: bytes, known_models: Collection[str], *, generates: bool) 
         return OllamaRequest(None, fields.model, fields.stream is not False, unloads)
     for name in ("suffix", "template", "raw"):
         if getattr(fields, name):
-            raise InvalidRequest(f"{name} is not possible here: the prompt is made for the model's own API")
+            raise InvalidRequest(f"{name} is not possible here: leave it out")
     call = WIRE.decode_request("", raw)
     if not call.messages and call.system is None:
         return OllamaRequest(None, call.model, call.stream, unloads)

@@ -60,7 +60,7 @@ def _refuse(fields: ChatFields) -> None:
     if fields.n not in (None, 1):
         raise InvalidRequest("n has to be 1: a turn has one answer; send the request once for each answer")
     if fields.logprobs or fields.top_logprobs:
-        raise InvalidRequest("logprobs are not available here")
+        raise InvalidRequest("logprobs are not available here: leave them out")
     if fields.audio is not None or any(kind != "text" for kind in fields.modalities or ()):
         raise InvalidRequest("answers are text: leave out audio, and modalities other than text")
     if fields.functions is not None or fields.function_call is not None:

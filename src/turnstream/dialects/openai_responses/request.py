@@ -123,7 +123,9 @@ def parse_items(items: Any) -> tuple[Message, ...]:
         raise InvalidRequest("items is not a list")
     call = _decoded({"model": "none", "input": items})
     if call.system:
-        raise InvalidRequest("items are messages of the user and of the assistant, calls and their results")
+        raise InvalidRequest(
+            "items must be messages of the user and of the assistant, calls and their results"
+        )
     return call.messages
 
 
@@ -144,7 +146,7 @@ def _refuse(fields: ResponsesFields) -> None:
             "prompt names a template of OpenAI, which is not here: send input and instructions"
         )
     if fields.top_logprobs or "message.output_text.logprobs" in (fields.include or ()):
-        raise InvalidRequest("logprobs are not available here")
+        raise InvalidRequest("logprobs are not available here: leave them out")
 
 
 def _split_tools(call: ModelRequest) -> tuple[ModelRequest, list[str]]:

@@ -66,7 +66,7 @@ def add_ag_ui_routes(router: APIRouter, context: ServerContext) -> None:
         else:
             turn_id = (await conversations.run_of(owner, thread_id, run_id)).turn_id
         if turn_id is None:
-            raise NotFound("no such run")
+            raise NotFound("no such run: give the runId of a run that was started here")
         state = await context.commands.interrupt(owner, turn_id)
         return JSONResponse({"runId": run_id, "turnId": turn_id, "status": state.turn.status})
 
@@ -93,7 +93,7 @@ async def _resume(
     answered = await find_answered(context, principal, asked.answers)
     turn = answered.turn
     if turn.chat_id != known.chat_id:
-        raise NotFound("no such interrupt in this thread")
+        raise NotFound("no such interrupt in this thread: give the id of an open one")
     if known.turn_id not in {None, turn.id}:
         raise InvalidRequest("this runId names another turn: resume with a new one")
     has_counted = await store_answers(context, principal, answered)

@@ -52,7 +52,7 @@ REPLAY_SECONDS = 30.0
 The answer may end while a client whose connection was cut reconnects, or while a page loads.
 """
 
-_FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True)
+_FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True, reconnects=True)
 
 
 def add_ai_sdk_routes(router: APIRouter, context: ServerContext) -> None:

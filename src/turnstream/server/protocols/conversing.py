@@ -95,7 +95,9 @@ async def find_answered(
     answers: list[tuple[ApprovalRecord, ApprovalAnswer]] = []
     for approval in approvals:
         if len(approval.reason or "") > MAX_REASON:
-            raise InvalidRequest(f"the reason of an approval has more than {MAX_REASON:,} characters")
+            raise InvalidRequest(
+                f"the reason of an approval has more than {MAX_REASON:,} characters: shorten it"
+            )
         found = await store.read(FindApproval(owner=owner, approval_id=approval.approval_id))
         reason = plain_request_json(approval.reason, "the reason")
         answers.append((found, ApprovalAnswer(approval.is_approved, reason)))

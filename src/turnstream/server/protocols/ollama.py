@@ -141,7 +141,7 @@ def _add_model_routes(router: APIRouter, context: ServerContext) -> None:
         try:
             provider, can = commands.describe_model(name)
         except InvalidRequest:
-            raise NotFound(f"model {asked[:200]!r} not found") from None
+            raise NotFound(f"model {asked[:200]!r} not found: list the models") from None
         return JSONResponse(model_description(provider, can))
 
 

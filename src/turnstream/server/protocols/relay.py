@@ -121,7 +121,9 @@ class Relay:
     async def _resume(self, principal: Principal, last: str) -> Response:
         position = parse_position(last)
         if position is None:
-            raise InvalidRequest("the Last-Event-ID is not an id of this stream", code="invalid_cursor")
+            raise InvalidRequest(
+                "the Last-Event-ID is not an id of this stream: give one, or none", code="invalid_cursor"
+            )
         query = GetTurn(owner=principal.owner, turn_id=position.turn_id)
         turn = await self._context.commands.store.read(query)
         if position.shown is None:
@@ -166,9 +168,9 @@ class Relay:
     def _preset(self, agent_id: str) -> AgentPreset:
         preset = self._context.presets.get(agent_id)
         if preset is None:
-            raise NotFound("no such agent", code="agent_not_found")
+            raise NotFound("no such agent: choose one of the list", code="agent_not_found")
         if not preset.active:
-            raise InvalidRequest("this agent is not active", code="agent_inactive")
+            raise InvalidRequest("this agent is not active: choose another", code="agent_inactive")
         return preset
 
     def _tools(self, preset: AgentPreset) -> tuple[str, ...]:

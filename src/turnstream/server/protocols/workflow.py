@@ -50,7 +50,7 @@ def parse_start(text: str) -> int:
     """Return a start index. Raises InvalidRequest."""
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
-        raise InvalidRequest("startIndex is not a whole number")
+        raise InvalidRequest("startIndex is not a whole number: give the number of a chunk")
     return int(text)
 
 
@@ -118,6 +118,10 @@ class ContinuedStream:
     def unreadable(self) -> bytes:
         """Return the frames that tell the client that the events cannot be read."""
         return self._watcher.unreadable()
+
+    def stopping(self) -> bytes:
+        """Return the frames that tell the client that the server stops."""
+        return self._watcher.stopping()
 
     def nudge(self) -> None:
         """Make a waiting `next` return b""."""

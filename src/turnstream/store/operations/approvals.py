@@ -115,7 +115,7 @@ class AnswerApproval(Operation[AnsweredApproval], frozen=True, kw_only=True):
         where = {"approval_id": self.approval_id, "turn_id": self.turn_id}
         row = connection.execute(_APPROVAL, where).first()
         if row is None or self.owner not in {None, row.owner}:
-            raise NotFound("no such approval")
+            raise NotFound("no such approval: the turn lists those without an answer")
         approval = approval_rows.record(row)
         if approval.approved is None:
             approval = self._answered(connection, approval, row.status)
@@ -124,18 +124,23 @@ class AnswerApproval(Operation[AnsweredApproval], frozen=True, kw_only=True):
         elif (approval.approved, approval.reason) == (self.approved, self.reason):
             event = None
         else:
-            raise Conflict("this approval has another answer already", code="approval_decided")
+            raise Conflict(
+                "this approval has another answer already: load the turn to see it", code="approval_decided"
+            )
         unanswered = connection.execute(_UNANSWERED, {"turn_id": self.turn_id}).scalar()
         return AnsweredApproval(approval, event, unanswered or 0)
 
     def _answered(self, connection: Connection, approval: ApprovalRecord, status: str) -> ApprovalRecord:
         """Return the approval with the answer. Raises Conflict if it may not be answered."""
         if status in TERMINAL_STATUSES:
-            raise Conflict("the turn has ended: its calls are cancelled", code="turn_ended")
+            raise Conflict("the turn has ended, and its calls are cancelled: ask again", code="turn_ended")
         if approval.expires_at <= self.now:
             raise Conflict(EXPIRED, code="approval_expired")
         if self.approved and _stored_digest(connection, approval) != approval.input_digest:
-            raise Conflict("the stored call has other arguments than those shown", code="input_changed")
+            raise Conflict(
+                "the stored call has other arguments than those shown: load the turn again",
+                code="input_changed",
+            )
         return msgspec.structs.replace(
             approval, approved=self.approved, reason=self.reason, decided_at=self.now
         )
@@ -162,7 +167,7 @@ class ExpireApproval(AnswerApproval, frozen=True, kw_only=True):
     def _answered(self, connection: Connection, approval: ApprovalRecord, status: str) -> ApprovalRecord:
         del connection
         if status in TERMINAL_STATUSES:
-            raise Conflict("the turn has ended", code="turn_ended")
+            raise Conflict("the turn has ended: ask again", code="turn_ended")
         return msgspec.structs.replace(approval, approved=False, reason=self.reason, decided_at=self.now)
 
 

@@ -51,7 +51,7 @@ def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
     """Raise NotFound if the chat does not exist or belongs to another owner."""
     found = connection.execute(_CHAT_OF_OWNER, {"chat_id": chat_id, "owner": owner}).first()
     if found is None:
-        raise NotFound("no such chat")
+        raise NotFound("no such chat: list your chats to find its id")
 
 
 def touch_chat(connection: Connection, owner: str, turn: TurnRecord, moment: int) -> None:
@@ -62,7 +62,7 @@ def touch_chat(connection: Connection, owner: str, turn: TurnRecord, moment: int
     # Every turn's first event waits for this update, so it goes straight to the driver.
     values = {"now": moment, "turn_id": turn.id, "chat_id": turn.chat_id, "of_owner": owner}
     if driver_of(connection).update(connection, _TOUCH_CHAT, values) == 0:
-        raise NotFound("no such chat")
+        raise NotFound("no such chat: list your chats to find its id")
 
 
 def next_moment(connection: Connection, owner: str, turn_id: str = "") -> tuple[int, bool]:
@@ -125,7 +125,9 @@ class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
         if self.active_turn_id is not UNSET:
             values_of_turn = {"turn_id": self.active_turn_id, "chat_id": self.chat_id}
             if connection.execute(_TURN_OF_CHAT, values_of_turn).first() is None:
-                raise Conflict("no such turn in this chat: active_turn_id", code="invalid_active_turn")
+                raise Conflict(
+                    "active_turn_id is no turn of this chat: list its turns", code="invalid_active_turn"
+                )
         values: dict[str, Any] = {"updated_at": chosen(self.now, next_moment(connection, self.owner)[0])}
         if self.title is not UNSET:
             values["title"] = self.title

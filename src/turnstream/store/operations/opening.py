@@ -145,7 +145,7 @@ class NameRun(Operation[None], frozen=True, kw_only=True):
         values = {"turn_id": self.turn_id, "owner": self.owner}
         chat_id = connection.execute(_CHAT_OF_TURN, values).scalar()
         if chat_id is None:
-            raise NotFound("no such turn")
+            raise NotFound("no such turn: list the turns of its chat")
         name = ClientTurnId("run", self.client_id, self.turn_id)
         store_client_ids(connection, self.owner, chat_id, [name])
 

@@ -143,7 +143,8 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     def _replay(self, connection: Connection, used: Row[Any]) -> StartedRecords:
         if used.request_hash != (self.request_hash or ""):
             raise Conflict(
-                "this idempotency key was used for another request in this chat", code="idempotency_mismatch"
+                "this idempotency key was used for another request in this chat: use a new key",
+                code="idempotency_mismatch",
             )
         if used.assistant_turn_id == self.assistant_turn.id:
             return self._stored(connection)
@@ -159,16 +160,22 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         ).first()
         if previous is None:
             require_chat(connection, self.owner, first.chat_id)
-            raise NotFound("no such turn in this chat: prev_turn_id")
+            raise NotFound("prev_turn_id is no turn of this chat: list its turns")
         if previous.role == first.role == "user":
-            raise Conflict("a user turn cannot follow a user turn: prev_turn_id", code="invalid_prev_turn")
+            raise Conflict(
+                "a user turn cannot follow a user turn: give the prev_turn_id of an answer",
+                code="invalid_prev_turn",
+            )
         if previous.role != "user" and previous.status == "waiting":
             raise Conflict(
-                "the turn before waits for an approval: answer or interrupt it first: prev_turn_id",
+                "the turn before (prev_turn_id) waits for an approval: answer or interrupt it first",
                 code="turn_active",
             )
         if previous.role != "user" and previous.status not in TERMINAL_STATUSES:
-            raise Conflict("the turn before has not ended yet: prev_turn_id", code="turn_active")
+            raise Conflict(
+                "the turn before (prev_turn_id) has not ended yet: wait for its end, or interrupt it",
+                code="turn_active",
+            )
         return previous.path_digest
 
     def _insert(self, connection: Connection, started: StartedRecords, before: str | None) -> None:

@@ -167,7 +167,7 @@ def database_path(url: URL) -> Path:
     """
     if url.host or url.query:
         raise ConfigurationError(
-            "an SQLite URL contains only a path: sqlite:///relative/path or sqlite:////absolute/path"
+            "an SQLite URL contains only a path: give sqlite:///relative/path or sqlite:////absolute/path"
         )
     name = url.database
     if not name or name == ":memory:" or name.startswith("file:"):

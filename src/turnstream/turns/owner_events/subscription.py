@@ -164,6 +164,10 @@ class OwnerSubscription:
         """Return the last frame of a stream whose events cannot be read. The client resumes at its cursor."""
         return self._end("database_error")
 
+    def stopping(self) -> bytes:
+        """Return the last frame of a stream whose server stops. The client resumes at its cursor."""
+        return self._end("draining")
+
     def nudge(self) -> None:
         """Make a waiting `next` return b""."""
         self._stop_waiting(has_more=False)

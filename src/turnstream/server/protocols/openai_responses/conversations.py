@@ -119,7 +119,7 @@ class Conversations:
         for item in await self._items(chat):
             if item.identity == item_id:
                 return item
-        raise NotFound("no such item in this conversation")
+        raise NotFound("no such item in this conversation: list its items")
 
 
 def _view(chat: ChatRecord) -> dict[str, object]:

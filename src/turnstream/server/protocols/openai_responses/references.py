@@ -26,7 +26,7 @@ async def with_referenced_items(context: ServerContext, owner: str, raw: bytes) 
         return raw
     references = [item for item in given if _is_reference(item)]
     if len(references) > MAX_REFERENCES:
-        raise InvalidRequest(f"the input has more than {MAX_REFERENCES} references to items")
+        raise InvalidRequest(f"the input has more than {MAX_REFERENCES} references to items: send fewer")
     found = [
         await _item(context, owner, str(item.get("id"))) if _is_reference(item) else item for item in given
     ]

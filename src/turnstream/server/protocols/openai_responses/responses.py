@@ -211,7 +211,7 @@ def _starting_after(request: Request) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
-        raise InvalidRequest("starting_after is not the sequence_number of an event (0, 1, …)")
+        raise InvalidRequest("starting_after has to be the sequence_number of an event (0, 1, …)")
     return int(text)
 
 
