@@ -256,12 +256,10 @@ class Commands:
     ) -> StartedTurn:
         """Start a turn, or return the turns of an earlier request with the same idempotency key."""
         key = request.idempotency_key
-        if key is None or (request.is_first_use and self.is_stored(store=request.store)):
+        is_new = request.is_first_use and self.is_stored(store=request.store)
+        if key is None or is_new:
             return await start(owner, request)
-        with self.keys.claim(owner, key) as is_first:
-            if (replayed := await self._replayed(owner, request, key)) is not None:
-                return replayed
-            return await start(owner, msgspec.structs.replace(request, is_first_use=is_first))
+        return await self._replayed(owner, request, key) or await start(owner, request)
 
     async def _replayed(self, owner: str, request: TurnRequest, key: str) -> StartedTurn | None:
         """Return the turns of an earlier request with the same idempotency key, or None.
