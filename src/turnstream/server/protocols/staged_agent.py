@@ -144,7 +144,7 @@ def _add_runs(router: APIRouter, agent: StagedAgent) -> None:
         owner, runs = await agent.owner(request), agent.workflows()
         asked = parsed_body(await request.body(), ResumeRequest)
         if asked.workflow_id not in (None, workflow_id):
-            raise InvalidRequest("the workflow_id of the body is not that of the address")
+            raise InvalidRequest("the workflow_id of the body is not that of the address: leave it out")
         started = await runs.resume(owner, await agent.run_id(owner, workflow_id), asked.user_input)
         return JSONResponse(chat_answer(await runs.wait(owner, started.assistant_turn.id)))
 

@@ -100,7 +100,7 @@ class Responses:
         check_response(turn)
         facts = facts_of(turn)
         if not facts.store:
-            raise Conflict("this response is not stored: it goes by itself soon after its end")
+            raise Conflict("this response is not stored: leave it, as it goes by itself after its end")
         await self._context.commands.chats.delete_turn(owner, turn_id, keeps_chat=facts.conversation)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
