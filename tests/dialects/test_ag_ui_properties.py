@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from tests.dialects.run_fold import RunFold
 from tests.dialects.test_ag_ui_encoder import EARLIER, FACTS, QUESTION
@@ -26,12 +26,25 @@ from tests.turnlog.test_subscription_properties import (
     patched,
     scripted,
 )
-from turnstream.core.turn_events import SourceEvent
+from turnstream.core.stream_events import TextDelta, ToolInputDelta
+from turnstream.core.turn_events import BlockReset, SourceEvent
 from turnstream.dialects.ag_ui.encoder import AgUiEncoder
 
 
 @pytest.mark.requirement("P2", "P5", "N4")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(  # after the retraction, the client has messages on both sides of a new one
+    batches=[
+        [TextDelta(1, ""), TextDelta(0, ""), TextDelta(1, "")],
+        [TextDelta(0, ""), ToolInputDelta(0, "a"), TextDelta(0, ""), BlockReset(3)],
+        [TextDelta(0, ""), TextDelta(1, ""), TextDelta(0, "a")],
+    ],
+    limits=Limits(65536, 1, 1, 1, 0, 200, 1, 1),
+    ticks=[],
+    archive_ticks=[],
+    actions=[],
+    end=End("complete", 0),
+)
 @given(batches=BATCHES, limits=LIMITS, ticks=TICKS, archive_ticks=TICKS, actions=ACTIONS, end=ENDS)
 def test_every_run_is_valid_and_shows_the_stored_blocks(
     batches: list[list[SourceEvent]],

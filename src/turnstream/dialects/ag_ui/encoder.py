@@ -35,6 +35,7 @@ from turnstream.dialects.ag_ui.messages import (
     RunIds,
     RunMessages,
     encoded_messages,
+    is_reordered,
     messages_of,
     shortened_results,
 )
@@ -65,10 +66,12 @@ class EarlierMessages(msgspec.Struct, frozen=True):
     Attributes:
         items: The messages as items of a JSON array. None if they are too large for a snapshot.
         has_own_reasoning: The client had reasoning of the run, which it keeps unless a snapshot has some.
+        own_ids: Ids of the run's messages that the client had, in its order.
     """
 
     items: bytes | None = b""
     has_own_reasoning: bool = False
+    own_ids: tuple[str, ...] = ()
 
 
 class AgUiEncoder:
@@ -173,6 +176,10 @@ class AgUiEncoder:
         writer = RunWriter(state.shown, self._ids, self._facts)
         writer.begin()
         frame = self._frame_of(run, knows_reasoning=state.shown.has_reasoning)
+        if state.shown.has_begun or is_reordered(self._earlier.own_ids, run.messages):
+            # A client keeps the place of a message that it has. So it first drops those of the run.
+            empty = self._frame_of(messages_of(self._ids, ()), knows_reasoning=state.shown.has_reasoning)
+            frame = empty and frame and empty + frame
         if frame is None:
             writer.fail("the messages are too large for a snapshot", "snapshot_too_large")
             return b"".join(writer.frames), writer.state

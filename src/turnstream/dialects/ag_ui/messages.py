@@ -154,6 +154,16 @@ def messages_of(ids: RunIds, blocks: Sequence[Block]) -> RunMessages:
     return RunMessages(messages, None if parent is None else parent["id"], tuple(calls))
 
 
+def is_reordered(known: Sequence[str], messages: Sequence[ChatMessage]) -> bool:
+    """Return True if a client that has the messages `known` would show a snapshot in another order.
+
+    It keeps the places of the messages that it has, and adds the others behind them.
+    """
+    wanted = [message["id"] for message in messages]
+    kept = [message_id for message_id in known if message_id in wanted]
+    return [*kept, *(message_id for message_id in wanted if message_id not in kept)] != wanted
+
+
 def _call(ids: RunIds, block: Block, content: Content) -> Content:
     function = {"name": tool_name(content), "arguments": str(content.get("input_json") or "")}
     call_id = ids.call(block.sequence, content)

@@ -87,8 +87,9 @@ class RunRequest(NamedTuple):
         ids = RunIds(turn_id)
         kept = [_present(message) for message in self.body.messages if not ids.is_own(message["id"])]
         items = encoded_messages(kept, may_shorten=True)
-        own = (entry for entry in self.entries if ids.is_own(entry.id))
-        return EarlierMessages(items, any(entry.role == "reasoning" for entry in own))
+        own = [entry for entry in self.entries if ids.is_own(entry.id)]
+        has_reasoning = any(entry.role == "reasoning" for entry in own)
+        return EarlierMessages(items, has_reasoning, tuple(str(entry.id) for entry in own))
 
     def question(self, server_tools: Collection[str]) -> ClientRequest:
         """Return the conversation that the run continues. Raises InvalidRequest.
