@@ -29,7 +29,7 @@ async def test_words_without_quotes_are_one_sentence(tmp_path: Path) -> None:
 async def test_no_question_is_refused_with_an_example(tmp_path: Path) -> None:
     ended = await run("ask", *ECHO, cwd=tmp_path)  # standard input is empty
     assert ended.code == 1
-    assert ended.errors == "turnstream: the question is empty\n"
+    assert ended.errors == 'turnstream: the question is empty: turnstream ask "Why is the sky blue?"\n'
 
 
 async def test_continue_goes_on_in_the_chat_asked_in_last(tmp_path: Path) -> None:

@@ -75,14 +75,14 @@ async def test_a_file_of_another_wire_is_refused(wire: str, other: str, tmp_path
     (tmp_path / "answer.sse").write_bytes(recorded(other))
     ended = await run("decode", "--wire", wire, "answer.sse", cwd=tmp_path)
     assert ended.code == 1
-    assert ended.errors == f"turnstream: answer.sse is no recording of the wire {wire}\n"
+    assert ended.errors == f"turnstream: answer.sse is no recording of the wire {wire}: give another --wire\n"
     assert json.loads(ended.output)["blocks"] == []
 
 
 @pytest.mark.parametrize(
     ("content", "arguments", "message", "code"),
     [
-        (None, ("--wire", "anthropic", "missing.sse"), "missing.sse cannot be read: No such file", 1),
+        (None, ("--wire", "anthropic", "missing.sse"), "missing.sse cannot be read (No such file", 1),
         (b"\x1f\x8bnot gzip", ("--wire", "anthropic", "broken.gz"), "broken.gz is not a whole gzip file", 1),
         (None, ("--wire", "telegraph", "x"), "no wire 'telegraph'; there are anthropic, openai-chat", 2),
     ],

@@ -155,6 +155,6 @@ def test_what_is_not_possible_is_said_in_a_sentence(witness: Witness) -> None:
         (404, "model 'no such/model' not found"),
         (404, "turnstream stores no models: its settings name the models of providers"),
         (404, "turnstream runs conversations: ask the provider of the model for embeddings"),
-        (400, "suffix is not possible here: the prompt is made for the model's own API"),
-        (400, "raw is not possible here: the prompt is made for the model's own API"),
+        (400, "suffix is not possible here: leave it out"),
+        (400, "raw is not possible here: leave it out"),
     ]
