@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -60,7 +59,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Turns before this one that the model gets. None: all."""
     idempotency_key: str | None = None
     is_first_use: bool = False
-    """True if no request with the key has started a turn or is under way. See `KeysInUse`."""
+    """True if the caller has claimed the key (`KeysInUse`), and no request with it has started a turn."""
     fingerprint: str | None = None
     """Hash of the request. The same idempotency key with another hash is a conflict."""
     client_message_id: str | None = None
@@ -101,36 +100,41 @@ class StartedTurn(NamedTuple):
 class KeysInUse:
     """The idempotency keys of the requests under way, in the only process that writes to the store.
 
-    The first request with a key may call the model before its rows are committed: no other request with the
-    key can have started a turn. A second one at the same time waits for the commit, which decides.
+    A request that has claimed a key may call the model before its rows are committed: no other request with
+    the key can have started a turn. A second one waits, and then finds the turn of the first.
     """
 
     def __init__(self) -> None:
-        self._uses: Counter[tuple[str, str]] = Counter()
+        self._uses: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._writes: dict[tuple[str, str], asyncio.Future[Any]] = {}
 
-    @contextmanager
-    def claim(self, owner: str, key: str) -> Generator[bool, None, None]:
-        """Use a key of an owner. Yield True if no other request uses it.
+    @asynccontextmanager
+    async def claim(self, owner: str, key: str) -> AsyncGenerator[None, None]:
+        """Use a key of an owner, once no other request uses it.
 
         Read the earlier uses of the key from the store after this, not before.
         """
         name = (owner, key)
-        self._uses[name] += 1
+        while (other := self._uses.get(name)) is not None:
+            await asyncio.wait((other,))
+        use = self._uses[name] = asyncio.get_running_loop().create_future()
         try:
-            yield self._uses[name] == 1
+            yield
         finally:
-            self._release(name)
+            write = self._writes.pop(name, None)
+            if write is None or write.done():
+                self._release(name, use)
+            else:  # the caller was cancelled, and its turn starts all the same
+                write.add_done_callback(lambda _: self._release(name, use))
 
     def hold(self, owner: str, key: str, write: asyncio.Future[Any]) -> None:
-        """Use a key until `write` is done, even if the request that made the write is cancelled before."""
-        name = (owner, key)
-        self._uses[name] += 1
-        write.add_done_callback(lambda _: self._release(name))
+        """Use a claimed key until `write` is done, even if the request is cancelled before."""
+        if (owner, key) in self._uses:
+            self._writes[owner, key] = write
 
-    def _release(self, name: tuple[str, str]) -> None:
-        self._uses[name] -= 1
-        if not self._uses[name]:
-            del self._uses[name]
+    def _release(self, name: tuple[str, str], use: asyncio.Future[None]) -> None:
+        del self._uses[name]
+        use.set_result(None)
 
 
 _KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest.__struct_fields__]

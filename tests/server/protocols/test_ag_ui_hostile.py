@@ -82,32 +82,32 @@ async def test_one_run_id_of_two_owners_at_once_is_two_turns(tmp_path: Path) -> 
 async def test_the_model_is_called_once_for_two_posts_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first POST calls the model before its rows are committed, the second one after."""
+    """The first POST calls the model before its rows are committed, and the second one joins its turn."""
     engine = Engine(f"sqlite:///{tmp_path / 'chats.sqlite'}")
     launched: list[str] = []
     writes: list[StartTurns] = []
-    both, first_stored = asyncio.Event(), asyncio.Event()
     launch, write = engine.commands.registry.launch, engine.commands.store.write
+    claim, claims, both = engine.commands.keys.claim, 0, asyncio.Event()
+
+    def noted_claim(owner: str, key: str) -> Any:
+        nonlocal claims
+        claims += 1
+        if claims == 2:
+            both.set()
+        return claim(owner, key)
 
     def noted_launch(executor: Any, source: Any) -> Any:
         launched.append(executor.turn.id)
         return launch(executor, source)
 
     async def late_write(operation: Any) -> Any:
-        if not isinstance(operation, StartTurns):
-            return await write(operation)
-        writes.append(operation)
-        if len(writes) == 2:
+        if isinstance(operation, StartTurns):
+            writes.append(operation)
+            await both.wait()  # the second POST is here before the first one is stored
             assert launched == [writes[0].assistant_turn.id], "before the commit"
-            both.set()
-            await first_stored.wait()
-            return await write(operation)
-        await both.wait()
-        try:
-            return await write(operation)
-        finally:
-            first_stored.set()
+        return await write(operation)
 
+    monkeypatch.setattr(engine.commands.keys, "claim", noted_claim)
     monkeypatch.setattr(engine.commands.registry, "launch", noted_launch)
     monkeypatch.setattr(engine.commands.store, "write", late_write)
     async with serving(engine.application()) as port:
@@ -115,7 +115,7 @@ async def test_the_model_is_called_once_for_two_posts_of_a_run(
         body = asked("r1", user("one"), model="sim/echo:pace=0")
         folds = await asyncio.gather(ask(client, body), ask(client, body))
         assert turn_of(folds[0]) == turn_of(folds[1])
-        assert len(writes) == 2
+        assert len(writes) == 1
         assert launched == [turn_of(folds[0])]
         assert await turns_of_all_chats(client) == [["user", "assistant"]]
         assert not engine.commands.keys._uses

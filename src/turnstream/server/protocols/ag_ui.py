@@ -15,7 +15,6 @@ from turnstream.errors import InvalidRequest, NotFound
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import (
-    AnswerKey,
     answer_stream,
     find_answered,
     start_answer,
@@ -75,14 +74,14 @@ async def _asked_run(context: ServerContext, principal: Principal, asked: RunReq
     """Return the run of a request, which starts, continues or joins its turn. Raises TurnstreamError."""
     owner, facts, commands = principal.owner, asked.facts, context.commands
     key = "ag-ui-" + sha256(facts.run_id.encode()).hexdigest()
-    with commands.keys.claim(owner, key) as is_first_use:
+    async with commands.keys.claim(owner, key):
         known = await commands.conversations.run_of(owner, facts.thread_id, facts.run_id)
         if asked.answers:
             return await _resume(context, principal, asked, known)
         if known.turn_id is not None:
             return _AskedRun(known.turn_id, joins=True, has_started=False)
         question = asked.question(commands.tools.tools)
-        started = await start_answer(context, principal, question, key=AnswerKey(key, is_first_use))
+        started = await start_answer(context, principal, question, new_key=key)
     return _AskedRun(started.assistant_turn.id, joins=started.replayed, has_started=not started.replayed)
 
 

@@ -32,13 +32,6 @@ _LATE = frozenset({"approval_decided", "approval_expired", "turn_ended"})
 """Codes of answers to approvals that have another answer, or none and no time left."""
 
 
-class AnswerKey(NamedTuple):
-    """An idempotency key: requests of a chat with the same key start one answer. See `TurnRequest`."""
-
-    key: str
-    is_first_use: bool
-
-
 class AnsweredApprovals(NamedTuple):
     """A turn, and a client's answers to its approvals."""
 
@@ -47,12 +40,12 @@ class AnsweredApprovals(NamedTuple):
 
 
 async def start_answer(
-    context: ServerContext, principal: Principal, asked: ClientRequest, *, key: AnswerKey | None = None
+    context: ServerContext, principal: Principal, asked: ClientRequest, *, new_key: str | None = None
 ) -> StartedTurn:
     """Start the answer that a client asks for. Raises TurnstreamError.
 
     Args:
-        key: The key of the request. None: each request starts an answer.
+        new_key: Idempotency key that the caller has claimed, and that has started no turn. None: without one.
     """
     for place, block in enumerate(asked.conversation.new):
         if block.block_type in ("image", "document"):
@@ -65,9 +58,9 @@ async def start_answer(
         request = commands.conversations.transient_request(asked.conversation)
     metadata = {**asked.metadata, **principal.metadata}
     request = msgspec.structs.replace(asked.options_of(request), metadata=metadata)
-    if key is not None:
+    if new_key is not None:
         request = msgspec.structs.replace(
-            request, idempotency_key=key.key, fingerprint=key.key, is_first_use=key.is_first_use
+            request, idempotency_key=new_key, fingerprint=new_key, is_first_use=True
         )
     return await commands.send(principal.owner, request)
 
