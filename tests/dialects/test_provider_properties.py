@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import example as sample
 from hypothesis import strategies as st
 
 from tests.turnlog.dialect_watching import play
@@ -33,9 +34,10 @@ from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
     StreamError,
+    TextDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import SourceEvent
+from turnstream.core.turn_events import BlockReset, SourceEvent
 from turnstream.dialects.anthropic.encoder import encoder_of as anthropic_encoder
 from turnstream.dialects.anthropic.encoder import projection_of
 from turnstream.dialects.ollama.encoder import encoder_of as ollama_encoder
@@ -88,6 +90,15 @@ def encoder_of(wire: str) -> DialectEncoder:
 @pytest.mark.parametrize("wire", ["anthropic", "ollama"])
 def test_every_stream_is_valid_and_shows_the_stored_answer_or_an_error(wire: str) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @sample(  # another block has the index of a retracted one, of which nothing was shown
+        pieces=None,
+        batches=[[ToolInputDelta(0, ""), BlockReset(0), TextDelta(0, "a")]],
+        limits=Limits(0, 1, 1, 1, 0, 200, 1, 1),
+        ticks=[2],
+        archive_ticks=[],
+        actions=[Action("read", 1, 0), Action("read", 1, 0), Action("read", 1, 0)],
+        end=End("complete", 0),
+    )
     @given(
         pieces=st.none() | st.lists(TEXTS, max_size=3),
         batches=BATCHES,

@@ -160,7 +160,7 @@ async def test_the_messages_are_the_callers() -> None:
     chat.options["system"] = "Be brief."
     await chat.collect("three", system=None)
     assert len(chat.messages) == 4
-    with pytest.raises(ts.InvalidRequest, match=r"change chat\.messages"):
+    with pytest.raises(ts.InvalidRequest, match=r"set chat\.messages"):
         chat.stream("x", messages=[])
     with pytest.raises(ts.InvalidRequest, match="the prompt is missing"):
         ECHO.conversation().stream()

@@ -174,8 +174,9 @@ class Projection:
         events: list[StreamEvent] = []
         if event.block_type == "tool_use" and (event.input_partial or not content.get("input")):
             content = {name: value for name, value in content.items() if name not in _INPUT}
-        if block is None or block.index != event.block_index:
-            if block is not None:
+        # A block of which nothing was shown may have been retracted: another one has its index then.
+        if block is None or block.index != event.block_index or block.is_hidden or block.is_held:
+            if block is not None and block.index != event.block_index:
                 events += self._end(block, partial=True)
             begun, block = self._start(event.block_index, event.block_type, content)
             events += begun
