@@ -57,6 +57,33 @@ async def test_a_conversation_of_200_requests_stores_each_message_once(tmp_path:
     assert whole.characters - half.characters == pytest.approx(half.characters, rel=0.1)
 
 
+@pytest.mark.requirement("N5", "N7")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHAT, {"messages": [user("hi")], "response_format": {"type": "json_object"}}),
+        ("/responses", {"input": "hi", "text": {"format": {"type": "json_object"}}}),
+        ("/responses", {"input": "hi", "text": {"format": {"type": "json_object"}}, "background": True}),
+    ],
+)
+async def test_what_the_models_api_cannot_say_is_the_clients_mistake(
+    tmp_path: Path, path: str, fields: dict[str, Any], streamed: bool
+) -> None:
+    async with running(tmp_path) as (client, native):
+        answer = await client.call("POST", path, {"model": "sim/echo", "stream": streamed, **fields})
+        (chat,) = (await native.call("GET", "/chats")).json["chats"]
+        turn = (await native.call("GET", f"/turns/{chat['active_turn_id']}")).json
+        assert turn["error"]["code"] == "invalid_request"
+        if streamed:
+            assert b"json_schema" in answer.body
+            assert b"server_error" not in answer.body
+        elif "background" not in fields:  # its answer comes before the model is called
+            assert answer.status == 400
+            assert answer.json["error"]["type"] == "invalid_request_error"
+            assert "json_schema" in answer.json["error"]["message"]
+
+
 TEXTS = st.text(max_size=8)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,

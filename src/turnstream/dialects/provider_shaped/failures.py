@@ -6,6 +6,7 @@ from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
     AuthenticationFailed,
     InvalidModelRequest,
+    InvalidRequest,
     Overloaded,
     ProviderError,
     ProviderFailed,
@@ -23,8 +24,12 @@ _OWN_ENDS: dict[str, type[ProviderError]] = {
     "server_shutdown": Overloaded,
     "orphan_timeout": ProviderTimeout,
     "circuit_open": Overloaded,
+    InvalidRequest.code: InvalidModelRequest,
 }
-"""Classes for ends that only turnstream has, by their codes. Providers know no other class."""
+"""Classes for ends that only turnstream has, by their codes. Providers know no other class.
+
+A turn ends with the code of InvalidRequest if the API of its model has no way to say what was requested.
+"""
 _KINDS = frozenset(CLASSES.values())
 
 
