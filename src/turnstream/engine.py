@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from turnstream import config
 from turnstream.access import server_key
+from turnstream.audit.loading import audited_parts
 from turnstream.background_work import BackgroundWork, WorkingParts
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
@@ -45,8 +46,8 @@ from turnstream.server.auth import (
     Principal,
     key_required,
     local_use,
-    local_use_from,
     prepare_for,
+    prepared_hook,
 )
 from turnstream.server.bodies import BodyBudget
 from turnstream.server.context import ServerContext
@@ -101,6 +102,7 @@ class Engine:
         agents: as `[agents.NAME]` of the configuration.
         redaction: rules for what watchers see, and for what providers get.
         workflow: the workflow of the staged agent's routes. None: these routes answer 404.
+        audit: as `[audit]` of the configuration.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -124,10 +126,9 @@ class Engine:
         agents: Mapping[str, config.AgentSettings] | None = None,
         redaction: Redaction = NO_REDACTION,
         workflow: Workflow | None = None,
+        audit: config.AuditSettings | None = None,
     ) -> None:
         server = server or config.ServerSettings()
-        if authenticate is local_use and server.cors_origins:
-            authenticate = local_use_from(server.cors_origins)
         given = self.settings = settings or config.EngineSettings()
         self.catalog = Catalog(
             providers or {},
@@ -137,12 +138,15 @@ class Engine:
         )
         self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
-        turns = LayeredStore(self._store, retention=given.retention)
+        rows = LayeredStore(self._store, retention=given.retention)
+        runner = tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug)
+        keys = config.Settings(server=server, providers=dict(providers or {}))
+        self._audit, turns, runner, note = audited_parts(audit, rows, runner, keys)
         self._registry = Registry(
             max_active=given.max_active_turns,
             retention=given.retention,
             orphan_timeout=given.orphan_timeout,
-            transient=turns.transient,
+            transient=rows.transient,
         )
         self.commands = Commands(
             turns,
@@ -152,7 +156,7 @@ class Engine:
             ExecutorOptions(
                 given.ring_bytes,
                 server.debug,
-                tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
+                runner,
                 self.pricing,
                 planner_of(retry or config.RetrySettings()),
                 Routing(self.catalog, models, given.fallbacks),
@@ -160,6 +164,7 @@ class Engine:
                 has_end_hook=on_turn_end is not None,
                 stores_turns=given.store,
                 redaction=redaction,
+                audit=self._audit,
             ),
         )
         self._end_hooks = TurnEndHooks(turns, on_turn_end)
@@ -175,7 +180,7 @@ class Engine:
             self._watching,
             self._events,
             self._keep_alive,
-            authenticate,
+            prepared_hook(authenticate, server.cors_origins, note),
             BodyBudget(),
             OriginKey(self._store),
             server.max_body_bytes,
@@ -242,21 +247,24 @@ class Engine:
             agents=settings.agents,
             redaction=configured_redaction(settings.redaction) if redaction is None else redaction,
             workflow=workflow,
+            audit=settings.audit,
         )
         if workflow is None:
-            default = engine.catalog.default_model
+            default, tools = engine.catalog.default_model, engine.commands.tools
             engine._context = engine._context._replace(
-                workflow=lambda: Workflow(LLM(default, settings=settings, redaction=redaction), tools=runner)
+                workflow=lambda: Workflow(LLM(default, settings=settings, redaction=redaction), tools=tools)
             )
         return engine
 
     async def __aenter__(self) -> Self:
         """Open the store, end the turns that a stopped process left unfinished, and start to serve.
 
-        Raises StoreError if the store cannot be opened.
+        Raises StoreError if the store cannot be opened, and ConfigurationError if the audit log cannot.
         """
-        await self._store.open()
         try:
+            if self._audit is not None:
+                await self._audit.open()
+            await self._store.open()
             await self._background.start()
         except BaseException:
             await self._close_parts()
@@ -278,17 +286,14 @@ class Engine:
         await self._background.stop()
         await self.commands.close()
         await self.catalog.close()
+        if self._audit is not None:
+            await self._audit.close()
         await self._store.close()
 
     async def load_prices(self) -> None:
-        """Load the prices of all ready models before the first stream.
-
-        Loading blocks the event loop for up to 0.3 s, without this call at the first call of a model.
-        """
-        for model in self.catalog.models():
-            if model.ready:
-                self.pricing.prepare(model.provider, model.id.partition("/")[2])
-        await self.pricing.ready()
+        """Load the prices of all ready models. Else the first call of a model blocks for up to 0.3 s."""
+        ready = (model for model in self.catalog.models() if model.ready)
+        await self.pricing.load((model.provider, model.id.partition("/")[2]) for model in ready)
 
     async def drain(self, grace: float) -> None:
         """Stop accepting turns, wait up to `grace` seconds for running turns, and end the rest.
@@ -370,13 +375,10 @@ class Engine:
             options: fields of `TurnRequest`. With `blocks`, a user turn precedes the turn.
         """
         chat = await self.commands.chat_for(owner, chat_id, store=options.get("store"))
-        turn_source: TurnSource | MakeSource
         if isinstance(source, AsyncIterable):
-            turn_source = ForeignSource(aiter(cast("AsyncIterable[SourceEvent]", source)))
-        else:
-            turn_source = source
+            source = ForeignSource(aiter(cast("AsyncIterable[SourceEvent]", source)))
         request = TurnRequest(chat_id=chat, **options)
-        return LiveTurn(self._context, owner, await self.commands.start(owner, request, turn_source))
+        return LiveTurn(self._context, owner, await self.commands.start(owner, request, source))
 
     async def subscribe(
         self, turn_id: str, *, owner: str = LOCAL.owner, after: Cursor | None = None, from_block: int = 0

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from textwrap import indent
 from typing import NoReturn
 
-from turnstream.cli import ask, database, decode, models, record, serve, simulate
+from turnstream.cli import ask, audit, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
 from turnstream.errors import ConfigurationError, TurnstreamError
 
@@ -24,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     record.COMMAND,
     simulate.COMMAND,
     database.COMMAND,
+    audit.COMMAND,
 )
 
 FAILED = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from turnstream.config.loading import load_settings, misspelt_variables, read_provider
 from turnstream.config.sections import (
     AgentSettings,
+    AuditSettings,
     CapabilitySettings,
     EngineSettings,
     ModelSettings,
@@ -23,6 +24,7 @@ from turnstream.config.sections import (
 
 __all__ = [
     "AgentSettings",
+    "AuditSettings",
     "CapabilitySettings",
     "EngineSettings",
     "ModelSettings",

@@ -82,6 +82,15 @@ class StoreSettings(_Section):
     """SQLAlchemy URL. A relative SQLite path starts at the working directory."""
 
 
+class AuditSettings(_Section):
+    """`[audit]`: the audit log."""
+
+    path: str | None = Field(default=None, min_length=1)
+    """File of the log. A relative path starts at the working directory. None: there is no audit log."""
+    max_bytes: int = Field(default=16 * 1024 * 1024, ge=64 * 1024)
+    """Size, in bytes, at which a file of the log is closed and the next one begins."""
+
+
 class EngineSettings(_Section):
     """`[engine]`: defaults of turns, timeouts and memory limits."""
 
@@ -349,6 +358,7 @@ class Settings(_Section):
 
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
+    audit: AuditSettings = AuditSettings()
     engine: EngineSettings = EngineSettings()
     retry: RetrySettings = RetrySettings()
     models: dict[ModelName, ModelSettings] = {}

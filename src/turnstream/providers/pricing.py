@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -120,6 +120,12 @@ class Pricing:
         """Wait at most `seconds` until the work of `prepare` is done. `cost` is quick from then on."""
         if self._loading is not None and not self._loading.done():
             await asyncio.wait([self._loading], timeout=seconds)
+
+    async def load(self, models: Iterable[tuple[str, str]]) -> None:
+        """Load the prices of models, each with its provider's name first."""
+        for provider, model in models:
+            self.prepare(provider, model)
+        await self.ready()
 
     @property
     def loading(self) -> bool:

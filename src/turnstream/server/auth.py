@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_address
@@ -146,6 +147,32 @@ def key_required(key: str) -> Authenticate:
         return LOCAL
 
     return authenticate
+
+
+def prepared_hook(
+    authenticate: Authenticate, origins: Collection[str], note: Callable[[str | None], None] | None
+) -> Authenticate:
+    """Return `authenticate` as a server calls it.
+
+    Args:
+        origins: Origins of web pages that the default hook accepts.
+        note: Called with the client's address for each caller that the hook refuses. None: not called.
+    """
+    if authenticate is local_use and origins:
+        authenticate = local_use_from(origins)
+    return authenticate if note is None else _noting_refusals(authenticate, note)
+
+
+def _noting_refusals(authenticate: Authenticate, note: Callable[[str | None], None]) -> Authenticate:
+    async def authenticated(request: Request) -> Principal:
+        try:
+            answer = authenticate(request)
+            return await answer if inspect.isawaitable(answer) else answer
+        except Unauthorized:
+            note(None if request.client is None else request.client.host)
+            raise
+
+    return authenticated
 
 
 def prepare_for(hook: Callable[[TurnPreparation, Principal], object]) -> PrepareHook:

@@ -153,7 +153,7 @@ class ApprovalCommands:
             await self._shielded(self._answer(operation))
         except (NotFound, Conflict):
             pass  # answered or ended meanwhile
-        except StoreError as error:
+        except (StoreError, Unavailable) as error:
             logger.warning("turn %s: an approval cannot expire yet: %s", turn_id, error)
             return False
         return True

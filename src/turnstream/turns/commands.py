@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from turnstream.audit.records import AuditRecord
 from turnstream.core.admission import plain_request_json
 from turnstream.core.blocks import Message
 from turnstream.core.lifecycle import TERMINAL_STATUSES, has_executor
@@ -89,6 +90,7 @@ class Commands:
         self.chats = ChatCommands(store, registry, self.approvals)
         self._transient = TransientCommands(registry, self._models)
         self._stores_turns = options.stores_turns
+        self._audit = options.audit
         self.tools = options.tools
 
     async def close(self) -> None:
@@ -200,13 +202,20 @@ class Commands:
         """Stop a turn and return its state. A turn that has ended stays as it is. Raises NotFound."""
         await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         while (executor := self.registry.executor(turn_id)) is not None:
-            executor.stop("cancelled")
+            if executor.stop("cancelled"):
+                self._note_stop(owner, turn_id)
             await executor.ended.wait()
             if not executor.waiting:  # it had begun to wait when it was stopped
                 break
         else:
-            await self.approvals.end(turn_id)
+            if await self.approvals.end(turn_id):
+                self._note_stop(owner, turn_id)
         return await self.state(owner, turn_id)
+
+    def _note_stop(self, owner: str, turn_id: str) -> None:
+        """Record a request to stop. It is never refused, because a running turn costs money."""
+        if self._audit is not None:
+            self._audit.note(AuditRecord(act="turn.stop", owner=owner, turn=turn_id, decision="allowed"))
 
     async def state(self, owner: str, turn_id: str) -> TurnState:
         """Return a turn and its blocks. Blocks that storage refused come from memory. Raises NotFound."""
@@ -312,6 +321,8 @@ class Commands:
         with_user_turn: bool,
     ) -> StartedTurn:
         if not self.is_stored(store=request.store):
+            if self._audit is not None:
+                return await self._transient.start_audited(owner, request, source, self._audit)
             return self._transient.start(owner, request, source)
         user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
         assistant = assistant_turn(owner, request, user, awaits_hook=self._models.has_end_hook)
@@ -334,10 +345,10 @@ class Commands:
         # Make the write first, so that the database works while the request to the model is made.
         writing = self.store.write(operation)
         key = request.idempotency_key
-        if key is None or request.is_first_use:
+        if (key is None or request.is_first_use) and self._audit is None:
             starting = executor.begin_with(writing)
             launch()
-        else:  # the model is called only after the write shows that this is not a repetition
+        else:  # the model is called only after the write shows that this is not a repetition, and its record
             starting = executor.begin_with(writing, launch)
         if key is not None:
             self.keys.hold(owner, key, starting)

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from turnstream.audit.trail import AuditTrail
 from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.errors import Conflict, InvalidRequest
@@ -56,6 +57,7 @@ class ExecutorOptions(NamedTuple):
         has_end_hook: True if the host application has a hook for ended turns.
         stores_turns: False if no turn has rows.
         redaction: Rules for what is shown, and for what is sent to providers.
+        audit: The audit log, or None.
     """
 
     ring_limit: int = DEFAULT_LIMIT
@@ -68,6 +70,7 @@ class ExecutorOptions(NamedTuple):
     has_end_hook: bool = False
     stores_turns: bool = True
     redaction: Redaction = NO_REDACTION
+    audit: AuditTrail | None = None
 
 
 class _PlannedCall(NamedTuple):

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from turnstream.audit.records import AuditRecord
+from turnstream.audit.trail import AuditTrail
 from turnstream.core.identifiers import new_id
-from turnstream.errors import NotFound
+from turnstream.errors import NotFound, TurnstreamError
 from turnstream.model_loop.sources import TurnSource
 from turnstream.store.base import TurnRecord
 from turnstream.store.transient.turns import TransientTurns, TurnName
@@ -70,6 +72,29 @@ class TransientCommands:
         executor.begin(start_event(turn))
         self._registry.launch(executor, read)
         return StartedTurn(None, (), turn)
+
+    async def start_audited(
+        self,
+        owner: str,
+        request: TurnRequest,
+        source: Callable[[TurnRecord], TurnSource],
+        audit: AuditTrail,
+    ) -> StartedTurn:
+        """Start a turn as `start` does, once its record is durable.
+
+        Raises Unavailable (`audit_unavailable`) too.
+        """
+        details = {"model": request.asked_model or "", "rows": False}
+        record = AuditRecord(act="turn.start", owner=owner, decision="allowed", details=details)
+        await audit.require(msgspec.structs.replace(record, outcome="begun"))
+        try:
+            started = self.start(owner, request, source)
+        except TurnstreamError as error:
+            audit.note(msgspec.structs.replace(record, outcome=error.code))
+            raise
+        turn, outcome = started.assistant_turn, "replayed" if started.replayed else "done"
+        audit.note(msgspec.structs.replace(record, outcome=outcome, turn=turn.id, chat=turn.chat_id))
+        return started
 
     def require_stored(self, turn_id: str) -> None:
         """Raise NotFound for a transient turn: no turn can follow it."""

@@ -212,11 +212,14 @@ class TurnTask:
         self.log.append([start_event(self.turn)])
         self._finisher.end_unsaved(self._failed(error), (), Summary())
 
-    def stop(self, cause: StopCause) -> None:
-        """Request an early end. Only the first cause counts. Does nothing if the turn's end is decided."""
-        if self.outcome is None and not self._interruption.detached:
-            self._interruption.request_stop(cause)
-            self._set_deadline()
+    def stop(self, cause: StopCause) -> bool:
+        """Request an early end. Return False if it was requested before, or if the turn's end is decided."""
+        if self.outcome is not None or self._interruption.detached:
+            return False
+        is_first = self._interruption.cause is None
+        self._interruption.request_stop(cause)
+        self._set_deadline()
+        return is_first
 
     def abandon(self) -> None:
         """Close the source, because the turn's rows could not be stored. Nothing has been shown."""
