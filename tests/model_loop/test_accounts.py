@@ -12,13 +12,8 @@ from turnstream.config import PriceSettings
 from turnstream.core.blocks import Block, Message
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import StepUsage, Usage
-from turnstream.model_loop.accounts import (
-    CalledModel,
-    Summary,
-    TurnAccount,
-    estimated_input_tokens,
-    output_bytes_of,
-)
+from turnstream.model_loop.accounts import CalledModel, ModelCall, Summary, TurnAccount
+from turnstream.model_loop.estimates import estimated_input_tokens, output_bytes_of
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import TurnRecord
 from turnstream.turns.ending import is_unpriced
@@ -228,3 +223,23 @@ def test_the_size_of_a_request_and_of_an_answer() -> None:
     assert output_bytes_of(Block(0, "thinking", "hmm")) == 3
     odd = Block(0, "tool_result", None, {"content": [{"type": "text", "text": "\N{SNOWMAN}"}]})
     assert estimated_input_tokens(ModelRequest("m", (Message("user", (odd,)),))) == 8
+
+
+@pytest.mark.requirement("I3")
+def test_calls_that_a_source_books_replace_those_of_the_same_stream() -> None:
+    turn = account()
+    turn.begin(0)
+    running = ModelCall(0, 0, MODEL, Usage(10), estimated=True, answered=True)
+    turn.book("a", [running])
+    turn.book("b", [running])
+    assert [step.usage for step in turn.so_far().steps] == [Usage(10), Usage(10)]
+    assert turn.so_far().cost_estimated
+    turn.book("a", [ModelCall(0, 0, MODEL, Usage(9, 4), answered=True, outcome="complete")])
+    turn.begin(1)
+    turn.book("c", [ModelCall(0, 0, MODEL, outcome="rate_limit_error")])
+    turn.book("b", [])
+    summary = turn.end(Usage(), complete=False)
+    assert summary.steps == (StepUsage(0, "acme/one", Usage(9, 4), "0.000087"),)
+    made = [(call.step, call.number, call.outcome) for call in summary.attempts]
+    assert made == [(0, 1, "complete"), (1, 1, "rate_limit_error")]
+    assert not summary.cost_estimated

@@ -145,6 +145,22 @@ async def test_a_call_that_is_cut_off_is_booked_as_an_estimate(tmp_path: Path) -
     assert state.turn.usage.output_tokens
 
 
+@pytest.mark.requirement("N1")
+async def test_the_thinking_of_a_model_is_not_part_of_its_answer(tmp_path: Path) -> None:
+    async def answers(run: Run) -> AsyncIterator[StageOutput]:
+        answer = run.answer("why?", model=LLM("sim/thinking:pace=0"))
+        async for text in answer:
+            yield text
+        run.state.output = answer.text
+        yield done()
+
+    async with engine_in(tmp_path) as engine:
+        turn = await engine.start(workflow_of(answers).source("why?"))
+        state = await ended(turn)
+    assert {row.block.block_type for row in state.blocks} == {"text"}
+    assert text_of(state)
+
+
 async def raises(_run: Run) -> AsyncIterator[StageOutput]:
     yield "half"
     raise ValueError("inside")

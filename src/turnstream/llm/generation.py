@@ -21,7 +21,7 @@ from turnstream.llm.memory_sink import AnswerChanged, MemorySink
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessage
 from turnstream.llm.text_log import blocks_of_text
-from turnstream.model_loop.accounts import Summary, TurnAccount
+from turnstream.model_loop.accounts import ModelCall, Summary, TurnAccount
 from turnstream.model_loop.driver import LoopDriver
 from turnstream.model_loop.source_shutdown import close_in_time
 from turnstream.model_loop.sources import TurnSource
@@ -84,6 +84,11 @@ class Generation:
         if accumulator.stop is None:  # after the end marker, the account has this usage
             usage = usage.plus(accumulator.usage)
         return self._message(self._live.snapshot(), Summary(usage=usage))
+
+    @property
+    def running_call(self) -> ModelCall | None:
+        """The model call that runs, with its estimated input as its usage. None between calls."""
+        return self._account.running_call()
 
     @property
     def metrics(self) -> StreamMetrics:

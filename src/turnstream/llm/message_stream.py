@@ -35,6 +35,7 @@ from turnstream.llm.readers import (
     Throttle,
 )
 from turnstream.llm.written_value import WrittenValue
+from turnstream.model_loop.accounts import ModelCall
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.pricing import Pricing
 from turnstream.tracebacks import short_tracebacks
@@ -281,6 +282,11 @@ class MessageStream(Generic[Output]):
     def error(self) -> BaseException | None:
         """The error that ended the answer, or None."""
         return self._live.error
+
+    @property
+    def running_call(self) -> ModelCall | None:
+        """The model call that runs, with its estimated input as its usage. None between calls."""
+        return self._generation.running_call
 
     def when_read(self, act: Callable[[ModelMessage[Output]], None]) -> None:
         """Call `act` with the message, once it is complete and the first reader is at its end.

@@ -1,12 +1,8 @@
 """A turn's usage and cost, step by step.
 
 A provider reports its usage at the end of its answer. For an answer that fails before its end, there is no
-report, or only the counts from its beginning. Then the account uses an estimate, and marks it as such:
-
-    output tokens   bytes of UTF-8 of the step's output, thinking and tool arguments included, divided by 4
-    input tokens    bytes of the request's texts, divided by 4, and 1,000 for each image
-
-For each of the two, the provider's count is used if it is larger. A call that was refused or never answered
+report, or only the counts from its beginning. Then the account uses an estimate (`estimates.py`), and marks
+it as such. For each count, the provider's is used if it is larger. A call that was refused or never answered
 has no usage. A step may take several attempts. Each is counted for its own model.
 """
 
@@ -14,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import count
 from time import monotonic, time_ns
 from typing import Any, NamedTuple
 
@@ -22,14 +19,9 @@ import msgspec
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import AccountRecord, CallAttempt, StepUsage, Usage
+from turnstream.model_loop.estimates import output_bytes_of, tokens_of
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
-from turnstream.wires.base import ModelRequest
-
-BYTES_PER_TOKEN = 4
-TOKENS_PER_IMAGE = 1000
-TOKENS_PER_DOCUMENT = 3000
-"""Tokens of a document without text: about two pages of a PDF."""
 
 
 class Summary(AccountRecord, frozen=True, gc=False, kw_only=True):
@@ -48,6 +40,7 @@ class ModelCall(NamedTuple):
         outcome: `complete`, or an error code. Empty while the call runs.
         duration: Seconds. 0 while the call runs.
         raw_usage: Usage as the provider sent it.
+        stream: Id of the stream in which the source made the call itself. Empty: the driver made the call.
     """
 
     number: int
@@ -62,6 +55,7 @@ class ModelCall(NamedTuple):
     outcome: str = ""
     duration: float = 0.0
     raw_usage: Mapping[str, Any] | None = None
+    stream: str = ""
 
     def ended(self, outcome: str) -> ModelCall:
         """Return the call with its outcome and duration."""
@@ -140,20 +134,41 @@ class TurnAccount:
         if model is not None and self._pricing is not None:
             self._pricing.prepare(model.provider, model.model)
 
-    def add(self, call: ModelCall) -> None:
-        """Add a call that ended, which the source made itself in the open step. Its number is set here."""
+    def book(self, stream: str, calls: Sequence[ModelCall]) -> None:
+        """Set the calls of a stream that the source read itself in the open step. Their numbers are set here.
+
+        Args:
+            stream: Id of the stream.
+            calls: Calls so far. They replace the calls that were booked for the stream before.
+        """
         last = self._open or (self._closed[-1] if self._closed else None)
         step = last.number if last is not None else 0
+        known = self._closed
+        place = next((at for at, call in enumerate(known) if call.stream == stream), len(known))
+        others = [call for call in known if call.stream != stream]
+        booked = [self._booked(call, step, stream) for call in calls]
+        numbers = count(1)
+        self._closed = [
+            call._replace(attempt=next(numbers)) if call.number == step and call.model is not None else call
+            for call in (*others[:place], *booked, *others[place:])
+        ]
+
+    def _booked(self, call: ModelCall, step: int, stream: str) -> ModelCall:
         if call.model is not None and self._pricing is not None:
             self._pricing.prepare(call.model.provider, call.model.model)
-        self._closed.append(
-            call._replace(
-                number=step,
-                attempt=1 + sum(known.number == step and known.model is not None for known in self._closed),
-                started_at=time_ns() // 1000 - round(call.duration * 1_000_000),
-                cost=self._price(call.model, call.usage, call.raw_usage, may_wait=False),
-            )
+        return call._replace(
+            number=step,
+            started_at=time_ns() // 1000 - round(call.duration * 1_000_000),
+            cost=self._price(call.model, call.usage, call.raw_usage, may_wait=False),
+            stream=stream,
         )
+
+    def running_call(self) -> ModelCall | None:
+        """Return the call that runs, with its estimated input as its usage. None if no model is called."""
+        call, estimate = self._open, self._input_estimate
+        if call is None or call.model is None or estimate is None:
+            return None
+        return call._replace(usage=Usage(estimate()), estimated=True)
 
     def answering(self) -> None:
         """Note that the provider began to answer the open call. From now on the call may have usage."""
@@ -261,7 +276,10 @@ class TurnAccount:
         return self._summary(self._all())
 
     def so_far(self) -> Summary:
-        """Return the account of the calls that have ended."""
+        """Return the account of the calls that have ended, and of those that the source has booked.
+
+        A booked call may still run. Its usage is its estimated input then.
+        """
         return self._summary(self._closed)
 
     def _summary(self, steps: Sequence[ModelCall]) -> Summary:
@@ -327,32 +345,11 @@ class TurnAccount:
         step = self._open
         if step is None or step.model is None or not step.answered or self._input_estimate is None:
             return None
-        output = max(usage.output_tokens or 0, _tokens(output_bytes))
+        output = max(usage.output_tokens or 0, tokens_of(output_bytes))
         given = usage.input_tokens if usage.input_tokens is not None else self._input_estimate()
         if (given, output) == (usage.input_tokens, usage.output_tokens):
             return None
         return msgspec.structs.replace(usage, input_tokens=given, output_tokens=output)
-
-
-def estimated_input_tokens(request: ModelRequest) -> int:
-    """Return the estimated tokens of a request, from the size of its texts."""
-    size = _size(request.system or "")
-    seen = 0
-    for message in request.messages:
-        for block in message.blocks:
-            if block.block_type == "image":
-                seen += TOKENS_PER_IMAGE
-            elif block.block_type == "document" and not (block.content or {}).get("text"):
-                seen += TOKENS_PER_DOCUMENT
-            else:
-                size += _size_of(block)
-    size += sum(len(msgspec.json.encode(tool)) for tool in request.tools)
-    return _tokens(size) + seen
-
-
-def output_bytes_of(block: Block) -> int:
-    """Return the bytes of a block's model output: text, thinking and tool arguments. Results count as 0."""
-    return _size_of(block) if block.block_type in {"text", "thinking", "tool_use"} else 0
 
 
 def _stored(step: ModelCall) -> StepUsage:
@@ -377,22 +374,3 @@ def _attempt(step: ModelCall, model: CalledModel) -> CallAttempt:
         step.cost.text if step.cost is not None else None,
         step.estimated,
     )
-
-
-def _size_of(block: Block) -> int:
-    content = block.content or {}
-    text = block.text_content or ""
-    if block.block_type == "tool_use":
-        return _size(text) + _size(content.get("input_json") or "") + _size(content.get("tool_name") or "")
-    if block.block_type == "tool_result":
-        result = content.get("content")
-        return _size(text) + (_size(result) if isinstance(result, str) else len(msgspec.json.encode(result)))
-    return _size(text) + (_size(content["text"]) if block.block_type == "document" else 0)
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _tokens(size: int) -> int:
-    return -(-size // BYTES_PER_TOKEN)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple, cast
 
+import msgspec
+
 from turnstream.core.accumulator import Accumulator
 from turnstream.core.answers import replacement_events, without_content
 from turnstream.core.open_block import OpenBlock
@@ -32,7 +34,7 @@ from turnstream.core.turn_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.model_loop.accounts import TurnAccount
+from turnstream.model_loop.accounts import ModelCall, Summary, TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Sink
 from turnstream.model_loop.source_shutdown import SourceKilled, close_stream, raise_if_source_cancelled
 from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
@@ -76,8 +78,9 @@ class LoopDriver:
         """Folds the call, or the results of tools, that is being read."""
         self.recovered: ProviderError | None = None
         """The last failure that was recovered."""
-        self.on_step_end: Callable[[TurnAccount], None] | None = None
-        """Called with the account at the end of a step's call, if tools or another step follow."""
+        self.on_account: Callable[[Summary], None] | None = None
+        """Called with the account so far: at the end of a step's call, if tools or another step follow, and
+        when the source books a call. Then the attempts are left out, because they may still change."""
         self._sink = sink
         self._source = TurnSource()
         self.step = position.step
@@ -98,7 +101,7 @@ class LoopDriver:
         the failure of a call that cannot be recovered, and any other error of the source or the sink.
         """
         self._source = source
-        source.book_with(self.account.add)
+        source.book_with(self._book)
         try:
             return await self._run(source)
         finally:
@@ -140,9 +143,14 @@ class LoopDriver:
         if notice is not None:
             await self._keep_event(notice)
 
+    def _book(self, stream: str, calls: Sequence[ModelCall]) -> None:
+        self.account.book(stream, calls)
+        if self.on_account is not None:
+            self.on_account(msgspec.structs.replace(self.account.so_far(), attempts=()))
+
     def _note_step_end(self) -> None:
-        if self.on_step_end is not None:
-            self.on_step_end(self.account)
+        if self.on_account is not None:
+            self.on_account(self.account.so_far())
 
     async def _run_step(self, source: TurnSource, stream: Stream) -> MessageStop | None:
         """Read model calls until one is complete. Return its end marker, or None if it has none.

@@ -25,7 +25,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.tool_results import result_events
 from turnstream.core.turn_events import Notice, SourceEvent
-from turnstream.model_loop.accounts import estimated_input_tokens
+from turnstream.model_loop.estimates import estimated_input_tokens
 from turnstream.model_loop.preparation import Preparations
 from turnstream.model_loop.redacted_source import redact_request
 from turnstream.model_loop.sources import (

@@ -25,7 +25,7 @@ from turnstream.providers.base import CalledModel
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]
-Book: TypeAlias = Callable[[ModelCall], None]
+Book: TypeAlias = Callable[[str, Sequence[ModelCall]], None]
 
 
 class StepFailure(NamedTuple):
@@ -96,7 +96,10 @@ class TurnSource:
         """Take the function that shows a transient event to watchers. It may be called until `close`."""
 
     def book_with(self, book: Book) -> None:
-        """Take the function that adds a model call to the turn's account, for calls that the source makes."""
+        """Take the function that books the calls of a stream that the source reads itself.
+
+        See `TurnAccount.book`.
+        """
 
     async def prepare(self) -> Notice | None:
         """Prepare the steps, and return a notice for watchers, or None. An error ends the turn."""

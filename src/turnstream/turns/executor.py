@@ -44,7 +44,7 @@ class Executor(TurnTask):
     ) -> None:
         super().__init__(turn, log, store, debug=debug)
         self._driver = LoopDriver(self.writer, account or TurnAccount(), position)
-        self._driver.on_step_end = self.writer.save_step
+        self._driver.on_account = self.writer.save_account
         self._rest: Rest | None = None
         """Blocks that were not stored when the end was decided."""
 

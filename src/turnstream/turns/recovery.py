@@ -14,13 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from functools import partial
 
+import msgspec
+
 from turnstream.core.blocks import Block, call_id, is_client_call, is_client_result
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Fenced, InvalidRequest, NotFound, StoreError, Unreadable
-from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount, estimated_input_tokens
+from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount
+from turnstream.model_loop.estimates import estimated_input_tokens, output_bytes_of, tokens_of
 from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import BlockRecord, Store, TurnRecord
@@ -256,9 +259,9 @@ class TurnRecovery:
 
         Without a readable history there is no estimate. The turn keeps its text in any case.
         """
-        called = self._called(turn)
+        called = self._called(turn.model)
         if called is None or (turn.status == "pending" and not blocks):
-            return _joined(turn.steps, Summary())
+            return _joined(await self._booked(turn, blocks), Summary())
         try:
             if self._pricing is not None:
                 self._pricing.prepare(called.provider, called.model)
@@ -287,10 +290,32 @@ class TurnRecovery:
             account.lose()
         return _joined(turn.steps, account.end(Usage(), complete=False))
 
-    def _called(self, turn: TurnRecord) -> CalledModel | None:
-        """Return the model that the turn called, or None if it is not in the catalog."""
+    async def _booked(self, turn: TurnRecord, blocks: Sequence[Block]) -> Sequence[StepUsage]:
+        """Return the calls that the turn's source has booked. The output of a call that ran is estimated."""
+        size = sum(output_bytes_of(block) for block in blocks if block.partial)
+        steps: list[StepUsage] = []
+        for step in turn.steps:
+            if step.estimated and step.usage.output_tokens is None:
+                usage, size = msgspec.structs.replace(step.usage, output_tokens=tokens_of(size)), 0
+                cost = await self._cost(step.model, usage)
+                steps.append(msgspec.structs.replace(step, usage=usage, cost=cost))
+            else:
+                steps.append(step)
+        return steps
+
+    async def _cost(self, name: str | None, usage: Usage) -> str | None:
+        called, pricing = self._called(name), self._pricing
+        if called is None or pricing is None:
+            return None
+        pricing.prepare(called.provider, called.model)
+        await pricing.ready()
+        cost = pricing.cost(called.provider, called.model, called.wire, usage)
+        return None if cost is None else cost.text
+
+    def _called(self, name: str | None) -> CalledModel | None:
+        """Return the model of a name, or None if it is not in the catalog."""
         try:
-            provider, model = parse_model(turn.model or "", self._catalog.names)
+            provider, model = parse_model(name or "", self._catalog.names)
         except InvalidRequest:
             return None
         return CalledModel(provider, model, self._catalog.wire_of(provider))

@@ -27,7 +27,7 @@ from turnstream.core.turn_events import (
     UserRedacted,
 )
 from turnstream.errors import Fenced, StoreError
-from turnstream.model_loop.accounts import TurnAccount
+from turnstream.model_loop.accounts import Summary, TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Progress, Settle
 from turnstream.model_loop.sources import PendingApproval
 from turnstream.providers.base import Take
@@ -214,17 +214,16 @@ class TurnWriter:
         """True if the turn has begun to stream."""
         return self.marked_at is not None
 
-    def save_step(self, account: TurnAccount) -> None:
+    def save_account(self, summary: Summary) -> None:
         """Store the usage so far, and the calls that were made.
 
         No task waits for this write. Later writes of the turn are not committed before it, and the end of the
         turn repeats all of it.
         """
-        self.saving = asyncio.get_running_loop().create_task(self._store.write(self._account(account)))
+        self.saving = asyncio.get_running_loop().create_task(self._store.write(self._account(summary)))
         self.saving.add_done_callback(_log_failure)
 
-    def _account(self, account: TurnAccount) -> SaveStep:
-        summary = account.so_far()
+    def _account(self, summary: Summary) -> SaveStep:
         return SaveStep(
             turn_id=self._turn_id,
             generation=self._generation,
@@ -255,7 +254,7 @@ class TurnWriter:
                 Annotation(self._turn_id, approval.seq, msgspec.json.encode(event))
                 for approval, event in asked
             ),
-            account=self._account(account),
+            account=self._account(account.so_far()),
             now=now,
         )
         self.busy = True

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, Unpack
 
+import msgspec
+
 from turnstream.adapters.indexes import BlockIndexes
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ToolInputDelta
@@ -16,7 +18,7 @@ from turnstream.core.turn_events import SourceEvent, ToolProgress
 from turnstream.core.usage import Usage
 from turnstream.llm.call_options import CallOptions
 from turnstream.llm.message_stream import MessageStream
-from turnstream.llm.model_message import ModelMessage, ToolCall
+from turnstream.llm.model_message import MessageAttempt, ModelMessage, ToolCall
 from turnstream.llm.prompts import Prompt
 from turnstream.llm.readers import TextReader
 from turnstream.model_loop.accounts import ModelCall
@@ -124,21 +126,36 @@ class StageRun(Generic[StateT]):
         self._show = show
         self._answers: list[ShownAnswer] = []
 
-    async def ask(self, prompt: Prompt, **options: Unpack[CallOptions]) -> str:
-        """Call the model, and return its text. Watchers do not see the answer. Raises ProviderError."""
-        return (await self.call(prompt, **options)).text
+    async def ask(
+        self, prompt: Prompt, *, model: StreamingModel | None = None, **options: Unpack[CallOptions]
+    ) -> str:
+        """Call the model, and return its text. Watchers do not see the answer. Raises ProviderError.
 
-    async def call(self, prompt: Prompt | None = None, **options: Unpack[CallOptions]) -> ModelMessage[None]:
-        """Call the model, and return its message. Watchers do not see it. Raises ProviderError."""
-        async with self.calling(prompt, options) as stream:
+        Args:
+            model: Another model to call. None: the workflow's.
+        """
+        return (await self.call(prompt, model=model, **options)).text
+
+    async def call(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        model: StreamingModel | None = None,
+        **options: Unpack[CallOptions],
+    ) -> ModelMessage[None]:
+        """Call a model, as `ask` does, and return its message. Raises ProviderError."""
+        async with self._calling((model or self.parts.model).stream(prompt, **options)) as stream:
             return await stream.final_message()
 
-    def answer(self, prompt: Prompt, **options: Unpack[CallOptions]) -> ShownAnswer:
-        """Return an answer of the model, to yield its text as it comes.
+    def answer(
+        self, prompt: Prompt, *, model: StreamingModel | None = None, **options: Unpack[CallOptions]
+    ) -> ShownAnswer:
+        """Return an answer of a model, to yield its text as it comes. Its thinking is not part of it.
 
         `async for text in run.answer("…"): yield text`. Reading it raises ProviderError.
         """
-        answer = ShownAnswer(self.calling(prompt, options))
+        stream = (model or self.parts.model).stream(prompt, **options)
+        answer = ShownAnswer(self._calling(stream, is_shown=True))
         self._answers.append(answer)
         return answer
 
@@ -178,25 +195,39 @@ class StageRun(Generic[StateT]):
         self._show(ToolProgress(tool_use_id, text))
 
     @asynccontextmanager
-    async def calling(
-        self, prompt: Prompt | None, options: CallOptions
+    async def _calling(
+        self, stream: MessageStream[None], *, is_shown: bool = False
     ) -> AsyncGenerator[MessageStream[None], None]:
-        """Call the model. Its calls are part of the turn's account, however they end."""
-        stream = self.parts.model.stream(prompt, **options)
+        """Open a model's stream. Its calls are part of the turn's account, however they end.
+
+        A call that runs is booked with its estimated input, so that the account has it after a crash.
+
+        Args:
+            is_shown: True if watchers see the answer. Then the blocks of the turn show how much has come.
+        """
         try:
             async with stream:
+                if (call := stream.running_call) is not None:
+                    output = None if is_shown else 0
+                    usage = msgspec.structs.replace(call.usage, output_tokens=output)
+                    self._book(stream.id, [call._replace(usage=usage)])
                 yield stream
         finally:
-            for attempt in stream.message.attempts:
-                call = ModelCall(0, 0, attempt.called, attempt.usage, estimated=attempt.estimated)
-                self._book(
-                    call._replace(
-                        answered=attempt.outcome == "complete" or attempt.usage != Usage(),
-                        outcome=attempt.outcome,
-                        duration=attempt.duration,
-                        raw_usage=attempt.raw_usage,
-                    )
-                )
+            self._book(stream.id, [_call_of(attempt) for attempt in stream.message.attempts])
+
+
+def _call_of(attempt: MessageAttempt) -> ModelCall:
+    return ModelCall(
+        0,
+        0,
+        attempt.called,
+        attempt.usage,
+        estimated=attempt.estimated,
+        answered=attempt.outcome == "complete" or attempt.usage != Usage(),
+        outcome=attempt.outcome,
+        duration=attempt.duration,
+        raw_usage=attempt.raw_usage,
+    )
 
 
 class ShownAnswer:

@@ -9,7 +9,7 @@ import msgspec
 from turnstream.dialects.client_request import ClientRequest, parsed_body
 from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.dialects.provider_shaped.request import GatewayFields, client_request
-from turnstream.model_loop.accounts import estimated_input_tokens
+from turnstream.model_loop.estimates import estimated_input_tokens
 from turnstream.wires.anthropic.wire import WIRE
 
 _PATH = "/v1/messages"

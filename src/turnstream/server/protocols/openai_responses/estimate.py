@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from turnstream.dialects.openai_responses.request import parse_request
-from turnstream.model_loop.accounts import estimated_input_tokens
+from turnstream.model_loop.estimates import estimated_input_tokens
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.openai_responses.references import with_referenced_items
 from turnstream.wires.base import ModelRequest, ToolDefinition
