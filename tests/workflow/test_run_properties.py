@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,7 @@ from turnstream.workflow.stage import StageOutput
 
 End = Literal["done", "completed", "fail", "early", "raise", "hang", "stubborn"]
 GOOD: frozenset[End] = frozenset({"done", "completed"})
+LATE: frozenset[End] = frozenset({"hang", "stubborn"})
 
 
 class Script(NamedTuple):
@@ -33,7 +35,7 @@ class Script(NamedTuple):
 scripts = st.builds(
     Script,
     st.lists(st.sampled_from(["text", "event", "ask", "answer"]), max_size=4).map(tuple),
-    st.sampled_from(["done", "done", "done", "completed", "fail", "early", "raise", "hang"]),
+    st.sampled_from(["done", "done", "done", "completed", "fail", "early", "raise", "hang", "stubborn"]),
     st.booleans(),
 )
 
@@ -62,13 +64,18 @@ def stage_of(number: int, script: Script) -> Stage:
                 raise ValueError("inside")
             case "hang":
                 await asyncio.Event().wait()
+            case "stubborn":  # it catches the cancellation of its deadline
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                yield "too late"
+                yield done()
             case _:
                 return
         if script.goes_on:
             yield "after the end"
             yield done()
 
-    return Stage(f"stage-{number}", perform, seconds=0.05 if script.end == "hang" else 20)
+    return Stage(f"stage-{number}", perform, seconds=0.05 if script.end in LATE else 20)
 
 
 def expected_text(stages: list[Script]) -> tuple[str, bool]:
@@ -104,6 +111,6 @@ async def _check(stages: list[Script]) -> None:
             names = [name for name, _ in await frames(turn)]
     assert (state.turn.status == "complete") == is_complete
     assert (state.turn.status == "error") == (not is_complete)
-    assert text_of(state) == text or (not is_complete and any(s.end == "hang" for s in stages))
+    assert text_of(state) == text or (not is_complete and any(s.end in LATE for s in stages))
     assert text.startswith(text_of(state))
     assert [name for name in names if name in TERMINAL_NAMES] == names[-1:]

@@ -157,9 +157,14 @@ class _StageStream:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            limit = f"the stage {name} took more than {self._stage.seconds:g} s"
-            raise StageFailed(limit, code="stage_timeout") from None
+            raise self._timeout() from None
+        if deadline.expired():  # the stage has caught the cancellation
+            raise self._timeout()
         return self._taken(output)
+
+    def _timeout(self) -> StageFailed:
+        limit = f"the stage {self._stage.name} took more than {self._stage.seconds:g} s"
+        return StageFailed(limit, code="stage_timeout")
 
     def _taken(self, output: StageOutput) -> list[SourceEvent]:
         """Return the events of the turn for one output of the stage."""
@@ -205,5 +210,5 @@ class _StageStream:
         return [*events, checked_event(told.as_data())]
 
 
-def _ignore(_event: object) -> None:
-    """Ignore an event of a run that has not begun."""
+def _ignore(*_given: object) -> None:
+    """Ignore the event or the call of a run that has not begun."""
