@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from turnstream.core.turn_events import (
     BlockStart,
     BlockStop,
     Data,
+    StepStart,
+    StepStop,
     TurnCancelled,
     TurnError,
     TurnEvent,
@@ -99,3 +102,21 @@ def test_a_turn_that_ends_before_its_first_event_is_a_whole_run(
     if joins:  # a client that joins has a snapshot of its own messages first
         kinds = ["RUN_STARTED", "MESSAGES_SNAPSHOT", kinds[-1]]
     assert fold.kinds == kinds
+
+
+@pytest.mark.requirement("N4", "H1")
+def test_the_steps_of_a_workflow_have_the_names_of_its_stages() -> None:
+    reading = Reading().show(START)
+    stages: list[TurnEvent] = [StepStart(0, name="intent_analysis", progress=0.0), StepStop(0, "end_turn")]
+    stages += [StepStart(1, name="execution", progress=0.5), StepStop(1, "end_turn"), StepStart(2)]
+    data = b""
+    for seq, event in enumerate([*stages, COMPLETE], 2):
+        frames, reading.state = reading.encoder.encode(reading.state, seq, event)
+        reading.fold.receive(frames)
+        data += frames
+    names = re.findall(rb'"type":"STEP_(STARTED|FINISHED)","stepName":"([^"]+)"', data)
+    assert [b" ".join(pair).decode() for pair in names] == [
+        f"{verb} {name}"
+        for name in ("intent_analysis", "execution", "step-2")
+        for verb in ("STARTED", "FINISHED")
+    ]

@@ -105,7 +105,7 @@ class RunWriter:
                 self.begin()
             case StepStart():
                 self._close_step()
-                self._set(step=f"step-{event.step}")
+                self._set(step=event.name or f"step-{event.step}")
                 self.add("STEP_STARTED", stepName=self.state.step)
             case StepStop():
                 self._close_step()
