@@ -146,6 +146,22 @@ async def test_an_event_source_that_is_cut_anywhere_gets_each_chunk_once(tmp_pat
     assert (names.count("done"), names[-1]) == (1, "done")
 
 
+@pytest.mark.requirement("N2")
+async def test_equal_gets_at_the_same_time_start_one_turn(tmp_path: Path) -> None:
+    """An EventSource that is cut before its first byte asks again while its turn is being stored."""
+    path = f"{PATH}?{urlencode(message('story', 'tell'))}"
+    async with running(tmp_path) as client:
+        answers = await asyncio.gather(*(client.call("GET", path) for _ in range(5)))
+        chats = (await client.call("GET", "/command-center/conversations?agentId=story")).json
+    assert len(chats["conversations"]) == 1
+    assert {answer.headers["x-conversation-id"] for answer in answers} == {chats["conversations"][0]["id"]}
+    readers = [FetchReader() for _ in answers]
+    for reader, answer in zip(readers, answers, strict=True):
+        reader.take(answer.body)
+    assert len({reader.text for reader in readers}) == 1
+    assert {reader.names[-1] for reader in readers} == {"done"}
+
+
 async def read_cut(client: Client, path: str, source: EventSourceReader, limit: int) -> int:
     """Read at most `limit` bytes of the body, then cut the connection. Return the status."""
     async with asyncio.timeout(SECONDS):

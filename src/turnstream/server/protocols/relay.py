@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import NamedTuple
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -90,14 +92,17 @@ class Relay:
             raise Forbidden("a page of another origin may not send messages by GET")
         if last := request.headers.get("last-event-id"):
             return await self._resume(principal, last)
-        question = _Question(principal.owner, message_of(dict(request.query_params)))
-        turn_id, chat_id = self._asked.get(question, ("", ""))
-        if self._context.commands.registry.executor(turn_id) is None:
-            turn_id, chat_id = await self._start(principal, question.message)
-            self._asked.pop(question, None)
-            if len(self._asked) >= MAX_REPEATED:
-                del self._asked[next(iter(self._asked))]
-            self._asked[question] = (turn_id, chat_id)
+        commands, owner = self._context.commands, principal.owner
+        question = _Question(owner, message_of(dict(request.query_params)))
+        key = "relay-" + sha256(msgspec.json.encode(question.message)).hexdigest()
+        async with commands.keys.claim(owner, key):
+            turn_id, chat_id = self._asked.get(question, ("", ""))
+            if commands.registry.executor(turn_id) is None:
+                turn_id, chat_id = await self._start(principal, question.message)
+                self._asked.pop(question, None)
+                if len(self._asked) >= MAX_REPEATED:
+                    del self._asked[next(iter(self._asked))]
+                self._asked[question] = (turn_id, chat_id)
         return await self._stream(principal, turn_id, chat_id)
 
     async def conversations(self, request: Request) -> Response:
