@@ -166,9 +166,25 @@ async def test_events_may_be_told_in_batches() -> None:
         async with llm("sim/story:events=200,pace=0.0001").stream("go", callbacks=callbacks) as stream:
             await stream.final_message()
     sizes = [len(batch) for batch in told.batches]
-    assert all(size >= 10 for size in sizes[1:-1]), "only a full batch comes before its time"
+    assert max(sizes) == 10, "a batch has at most as many events as were asked for"
     assert sum(sizes) >= 200
     assert isinstance(told.batches[-1][-1], ts.TurnComplete)
+
+
+async def test_a_batch_that_is_not_full_comes_after_its_time() -> None:
+    """The model is silent after some events. The last ones are told all the same."""
+    told, heard = Told(), asyncio.Event()
+
+    def on_events(events: Sequence[TurnEvent]) -> None:
+        told.on_events(events)
+        if len(told.batches) > 1 and any(isinstance(event, ts.BlockDelta) for event in events):
+            heard.set()
+
+    callbacks = ts.Callbacks(on_events=on_events, batching=ts.Batching(max_events=1000))
+    model = "sim/story:fault=silence,after=6,pace=0.02"
+    async with asyncio.timeout(DEADLINE), llm(model).stream("go", callbacks=callbacks) as stream:
+        await heard.wait()
+        assert stream.running
 
 
 async def test_a_slow_one_does_not_hold_up_the_stream_and_has_an_end(

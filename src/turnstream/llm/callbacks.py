@@ -28,7 +28,7 @@ class Batching(NamedTuple):
     """Passes events to `on_events` together.
 
     Attributes:
-        max_events: Largest number of events that wait. Then `on_events` is called at once.
+        max_events: Largest number of events of a call. If as many wait, `on_events` is called at once.
         interval: Seconds between calls, unless `max_events` is reached earlier.
     """
 
@@ -123,7 +123,9 @@ class Caller:
                 if told.on_event is not None:
                     for event in events:
                         await self._call(told.on_event, event)
-                await self._call(told.on_events, events)
+                size = len(events) if batching is None else max(batching.max_events, 1)
+                for first in range(0, len(events), size):
+                    await self._call(told.on_events, events[first : first + size])
         except Exception as error:
             if error is not self._live.error:
                 raise
