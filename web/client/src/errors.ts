@@ -13,7 +13,7 @@ const NEXT_STEPS: Readonly<Record<string, string>> = {
   400: "Correct the request.",
   401: "Sign in, or send a valid key.",
   403: "Ask the operator for access.",
-  404: "Reload the list: the chat or the turn does not exist any more.",
+  404: "Reload: it does not exist any more.",
   409: "Reload the chat, then decide again.",
   413: "Send less at once.",
 };
@@ -39,7 +39,7 @@ export class TurnstreamError extends Error {
   /** A sentence for people: what they can do now. */
   get nextStep(): string {
     if (this.retryable) return "Try again in a moment.";
-    return NEXT_STEPS[this.status ?? 0] ?? "Report this to the operator of the server.";
+    return NEXT_STEPS[this.status ?? 0] ?? "Report this to the operator.";
   }
 }
 

@@ -1,7 +1,7 @@
 // The fold: events of one turn in, the state of the turn out (PROTOCOL.md, "What a client must do").
 // States are plain data. A new state shares everything with the old one that the event did not change.
 
-import type { ApprovalRequest, BlockDelta, BlockType, Notice, Source, StepStart, TurnEvent, Usage } from "./events.js";
+import type { ApprovalRequest, BlockDelta, BlockStart, BlockType, Notice, Source, TurnEvent, Usage } from "./events.js";
 import { finishToolUse } from "./tool_input.js";
 
 export type Content = Readonly<Record<string, unknown>>;
@@ -27,7 +27,7 @@ interface GrowingBlock {
   readonly grows: true;
   readonly text: string;
   readonly signature: string;
-  readonly content: Content | null;
+  readonly content: Content;
   readonly merges: Content[];
   readonly merged: number;
 }
@@ -105,51 +105,32 @@ export function newTurn(turnId: string): TurnState {
  * Return the state after an event. Unknown events, and events after the end, change nothing.
  * Throws a TypeError if the event is broken.
  */
-export function fold(state: TurnState, event: TurnEvent): TurnState {
-  if (state.ended) return state;
+export function fold(before: TurnState, event: TurnEvent): TurnState {
+  if (before.ended) return before;
+  const state: TurnState = before.status === "pending" ? { ...before, status: "streaming" } : before;
   switch (event.type) {
     case "block_delta":
-      return grow(begun(state), event);
+      return grow(state, event);
     case "block_start":
-      return opened(begun(state), newBlock(event.block_index, event.block_type, event.content));
+      return opened(state, newBlock(event));
     case "block_stop": {
-      const { growing, held } = state;
       const sequence = index(event.block_index);
-      const block = growing?.sequence === sequence ? growing : held.find((one) => one.sequence === sequence);
-      if (!block || !("grows" in block)) return begun(state);
-      const rest = block === growing ? state : settled(state);
-      return { ...begun(rest), growing: null, held: placed(rest.held, finished(block, event.partial ?? false)) };
+      const block = blockAt(state, sequence);
+      return block && "grows" in block ? closed(state, finished(block, event.partial ?? false)) : state;
     }
     case "block_catchup": {
-      const block = newBlock(event.block_index, event.block_type, event.content);
-      const text = event.accumulated_text;
-      if (!event.complete) {
-        const { signature, ...content } = event.content ?? {};
-        const begunWith = string(event.input_partial ?? text ?? "");
-        return opened(begun(state), {
-          ...block,
-          text: begunWith,
-          signature: string(signature ?? ""),
-          content: event.content ? content : null,
-        });
-      }
-      const { sequence, block_type, content } = block;
-      const whole = {
-        sequence,
-        block_type,
-        text_content: text === null || text === undefined ? null : string(text),
-        content,
-        partial: event.partial ?? false,
-        open: false,
-      };
-      const rest = state.growing?.sequence === sequence ? { ...state, growing: null } : settled(state);
-      return { ...begun(rest), held: placed(rest.held, whole) };
+      const text = event.input_partial ?? event.accumulated_text;
+      const block = newBlock(event, text ?? "");
+      if (!event.complete) return opened(state, block);
+      const { sequence, block_type } = block;
+      const text_content = event.accumulated_text ?? null;
+      const { content = null, partial = false } = event;
+      return closed(state, { sequence, block_type, text_content, content, partial, open: false });
     }
     case "block_reset":
-      return dropped(begun(state), index(event.block_index));
+      return dropped(state, index(event.block_index));
     case "notice": {
-      const notices = [...state.notices.slice(1 - MOST_NOTICES), event];
-      const noted = { ...begun(state), notices };
+      const noted = { ...state, notices: [...state.notices.slice(1 - MOST_NOTICES), event] };
       return string(event.code) === "truncated" ? dropped(noted, index(event.block_index ?? 0)) : noted;
     }
     case "turn_start":
@@ -162,30 +143,30 @@ export function fold(state: TurnState, event: TurnEvent): TurnState {
       };
     case "step_start": {
       const { step, name = null, model = null, progress = null } = event;
-      return withStep(begun(state), { step: index(step), name, model, progress, stop_reason: null, ended: false });
+      return withStep(state, { step: index(step), name, model, progress, stop_reason: null, ended: false });
     }
     case "step_stop": {
-      const step = state.steps.find((one) => one.step === event.step) ?? stepOf(event);
-      return withStep(begun(state), { ...step, stop_reason: event.stop_reason ?? null, ended: true });
+      const { step, stop_reason = null } = event;
+      const begun = { step: index(step), name: null, model: null, progress: null };
+      return withStep(state, { ...begun, ...state.steps.find((one) => one.step === step), stop_reason, ended: true });
     }
     case "usage":
-      return { ...begun(state), ...account(state, event) };
+      return { ...state, ...account(state, event) };
     case "tool_progress":
-      return { ...begun(state), progress: { ...state.progress, [string(event.tool_use_id)]: string(event.text) } };
+      return { ...state, progress: { ...state.progress, [string(event.tool_use_id)]: string(event.text) } };
     case "source": {
       const others = state.sources.filter((source) => source.source_id !== event.source_id);
-      return { ...begun(state), sources: [...others, event] };
+      return { ...state, sources: [...others, event] };
     }
-    case "approval_request": {
-      const approvals = [...without(state.approvals, string(event.approval_id)), event];
-      return { ...state, approvals, status: "waiting" };
-    }
+    case "approval_request":
     case "approval_response": {
-      const approvals = without(state.approvals, string(event.approval_id));
+      const id = string(event.approval_id);
+      const others = state.approvals.filter((approval) => approval.approval_id !== id);
+      const approvals = event.type === "approval_request" ? [...others, event] : others;
       return { ...state, approvals, status: approvals.length ? "waiting" : "streaming" };
     }
     case "user_redacted":
-      return { ...begun(state), user_redacted: string(event.replacement) };
+      return { ...state, user_redacted: string(event.replacement) };
     case "turn_complete":
       return { ...ended(state, event), stop_reason: event.stop_reason };
     case "turn_error":
@@ -193,9 +174,9 @@ export function fold(state: TurnState, event: TurnEvent): TurnState {
     case "turn_cancelled":
       return ended(state, event);
     case "data":
-      return begun(state);
-    default:
       return state;
+    default:
+      return before;
   }
 }
 
@@ -237,10 +218,6 @@ function shown(block: Block | GrowingBlock): Block {
   return open;
 }
 
-function begun(state: TurnState): TurnState {
-  return state.status === "pending" ? { ...state, status: "streaming" } : state;
-}
-
 function index(value: unknown): number {
   if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
   throw new TypeError("not an index");
@@ -256,25 +233,33 @@ function object(value: unknown): Content {
   throw new TypeError("not an object");
 }
 
-function newBlock(sequence: number, blockType: BlockType, content?: Content | null): GrowingBlock {
+type BlockBeginning = Pick<BlockStart, "block_index" | "block_type" | "content">;
+
+/** Return a block that grows. A catch-up has a text and a signature already. */
+function newBlock({ block_index, block_type, content }: BlockBeginning, text = ""): GrowingBlock {
+  const { signature = "", ...fields } = object(content ?? {});
   return {
-    sequence: index(sequence),
-    block_type: string(blockType) as BlockType,
+    sequence: index(block_index),
+    block_type: string(block_type) as BlockType,
     grows: true,
-    text: "",
-    signature: "",
-    content: content ? object(content) : null,
+    text: string(text),
+    signature: string(signature),
+    content: fields,
     merges: [],
     merged: 0,
   };
 }
 
+function blockAt({ growing, held }: TurnState, sequence: number): Block | GrowingBlock | undefined {
+  return growing?.sequence === sequence ? growing : held.find((block) => block.sequence === sequence);
+}
+
 function grow(state: TurnState, event: BlockDelta): TurnState {
+  const { growing } = state;
   const sequence = index(event.block_index);
-  if (state.growing?.sequence === sequence) return { ...state, growing: grown(state.growing, event) };
-  const held = state.held.find((one) => one.sequence === sequence);
-  const block = held && "grows" in held ? held : newBlock(sequence, event.block_type);
-  return opened(state, grown(block, event));
+  if (growing?.sequence === sequence) return { ...state, growing: grown(growing, event) };
+  const block = blockAt(state, sequence);
+  return opened(state, grown(block && "grows" in block ? block : newBlock(event), event));
 }
 
 function grown(block: GrowingBlock, { delta }: BlockDelta): GrowingBlock {
@@ -297,11 +282,14 @@ function grown(block: GrowingBlock, { delta }: BlockDelta): GrowingBlock {
 
 /** Return the state with `block` as the one that grows, in place of any other block with its index. */
 function opened(state: TurnState, block: GrowingBlock): TurnState {
+  const { held } = closed(state, block);
+  return { ...state, held: held.filter((one) => one !== block), growing: block };
+}
+
+/** Return the state with `block` among `held`, in place of any other block with its index. */
+function closed(state: TurnState, block: Block | GrowingBlock): TurnState {
   const rest = state.growing?.sequence === block.sequence ? state : settled(state);
-  const held = rest.held.some((one) => one.sequence === block.sequence)
-    ? rest.held.filter((one) => one.sequence !== block.sequence)
-    : rest.held;
-  return { ...rest, held, growing: block };
+  return { ...rest, growing: null, held: placed(rest.held, block) };
 }
 
 /** Return the state without `growing`: the block is one of `held`, and may grow later. */
@@ -328,18 +316,15 @@ function finished(block: GrowingBlock, partial: boolean): Block {
   const { sequence, block_type, text, signature } = block;
   let content = merged(block);
   if (signature) content = { ...content, signature };
-  if (block_type === "tool_use") {
-    content = finishToolUse(content ?? {}, text);
-    return { sequence, block_type, text_content: null, content, partial, open: false };
-  }
-  const hasText = text || block_type === "text" || block_type === "thinking";
+  const isCall = block_type === "tool_use";
+  if (isCall) content = finishToolUse(content ?? {}, text);
+  const hasText = !isCall && (text || block_type === "text" || block_type === "thinking");
   return { sequence, block_type, text_content: hasText ? text : null, content, partial, open: false };
 }
 
 /** Return the content with all merges. A list extends a list, any other value replaces the old one. */
 function merged(block: GrowingBlock): Content | null {
-  if (!block.merged) return block.content && Object.keys(block.content).length ? block.content : null;
-  const fields = new Map<string, unknown>(Object.entries(block.content ?? {}));
+  const fields = new Map<string, unknown>(Object.entries(block.content));
   const own = new Set<string>();
   for (const addition of block.merges.slice(0, block.merged)) {
     for (const [key, value] of Object.entries(addition)) {
@@ -355,19 +340,11 @@ function merged(block: GrowingBlock): Content | null {
       }
     }
   }
-  return Object.fromEntries(fields);
+  return fields.size ? Object.fromEntries(fields) : null;
 }
 
 function withStep(state: TurnState, step: Step): TurnState {
   return { ...state, steps: [...state.steps.filter((one) => one.step !== step.step), step] };
-}
-
-function stepOf({ step }: Pick<StepStart, "step">): Step {
-  return { step: index(step), name: null, model: null, progress: null, stop_reason: null, ended: false };
-}
-
-function without(approvals: readonly ApprovalRequest[], id: string): readonly ApprovalRequest[] {
-  return approvals.filter((approval) => approval.approval_id !== id);
 }
 
 interface Account {

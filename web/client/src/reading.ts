@@ -46,7 +46,7 @@ export const fetchReader: StreamReader = async (request, sink) => {
   const type = response.headers.get("Content-Type") ?? "nothing";
   if (!type.startsWith("text/event-stream") || !response.body) {
     await response.body?.cancel();
-    const message = `the server answers ${type}, not an event stream: is this the address of a turnstream server?`;
+    const message = `the server answers ${type}, not an event stream`;
     throw new TurnstreamError(message, { code: "unexpected_answer" });
   }
   sink.opened(true);
@@ -72,51 +72,3 @@ export const fetchReader: StreamReader = async (request, sink) => {
     }
   }
 };
-
-/**
- * Read a stream by `EventSource`, for pages whose policy or proxy allows nothing else. It sends cookies, but no
- * headers. It does not see comments: so silence between events does not count as a lost connection, and the
- * browser alone notices a dead one.
- *
- * @param names names of the events to read
- */
-export function eventSourceReader(names: readonly string[], Source: typeof EventSource = EventSource): StreamReader {
-  return async (request, sink) => {
-    const url = new URL(request.url);
-    if (request.lastId !== null) url.searchParams.set("after", request.lastId);
-    const source = new Source(url, { withCredentials: true });
-    let isOpen = false;
-    try {
-      return await new Promise<"closed">((resolve, reject) => {
-        request.signal.addEventListener("abort", () => {
-          resolve("closed");
-        });
-        source.onopen = () => {
-          isOpen = true;
-          sink.opened(false);
-        };
-        // The browser's own reconnecting knows no limit. Each connection is a new EventSource.
-        source.onerror = () => {
-          if (isOpen) resolve("closed");
-          else reject(lostConnection(undefined));
-        };
-        for (const name of names) {
-          source.addEventListener(name, ({ data, lastEventId }: MessageEvent<string>) => {
-            if (request.signal.aborted) return;
-            sink.alive();
-            sink.frame({ event: name, data, id: lastEventId || null });
-          });
-        }
-      });
-    } catch (error) {
-      // An EventSource hides the status. The same request by fetch shows it.
-      const probe = await request.fetch(url, { headers: { ...request.headers, Accept: "text/event-stream" } });
-      await probe.body?.cancel();
-      if (probe.status === 204) return "nothing";
-      if (probe.status !== 200) throw await refusal(probe);
-      throw error;
-    } finally {
-      source.close();
-    }
-  };
-}

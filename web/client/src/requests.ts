@@ -8,7 +8,9 @@ export interface JsonRequest {
   readonly path: string;
   readonly body?: unknown;
   /** Makes a POST safe to repeat: the server starts nothing a second time. */
-  readonly key?: string;
+  readonly key?: string | undefined;
+  /** True if a POST without a key is safe to repeat. */
+  readonly repeatable?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -21,7 +23,7 @@ export function path(strings: TemplateStringsArray, ...parts: readonly string[])
     { raw: strings },
     ...parts.map((part) => {
       if (part) return encodeURIComponent(part);
-      throw new TurnstreamError("the id is empty: give the id of a chat or a turn", { code: "not_found" });
+      throw new TurnstreamError("the id is empty", { code: "not_found" });
     }),
   );
 }
@@ -35,7 +37,7 @@ export function query(values: Readonly<Record<string, string | number | null | u
 /** Send a request and return its answer. Throws a TurnstreamError. An abort throws one with the code `aborted`. */
 export async function ask<Answer>(root: string, transport: Transport, request: JsonRequest): Promise<Answer> {
   const { retry } = transport;
-  const isRepeatable = request.method !== "POST" || request.key !== undefined;
+  const isRepeatable = request.method !== "POST" || request.key !== undefined || request.repeatable === true;
   const deadline = AbortSignal.timeout(retry.request);
   const signal = request.signal ? AbortSignal.any([request.signal, deadline]) : deadline;
   const end = Date.now() + retry.request;
@@ -75,7 +77,7 @@ async function json(answer: Response): Promise<unknown> {
     return await answer.json();
   } catch (cause) {
     if (!(cause instanceof SyntaxError)) throw cause;
-    const message = "the server's answer is not JSON: is this the address of a turnstream server?";
+    const message = "the server's answer is not JSON";
     throw new TurnstreamError(message, { code: "unexpected_answer", status: answer.status, cause });
   }
 }
@@ -90,4 +92,9 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(end, milliseconds);
     signal.addEventListener("abort", end);
   });
+}
+
+/** Return a new key. `crypto.randomUUID` does not exist on pages without TLS. */
+export function newKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -23,9 +23,6 @@ const KNOWN = new Set(TURN_EVENTS);
 /** Events that may be folded twice: on a new connection they may repeat the id that the client sent. */
 const REPEATABLE = new Set(["block_catchup", "block_reset", "notice"]);
 const CURSOR = /^(\d{1,12})-(\d{1,16})$/;
-/** Generations whose position is remembered. Events of further ones are not progress. */
-const MOST_GENERATIONS = 1000;
-
 export class WatchedTurn implements Followed {
   readonly id: string;
   /** Cursor of the last complete event. Watching can resume from it, also in another process. */
@@ -38,7 +35,7 @@ export class WatchedTurn implements Followed {
   #fresh = true;
   #running: AbortController | null = null;
   #fed = false;
-  readonly #reached = new Map<string, number>();
+  #furthest = -1;
   readonly #listeners = new Listeners(() => {
     if (this.#snapshot.turn !== this.#state || this.#snapshot.connection !== this.#connection) {
       this.#snapshot = { turn: this.#state, connection: this.#connection };
@@ -130,13 +127,17 @@ export class WatchedTurn implements Followed {
    * Events that are not fed any more come from the turn's own stream.
    */
   feed(fed: boolean, state?: TurnState): void {
-    if (this.ended || this.#fed === fed) return;
+    if (this.ended) return;
+    if (state) {
+      this.#state = state;
+      this.#listeners.schedule();
+    }
+    if (this.#fed === fed) return;
     this.#fed = fed;
     this.#running?.abort();
     this.#running = null;
     this.lastId = null;
-    if (state) this.#state = state;
-    this.#report(fed ? { kind: "open" } : { kind: "idle" });
+    this.#report({ kind: fed ? "open" : "idle" });
     if (!fed && this.subscribed) this.#start();
   }
 
@@ -192,14 +193,16 @@ export class WatchedTurn implements Followed {
     const report = (state: WatchState) => {
       if (this.#running === running) this.#report(state);
     };
+    const end = (state: WatchState) => {
+      report(state);
+      if (this.#running === running) this.#running = null;
+    };
     follow(this, this.#transport, running.signal, report).then(
       () => {
-        report(this.ended ? { kind: "ended" } : { kind: "idle" });
-        if (this.#running === running) this.#running = null;
+        end({ kind: this.ended ? "ended" : "idle" });
       },
       (error: unknown) => {
-        report({ kind: "failed", error: error as TurnstreamError });
-        if (this.#running === running) this.#running = null;
+        end({ kind: "failed", error: error as TurnstreamError });
       },
     );
   }
@@ -223,13 +226,11 @@ export class WatchedTurn implements Followed {
     return step < 0 || (step === 0 && this.#fresh && !REPEATABLE.has(name));
   }
 
+  /** Return true if the event comes after all events before it. Within a turn, numbers only rise. */
   #isNew(cursor: string | null): boolean {
-    const [, generation, seq] = CURSOR.exec(cursor ?? "") ?? [];
-    if (generation === undefined) return false;
-    const reached = this.#reached.get(generation);
-    if (Number(seq) <= (reached ?? -1)) return false;
-    if (reached === undefined && this.#reached.size >= MOST_GENERATIONS) return false;
-    this.#reached.set(generation, Number(seq));
+    const number = Number(CURSOR.exec(cursor ?? "")?.[2]);
+    if (!(number > this.#furthest)) return false;
+    this.#furthest = number;
     return true;
   }
 }
