@@ -209,10 +209,11 @@ async def check_fetch(cases: dict[str, Any], stored: Stored) -> None:
     stopped, broken, refused = cases["stop"], cases["broken"], cases["refused"]
     assert await stored.last_of(stopped["conversation"]) == ("cancelled", stopped["text"])
     assert await stored.last_of(broken["conversation"]) == ("error", broken["text"])
-    assert await stored.last_of(refused["conversation"]) == ("error", refused["text"])
-    for failed in (stopped, broken, refused):
+    assert await stored.last_of(refused["conversation"]) == ("error", "")
+    for failed in (stopped, broken):
         assert failed["end"] == "error"
         assert failed["error"]
+    assert (refused["status"], refused["error"]) == (429, "rate_limit_error")
     assert (cases["unknown"]["status"], cases["unknown"]["error"]) == (404, "agent_not_found")
 
 

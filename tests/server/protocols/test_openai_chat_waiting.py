@@ -10,14 +10,14 @@ import pytest
 from tests.server.live import SECONDS, Answer, read_chunks, read_head
 from tests.server.protocols.test_openai_chat import CHAT, Streamed, asked, running, user
 from turnstream.config import EngineSettings, RetrySettings
-from turnstream.server.protocols import provider_shaped
+from turnstream.server.protocols import first_output
 
 COMMENT = b": keep-alive\n\n"
 
 
 @pytest.mark.requirement("N5", "O1")
 async def test_a_late_answer_begins_with_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_shaped, "PATIENCE", 0.01)
+    monkeypatch.setattr(first_output, "PATIENCE", 0.01)
     async with running(tmp_path, settings=EngineSettings(heartbeat=0.1)) as (client, _):
         model = "sim/story:events=9,pace=0,first=0.4"
         answer = await client.call("POST", CHAT, asked(user("one"), model=model, stream=True))
@@ -31,7 +31,7 @@ async def test_a_late_answer_begins_with_comments(tmp_path: Path, monkeypatch: p
 async def test_an_error_after_the_response_began_is_its_last_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider_shaped, "PATIENCE", 0.01)
+    monkeypatch.setattr(first_output, "PATIENCE", 0.01)
     async with running(tmp_path, settings=EngineSettings(heartbeat=0.1)) as (client, native):
         body = asked(user("one"), model="sim/story:events=9,first=600", stream=True)
         reader, writer = await client.open("POST", CHAT, body)

@@ -16,6 +16,7 @@ from tests.server.protocols.document_readers import EventSourceReader, FetchRead
 from turnstream.config import AgentSettings, PriceSettings
 from turnstream.core.history import PastTurn
 from turnstream.engine import Engine
+from turnstream.server.protocols import first_output
 from turnstream.turns import model_turns
 
 PATH = "/command-center/message"
@@ -24,6 +25,8 @@ AGENTS = {
     "story": AgentSettings(model="sim/story:pace=0.001,events=120"),
     "endless": AgentSettings(model="sim/story:pace=0.01,events=100000"),
     "broken": AgentSettings(model="sim/story:pace=0,fault=error,after=5"),
+    "refused": AgentSettings(model="sim/story:fault=error-before,status=401"),
+    "silent": AgentSettings(model="sim/story:fault=hang"),
     "retired": AgentSettings(model="sim/echo", active=False),
 }
 PRICES = {"sim/*": PriceSettings(input_per_million=3, output_per_million=15)}
@@ -217,6 +220,41 @@ async def test_a_fault_of_the_provider_and_a_stop_are_errors(tmp_path: Path) -> 
         writer.close()
     assert seen.names == ["chunk", "error"]
     assert dict(seen.events)["error"] == {"error": "the answer was stopped"}
+
+
+@pytest.mark.requirement("N2", "P5")
+async def test_a_provider_that_refuses_a_post_gives_its_status(tmp_path: Path) -> None:
+    """An EventSource cannot read a refusal's body, so it gets the error as an event."""
+    async with running(tmp_path) as client:
+        answer = await client.call("POST", PATH, message("refused", "tell"))
+        assert (answer.status, answer.json["error"]) == (401, "authentication_error")
+        assert answer.json["message"]
+        chat = answer.headers["x-conversation-id"]
+        (_, failed) = (await client.call("GET", f"/chats/{chat}/path")).json["turns"]
+        assert (failed["status"], failed["blocks"]) == ("error", [])
+        listened = await client.call("GET", f"{PATH}?{urlencode(message('refused', 'tell'))}")
+        source = EventSourceReader()
+        source.take(listened.body)
+        assert listened.status == 200
+        assert source.events == [("error", {"error": answer.json["message"]})]
+
+
+@pytest.mark.requirement("N2")
+async def test_a_silent_provider_does_not_hold_back_the_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_output, "PATIENCE", 0.01)
+    async with running(tmp_path) as client:
+        opened, writer = await client.open("POST", PATH, message("silent", "tell"))
+        async with asyncio.timeout(SECONDS):
+            status, headers = await read_head(opened)
+            turn = (await client.call("GET", f"/chats/{headers['x-conversation-id']}")).json["active_turn_id"]
+            await client.call("POST", f"/turns/{turn}/interrupt")
+            reader = FetchReader()
+            async for chunk in read_chunks(opened, headers):
+                reader.take(chunk)
+        writer.close()
+    assert (status, reader.names) == (200, ["error"])
 
 
 @pytest.mark.requirement("N2")

@@ -25,7 +25,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.dialects.repetition import RepetitionEncoder
+from turnstream.dialects.repetition import Repeating, RepetitionEncoder
 from turnstream.turnlog.base import DialectEncoder
 
 HEARTBEAT = b": keep-alive\n\n"
@@ -71,11 +71,18 @@ class RelayState(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         length: Characters of text so far, with those that the client has.
         last_block: Index of the last block that has begun, or -1.
+        failure: The error that ended the turn, or None.
     """
 
     length: int = 0
     last_block: int = -1
     is_over: bool = False
+    failure: TurnError | None = None
+
+
+def relay_state(state: object) -> RelayState:
+    """Return the state of the stream within the state of a `RepetitionEncoder`."""
+    return cast(RelayState, state.inner if isinstance(state, Repeating) else state)
 
 
 class RelayEncoder:
@@ -137,7 +144,7 @@ class RelayEncoder:
             case TurnComplete():
                 return self._complete(now, seq, event)
             case TurnError():
-                return self._fail(now, seq, event.error)
+                return self._fail(replace(now, failure=event), seq, event.error)
             case TurnCancelled():
                 return self._fail(now, seq, STOPPED)
             case _:

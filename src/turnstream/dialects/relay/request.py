@@ -50,4 +50,4 @@ def message_of(values: dict[str, str]) -> RelayMessage:
     try:
         return msgspec.convert(values, RelayMessage)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(str(error)) from None
+        raise InvalidRequest(f"{error}: correct this parameter of the address") from None

@@ -10,6 +10,7 @@ import msgspec
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.staged_agent.answers import MESSAGE_STATUS, metadata_of, thinking_rows
+from turnstream.model_loop.estimates import tokens_of
 from turnstream.server.context import ServerContext
 from turnstream.store.agent_rows import (
     AgentConversation,
@@ -134,7 +135,7 @@ class AgentMessages:
             role=turn.role,
             content=text if written is None else written.content,
             status=MESSAGE_STATUS[turn.status],
-            token_count=turn.usage.output_tokens or (len(text.split()) if turn.role == "user" else 0),
+            token_count=tokens_of(len(text.encode("utf-8", "surrogatepass"))),
         )
         view = message_view(message, shown)
         if turn.role != "user":

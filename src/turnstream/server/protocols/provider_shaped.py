@@ -1,9 +1,7 @@
 """Answers in the shape of a provider's protocol: a stream that begins with the first output, or one body.
 
-A provider reports a failed call as an HTTP status, and its clients decide by the status if they retry. So the
-response begins with the first output of the turn. If the turn fails before that, the response is the
-provider's own error. A turn without output for `PATIENCE` seconds begins its response too, so that comments
-keep the connection open. After that an error is the last event of the stream.
+A provider reports a failed call as an HTTP status, and its clients decide by the status if they retry. So
+the response begins with the first output of the turn (`first_output.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -27,15 +25,13 @@ from turnstream.errors import Conflict, ProviderError, StoreError, TurnstreamErr
 from turnstream.server.context import ServerContext
 from turnstream.server.error_answers import mask_store_error
 from turnstream.server.protocols.conversing import stop_on_disconnect
-from turnstream.server.sending import serve_in_task, until_disconnect
-from turnstream.server.streams import HAND_OVER_EXTENSION, EventStream, HandOver, StreamFormat
+from turnstream.server.protocols.first_output import OutputStream
+from turnstream.server.sending import until_disconnect
+from turnstream.server.streams import EventStream, StreamFormat
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turns.ending import terminal_event
 from turnstream.turns.executor import Executor
 from turnstream.wires.base import Wire
-
-PATIENCE = 10.0
-"""Seconds that a response waits for the first output of its turn."""
 
 
 class ProviderShape(NamedTuple):
@@ -105,22 +101,7 @@ def turn_of(context: ServerContext, shape: ProviderShape, turn_id: str) -> Answe
     return AnsweredTurn(turn_id, executor, stop_on_disconnect(context, shape.protocol, turn_id))
 
 
-class _AnswerResponse(Response):
-    """Base of the responses: their request id, and the error of a turn without output."""
-
-    def __init__(self, shape: ProviderShape, turn: AnsweredTurn, headers: Mapping[str, str]) -> None:
-        super().__init__(headers={**headers, shape.id_header: turn.turn_id})
-        self._shape = shape
-        self._turn = turn
-
-    async def _fail(self, failure: StreamError, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response of a turn that failed without output."""
-        executor = self._turn.executor
-        error = error_of_end(failure, None if executor is None else executor.failure)
-        await self._shape.error_response(error, self._turn.turn_id)(scope, receive, send)
-
-
-class StreamedAnswer(_AnswerResponse):
+class StreamedAnswer(OutputStream):
     """The stream of an answer.
 
     Args:
@@ -134,57 +115,27 @@ class StreamedAnswer(_AnswerResponse):
         turn: AnsweredTurn,
         subscription: DialectSubscription,
     ) -> None:
-        super().__init__(shape, turn, shape.form.headers)
-        del self.headers["content-length"]
-        self._subscription = subscription
-        self._stream = EventStream(subscription, context.keep_alive, shape.form)
-        self._stream.on_disconnect = turn.on_disconnect
+        stream = EventStream(subscription, context.keep_alive, shape.form)
+        stream.on_disconnect = turn.on_disconnect
+        super().__init__(subscription, stream, {**shape.form.headers, shape.id_header: turn.turn_id})
+        self._shape = shape
+        self._turn = turn
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            begun = await self._beginning(receive)
-        except StoreError as error:
-            await self._shape.error_response(mask_store_error(error))(scope, receive, send)
-            return
-        if begun is None:
-            return  # the client has disconnected
-        state = answer_state(self._subscription.state)
-        if state.failure is not None and not state.has_output:
-            self._subscription.close()
-            await self._fail(state.failure, scope, receive, send)
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if begun:
-            await send({"type": "http.response.body", "body": begun, "more_body": True})
-        extensions: dict[str, Any] = scope.get("extensions") or {}
-        hand_over: HandOver | None = extensions.get(HAND_OVER_EXTENSION)
-        if hand_over is None or not hand_over(self._stream, scope):
-            await serve_in_task(self._stream, scope, receive, send)
+    def has_output(self, state: object) -> bool:
+        return answer_state(state).has_output
 
-    async def _beginning(self, receive: Receive) -> bytes | None:
-        """Return the frames up to the first output or the end. Return None if the client disconnects before.
+    def refusal(self, state: object) -> Response | None:
+        failure = answer_state(state).failure
+        return None if failure is None else _failure_response(self._shape, self._turn, failure)
 
-        After `PATIENCE` seconds return the frames so far.
-        """
-        subscription = self._subscription
-        gone = asyncio.ensure_future(until_disconnect(receive))
-        gone.add_done_callback(self._leave)
-        timer = asyncio.get_running_loop().call_later(PATIENCE, subscription.nudge)
-        frames: list[bytes] = []
-        try:
-            while not (answer_state(subscription.state).has_output or subscription.at_end):
-                data = await subscription.next()
-                if not data:
-                    break
-                frames.append(data)
-            return None if gone.done() else b"".join(frames)
-        finally:
-            timer.cancel()
-            gone.cancel()
+    def error_response(self, error: TurnstreamError) -> Response:
+        return self._shape.error_response(error)
 
-    def _leave(self, gone: asyncio.Future[Any]) -> None:
-        if not gone.cancelled():
-            self._stream.close()
+
+def _failure_response(shape: ProviderShape, turn: AnsweredTurn, failure: StreamError) -> Response:
+    """Return the response of a turn that failed without output."""
+    error = error_of_end(failure, None if turn.executor is None else turn.executor.failure)
+    return shape.error_response(error, turn.turn_id)
 
 
 async def whole_answer(
@@ -206,7 +157,7 @@ async def whole_answer(
     return projection.answer(whole, end)
 
 
-class WholeAnswer(_AnswerResponse):
+class WholeAnswer(Response):
     """An answer in one JSON body.
 
     Args:
@@ -216,7 +167,9 @@ class WholeAnswer(_AnswerResponse):
     def __init__(
         self, shape: ProviderShape, turn: AnsweredTurn, answer: Callable[[], Awaitable[Answer | bytes]]
     ) -> None:
-        super().__init__(shape, turn, {})
+        super().__init__(headers={shape.id_header: turn.turn_id})
+        self._shape = shape
+        self._turn = turn
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -237,7 +190,7 @@ class WholeAnswer(_AnswerResponse):
             gone.cancel()
             waiting.cancel()
         if isinstance(answer, Answer) and answer.error is not None:
-            await self._fail(answer.error, scope, receive, send)
+            await _failure_response(self._shape, self._turn, answer.error)(scope, receive, send)
             return
         if isinstance(answer, Answer):
             response = self._shape.answer_response(answer, self._turn.turn_id)

@@ -12,15 +12,24 @@ from starlette.responses import JSONResponse, Response
 
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
-from turnstream.dialects.relay.encoder import HEADERS, HEARTBEAT, encoder_of, parse_position
+from turnstream.dialects.relay.encoder import (
+    HEADERS,
+    HEARTBEAT,
+    encoder_of,
+    parse_position,
+    relay_state,
+)
 from turnstream.dialects.relay.request import AgentPreset, RelayMessage, message_of, parse_message
 from turnstream.errors import Forbidden, InvalidRequest, NotFound, ProviderError, TurnstreamError
 from turnstream.server.auth import Principal, is_cross_site
 from turnstream.server.context import ServerContext
-from turnstream.server.protocols.conversing import answer_stream
-from turnstream.server.streams import StreamFormat
+from turnstream.server.protocols.conversing import answer_stream, stop_on_disconnect
+from turnstream.server.protocols.first_output import OutputStream
+from turnstream.server.streams import EventStream, StreamFormat
 from turnstream.store.queries import GetChat, GetTurn, ListChats
+from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turns.clock import iso_timestamp
+from turnstream.turns.executor import Executor
 from turnstream.turns.new_turns import TurnRequest
 
 PATH = "/command-center"
@@ -77,10 +86,18 @@ class Relay:
         """The turn and the chat of each GET request. The oldest entry is evicted first."""
 
     async def post(self, request: Request) -> Response:
-        """Start a turn that answers the message in the body."""
-        principal = await self._context.principal(request)
+        """Start a turn that answers the message in the body.
+
+        A turn that fails without output is answered with the provider's status.
+        """
+        context = self._context
+        principal = await context.principal(request)
         turn_id, chat_id = await self._start(principal, parse_message(await request.body()))
-        return await self._stream(principal, turn_id, chat_id)
+        executor = context.commands.registry.executor(turn_id)
+        subscription = await context.watching.subscribe_in(encoder_of(turn_id), principal.owner, turn_id)
+        stream = EventStream(subscription, context.keep_alive, _FORMAT)
+        stream.on_disconnect = stop_on_disconnect(context, "relay", turn_id)
+        return _RelayedAnswer(subscription, stream, chat_id, executor)
 
     async def listen(self, request: Request) -> Response:
         """Start a turn for an EventSource, or resume the turn of its last id.
@@ -89,7 +106,7 @@ class Relay:
         """
         principal = await self._context.principal(request)
         if is_cross_site(request):
-            raise Forbidden("a page of another origin may not send messages by GET")
+            raise Forbidden("a page of another origin may not send messages by GET: send them by POST")
         if last := request.headers.get("last-event-id"):
             return await self._resume(principal, last)
         commands, owner = self._context.commands, principal.owner
@@ -182,6 +199,35 @@ class Relay:
         """Return the preset's tools, without those that ask first: a client of the relay cannot answer."""
         known = self._context.commands.tools.tools
         return tuple(name for name in preset.tools if name not in known or known[name].ask == "never")
+
+
+class _RelayedAnswer(OutputStream):
+    """The stream of an answer to a POST."""
+
+    def __init__(
+        self,
+        subscription: DialectSubscription,
+        stream: EventStream,
+        chat_id: str,
+        executor: Executor | None,
+    ) -> None:
+        super().__init__(subscription, stream, {**HEADERS, "x-conversation-id": chat_id})
+        self._executor = executor
+
+    def has_output(self, state: object) -> bool:
+        return relay_state(state).length > 0
+
+    def refusal(self, state: object) -> Response | None:
+        if (end := relay_state(state).failure) is None:
+            return None
+        failure = None if self._executor is None else self._executor.failure
+        status = None if failure is None else failure.provider_status
+        response = relay_error(ProviderError(end.error, code=end.code, provider_status=status))
+        response.headers["x-conversation-id"] = self.headers["x-conversation-id"]
+        return response
+
+    def error_response(self, error: TurnstreamError) -> Response:
+        return relay_error(error)
 
 
 def relay_error(error: TurnstreamError) -> Response:
