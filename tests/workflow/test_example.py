@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,24 @@ async def test_the_agent_answers_from_notes(
     printed = capsys.readouterr()
     assert "We decided to launch on Friday." in printed.out
     assert "Flour" not in printed.out
-    assert "[running: Found 1 pieces of context]" in printed.err
-    assert "[complete, Usage(" in printed.err
+    assert "[Found 1 pieces of context]" in printed.err
+    assert re.search(r"\[complete, \d+ \+ \d+ tokens, \$0\.000000\]", printed.err)
+    assert await agent.main(notes, "When do we launch?", "sim/echo:fault=error-before,status=401") == 1
+    assert "key for this model provider is missing or was refused" in capsys.readouterr().err
+
+
+@pytest.mark.requirement("H3", "H4")
+async def test_a_question_of_the_agent_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The simulated model repeats the request, so the words in it decide what the request counts as."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda prompt: f"{prompt}qa_analysis")
+    assert await agent.main(tmp_path, "clarification_needed", "sim/echo:pace=0") == 0
+    printed = capsys.readouterr()
+    question, answer = "clarification_needed", "clarification_needed\n> qa_analysis"
+    assert printed.out == question + answer
+    assert printed.err.count("[complete, ") == 2
 
 
 def test_the_agent_calls_its_tools(tmp_path: Path) -> None:
