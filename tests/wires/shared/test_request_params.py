@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -49,6 +50,15 @@ def test_a_stream_or_a_whole_answer(wire, stream):
     assert (post.headers["accept"] == "application/json") is not stream
     assert again(wire, request).stream is stream
     assert "stream_options" not in json.loads(post.body) or stream
+
+
+@pytest.mark.requirement("F1")
+@pytest.mark.parametrize("wire", sorted(WIRES))
+def test_a_choice_of_tools_goes_with_tools_only(wire):
+    with_tools = body_of(wire, asked(wire, tools=(TOOL,), tool_choice="auto"))
+    assert "look" in json.dumps(with_tools)
+    without = json.dumps(body_of(wire, asked(wire, tool_choice="auto")))
+    assert not re.search("tool_?choice|tool_?config|function_?calling", without, re.IGNORECASE)
 
 
 @pytest.mark.requirement("F1")

@@ -58,8 +58,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["text"] = text
     if tools := [*map(_dump_tool, request.tools), *read_tools(params)]:
         body["tools"] = tools
-    if (choice := params.get("tool_choice")) is not None:
-        body["tool_choice"] = _dump_tool_choice(choice)
+        if (choice := params.get("tool_choice")) is not None:
+            body["tool_choice"] = _dump_tool_choice(choice)
     return post(request, _PATH, body)
 
 
