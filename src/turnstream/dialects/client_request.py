@@ -69,8 +69,10 @@ def parsed_body(raw: bytes, body_type: type[Body]) -> Body:
     """Return a JSON body as a value of `body_type`. Raises InvalidRequest, which names the invalid field."""
     try:
         return msgspec.json.decode(raw, type=body_type)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{error}: correct this field of the body") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(str(error)) from None
+        raise InvalidRequest(f"the body is not JSON ({error}): send a JSON object") from None
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply: send flatter JSON") from None
 
