@@ -226,8 +226,11 @@ async def test_a_cut_connection_does_not_stop_the_answer_and_an_interrupt_does(t
         assert after["content"].startswith(seen.text)
 
 
-@pytest.mark.requirement("N1")
-async def test_an_interrupted_stream_ends_with_interrupted(tmp_path: Path) -> None:
+@pytest.mark.requirement("N1", "H3")
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/agent/chat/messages/{}/interrupt"), ("DELETE", "/agent/cancel/{}")]
+)
+async def test_an_interrupted_stream_ends_with_interrupted(tmp_path: Path, method: str, path: str) -> None:
     agent = workflow(model="sim/story:pace=0.01,events=2000")
     async with serves(tmp_path, agent) as client:
         number = await new_conversation(client)
@@ -240,8 +243,11 @@ async def test_an_interrupted_stream_ends_with_interrupted(tmp_path: Path) -> No
                 if seen.text and not asked:
                     asked = True
                     mid = seen.events[0]["assistant_message_id"]
-                    await client.call("POST", f"{CHAT}/messages/{mid}/interrupt")
+                    stopped = await client.call(method, path.format(mid))
+                    assert stopped.status == 200
         writer.close()
+        state = (await client.call("GET", f"/agent/state/{mid}")).json["state"]
+    assert (state["status"], state["stage"], state["success"]) == ("cancelled", "failed", False)
     assert seen.events[-1] == {"type": "interrupted", "content": "the answer was interrupted"}
     assert seen.types.count("interrupted") == 1
 
