@@ -23,6 +23,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent
+from turnstream.llm.assembly import MessageAssembler
 from turnstream.wires.anthropic.wire import WIRE
 from turnstream.wires.recording import decode_pieces
 
@@ -153,6 +154,27 @@ def test_blocks_may_begin_with_their_content() -> None:
         ContentBlockStart(2, "tool_use", {"tool_use_id": "i", "tool_name": "n"}),
         ToolInputDelta(2, '{"a"'),
     ]
+
+
+@pytest.mark.requirement("E1", "I1")
+def test_events_may_hold_the_least_that_says_something() -> None:
+    """A gateway may leave out the fields that its own client does not read."""
+    least = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 45}}},
+        {"type": "content_block_start", "index": 0},
+        text("Two"),
+        text(" words"),
+        {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 3}},
+        STOP,
+    ]
+    assembler = MessageAssembler(wire="anthropic")
+    for event in least:
+        assembler.feed_bytes(frame(event))
+    assembler.close()
+    message = assembler.current_message
+    assert (message.text, message.complete, message.usage) == ("Two words", True, Usage(45, 3))
+    stopped = [*least[:2], {"type": "content_block_stop", "index": 0}, STOP]
+    assert not [event for event in decode(*stopped) if type(event) is ContentBlockStart]
 
 
 def test_a_message_may_begin_with_whole_blocks() -> None:

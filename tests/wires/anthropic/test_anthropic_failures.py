@@ -80,7 +80,7 @@ def test_errors_in_the_stream(name: str | None, data: bytes, expected: StreamErr
         b'{"type": "content_block_delta"}',
         b'{"type": "content_block_delta", "index": "0", "delta": {"type": "text_delta", "text": "a"}}',
         b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": 1}}',
-        b'{"type": "content_block_start", "index": 0}',
+        b'{"type": "content_block_start", "index": 0, "content_block": 7}',
         b'{"type": "content_block_start", "index": 0, "content_block": {"type": 1}}',
         b'{"type": "content_block_stop", "index": true}',
         b'{"type": "message_start", "message": []}',

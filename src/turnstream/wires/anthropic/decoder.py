@@ -286,7 +286,8 @@ class AnthropicDecoder(AnswerStream):
     def _decode_block_start(self, event: JsonObject, events: list[StreamEvent]) -> None:
         self._has_blocks = True
         index = self._index(event)
-        events.extend(self._start_block(index, object_in(event, "content_block")))
+        if event.get("content_block") is not None:  # else its first delta begins the block
+            events.extend(self._start_block(index, object_in(event, "content_block")))
 
     def _start_block(self, index: int, raw: JsonObject) -> list[Any]:
         """Return the start of a block, and deltas for the text that it already contains."""
