@@ -5,12 +5,12 @@ UV_VERSION := 0.13.8
 CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1 boto3-1.44.8 llm-0.36 litellm-1.108.7
 LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
 	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4 boto3==1.44.8 ollama==0.6.3
-# The proxy that the benchmark of the gateway compares with.
+# The proxy of the clients' tests, with which the benchmark of the gateway compares, too.
 LITELLM := 1.108.7
 CLIENTS_PYTEST := 9.2.0
 NODE := 24.19.0
 # Each is a folder of tests/clients/javascript, with the versions of all packages.
-JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7 ag-ui provider-sdks
+JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7 ag-ui provider-sdks portkey
 # Tests that measure how long things take, or load the whole machine: they run by themselves.
 ALONE := tests/e2e tests/faults tests/scaling
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -68,7 +68,8 @@ endif
 	$(times)
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed \
-	$(JAVASCRIPT_CLIENTS:%=.tools/clients/%.packages) .tools/clients/use_chat.packages ## Test with the providers' own clients
+	$(JAVASCRIPT_CLIENTS:%=.tools/clients/%.packages) .tools/clients/use_chat.packages \
+	.tools/litellm-$(LITELLM).installed ## Test with the providers' own clients
 	@rm -f $(TIMES)
 	$(call part,tests of the clients)
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients

@@ -11,13 +11,15 @@ from typing import Self
 class CuttingProxy:
     """Stands before `target` (host, port) as an async context manager, at `url`. Connection k carries
     `limits[k]`
-    bytes of answers and is then cut in both directions; those after the last limit are left alone."""
+    bytes of answers and is then cut in both directions; those after the last limit are left alone. With
+    `method`, only connections that begin with a request of this method count."""
 
-    def __init__(self, target: tuple[str, int], limits: Sequence[int]) -> None:
+    def __init__(self, target: tuple[str, int], limits: Sequence[int], method: str = "") -> None:
         self.url = ""
         self.cuts = 0
         self._target = target
         self._limits = list(limits)
+        self._method = method.encode()
         self._server: asyncio.Server | None = None
         self._relays: set[asyncio.Task[None]] = set()
 
@@ -39,8 +41,11 @@ class CuttingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._relays.add(task)
-        limit = self._limits.pop(0) if self._limits else None
+        begun = await reader.read(64 * 1024) if self._method else b""
+        counts = self._limits and begun.startswith(self._method)
+        limit = self._limits.pop(0) if counts else None
         onward_reader, onward_writer = await asyncio.open_connection(*self._target)
+        onward_writer.write(begun)
         requests = asyncio.create_task(_copy(reader, onward_writer))
         try:
             while data := await onward_reader.read(64 * 1024):

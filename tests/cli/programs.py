@@ -28,6 +28,7 @@ class Program:
     """A running command; as an async context manager it is killed at the end if it still runs.
 
     `output` and `errors` hold what it has written so far. With `own_group`, its children are killed too.
+    `command` is another program, which gets the arguments in place of turnstream.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Program:
         module: str = "turnstream.cli.main",
         own_group: bool = False,
         pass_fds: Sequence[int] = (),
+        command: Sequence[str | Path] | None = None,
     ) -> None:
-        self.arguments = [sys.executable, "-m", module, *arguments]
+        self.arguments = [*(command or (sys.executable, "-m", module)), *arguments]
         self.output = ""
         self.errors = ""
         self._cwd = cwd

@@ -85,20 +85,25 @@ async def run_cases(
         proxies = [
             await stack.enter_async_context(CuttingProxy(("127.0.0.1", port), [limit])) for limit in cuts
         ]
-        outcomes = await _outcomes(script, environment, [url, *(proxy.url for proxy in proxies)])
-        return Witness(outcomes, await _chats(url))
+        arguments = [url, *(proxy.url for proxy in proxies)]
+        outcomes = await outcomes_of(str(Path(__file__).with_name(script)), environment, arguments)
+        return Witness(outcomes, await stored_chats(url))
 
 
-async def _outcomes(script: str, environment: str, arguments: Sequence[str]) -> dict[str, Any]:
-    path = Path(__file__).with_name(script)
-    clients = PROJECT / ".tools" / "clients"
-    if path.suffix == ".mjs":  # the packages are found from the working directory
-        command = [NODE, "--input-type=module", "--eval", path.read_text(), *arguments]
-    else:
-        command = [python_of(environment), path, *arguments]
+async def outcomes_of(
+    script: str, environment: str, arguments: Sequence[str] = (), *, given: bytes = b""
+) -> dict[str, Any]:
+    """Run a script in a client's environment. Return its outcomes by the name of the case.
+
+    Args:
+        script: Path of the script.
+        given: Bytes for its standard input.
+    """
     process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=clients / environment,
+        *_command(Path(script), environment),
+        *arguments,
+        cwd=PROJECT / ".tools" / "clients" / environment,
+        stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
         limit=16 * 1024 * 1024,
@@ -106,7 +111,7 @@ async def _outcomes(script: str, environment: str, arguments: Sequence[str]) -> 
     )
     try:
         async with asyncio.timeout(SECONDS):
-            output, errors = await process.communicate()
+            output, errors = await process.communicate(given)
     finally:
         if process.returncode is None:
             process.kill()
@@ -116,12 +121,19 @@ async def _outcomes(script: str, environment: str, arguments: Sequence[str]) -> 
     return {line["name"]: line["outcome"] for line in said}
 
 
+def _command(script: Path, environment: str) -> list[str | Path]:
+    if script.suffix == ".mjs":  # the packages are found from the working directory
+        return [NODE, "--input-type=module", "--eval", script.read_text()]
+    return [python_of(environment), script]
+
+
 def _environ(given: Mapping[str, str]) -> dict[str, str]:
     hidden = ("PYTHON", "NODE_OPTIONS")
     return {name: value for name, value in given.items() if not name.startswith(hidden)}
 
 
-async def _chats(url: str) -> list[list[StoredTurn]]:
+async def stored_chats(url: str) -> list[list[StoredTurn]]:
+    """Return the turns of each chat that a server has stored, the oldest first."""
     async with aiohttp.ClientSession(f"{url}/api/") as session:
         chats: list[list[StoredTurn]] = []
         before = ""
