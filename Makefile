@@ -64,7 +64,7 @@ else
 	@$(BIN)/pytest $(ALONE)
 endif
 	$(call part,tests of the web clients)
-	@$(NPM) test --prefix web --silent
+	@$(NPM) test --prefix web --silent --workspaces --if-present
 	$(times)
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed \
@@ -89,7 +89,7 @@ lint: .venv/development.ready .tools/web.packages ## Style, types and layers
 	@$(BIN)/lint-imports --no-logo
 	$(call part,lint and types of the web clients)
 	@$(NPM) run lint --prefix web --silent
-	@$(NPM) run types --prefix web --silent
+	@$(NPM) run types --prefix web --silent --workspaces --if-present
 
 format: .venv/development.ready ## Format the code, and mend what can be mended mechanically
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -40,10 +40,11 @@ export function eventSourceReader(names: readonly string[], Source: typeof Event
       });
     } catch (error) {
       // An EventSource hides the status. The same request by fetch shows it.
-      const probe = await request.fetch(url, { headers: { ...request.headers, Accept: "text/event-stream" } });
-      await probe.body?.cancel();
+      const headers = { ...request.headers, Accept: "text/event-stream" };
+      const probe = await request.fetch(url, { headers, signal: request.signal });
       if (probe.status === 204) return "nothing";
       if (probe.status !== 200) throw await refusal(probe);
+      await probe.body?.cancel();
       throw error;
     } finally {
       source.close();

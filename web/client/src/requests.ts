@@ -41,8 +41,8 @@ export async function ask<Answer>(root: string, transport: Transport, request: J
   const deadline = AbortSignal.timeout(retry.request);
   const signal = request.signal ? AbortSignal.any([request.signal, deadline]) : deadline;
   const end = Date.now() + retry.request;
+  let failure: TurnstreamError | null = null;
   for (let attempt = 0; ; attempt += 1) {
-    let failure: TurnstreamError;
     try {
       const answer = await send(root, transport, request, signal);
       if (answer.ok) return (answer.status === 204 ? undefined : await json(answer)) as Answer;
@@ -51,6 +51,7 @@ export async function ask<Answer>(root: string, transport: Transport, request: J
     } catch (error) {
       if (request.signal?.aborted) throw new TurnstreamError("the request was aborted", { code: "aborted", cause: error });
       if (error instanceof TurnstreamError) throw error;
+      if (deadline.aborted && failure) throw failure;
       failure = lostConnection(error);
       if (!isRepeatable || deadline.aborted) throw failure;
     }

@@ -1,0 +1,26 @@
+"""The client of web/client against the real server: what it ends up with is what the server has stored."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.web.browser_client import build_client, run_case
+
+SCRIPT = Path(__file__).with_name("client_cases.mjs")
+CASES = re.findall(r"^  async (\w+)\(", SCRIPT.read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> Path:
+    """The folder of the built client."""
+    await build_client(tmp_path / "dist")
+    return tmp_path / "dist"
+
+
+@pytest.mark.requirement("J6", "M1", "M2", "M3")
+@pytest.mark.parametrize("name", CASES)
+async def test_case(name: str, client: Path, tmp_path: Path) -> None:
+    await run_case(SCRIPT, name, client, tmp_path)
