@@ -168,7 +168,9 @@ def _struct(value: msgspec.Struct) -> msgspec.Struct:
     changes: dict[str, Any] = {}
     for name in value.__struct_fields__:
         old = getattr(value, name)
-        if old is not msgspec.UNSET and (new := _plain(old, level)) is not old:
+        if old is None or old is True or old is False or old is msgspec.UNSET:
+            continue
+        if (new := _plain(old, level)) is not old:
             changes[name] = new
     return msgspec.structs.replace(value, **changes) if changes else value
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from uuid import UUID
 from zlib import crc32
 
 SEQ_STRIDE = 1 << 20
@@ -34,7 +33,7 @@ def parse_cursor(text: str) -> Cursor | None:
 
 def first_generation(turn_id: str) -> int:
     """Return a turn's first generation: a 31-bit hash of its id. So another turn's cursor is detected."""
-    return crc32(UUID(turn_id).bytes) & 0x7FFFFFFF
+    return crc32(bytes.fromhex(turn_id.replace("-", ""))) & 0x7FFFFFFF
 
 
 def next_generation_seq(last_seq: int) -> int:

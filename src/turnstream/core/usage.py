@@ -34,21 +34,21 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         Counts are cumulative, so the later count wins.
         """
         return Usage(
-            *(
+            *[
                 new if new is not None else old
                 for old, new in zip(
                     msgspec.structs.astuple(self), msgspec.structs.astuple(report), strict=True
                 )
-            )
+            ]
         )
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum with another call's usage (the steps of one turn)."""
         return Usage(
-            *(
+            *[
                 a if b is None else b if a is None else a + b
                 for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
-            )
+            ]
         )
 
 

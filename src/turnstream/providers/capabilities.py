@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -84,8 +85,10 @@ def capabilities_of(
             the most exact name wins, field by field.
     """
     found = _known(wire_name, model.lower())
+    if not own:
+        return found
     name = f"{provider_name}/{model}".lower()
-    fitting = [given for pattern, given in most_exact_first(own or {}) if pattern.fullmatch(name)]
+    fitting = [given for pattern, given in most_exact_first(own) if pattern.fullmatch(name)]
     changes: dict[str, Any] = {}
     for given in reversed(fitting):
         changes.update(given.model_dump(exclude_unset=True, exclude_none=True))
@@ -103,6 +106,7 @@ class _Row(NamedTuple):
     capabilities: Capabilities
 
 
+@lru_cache(maxsize=1024)
 def _known(wire_name: str, model: str) -> Capabilities:
     for row in _TABLE:
         if (row.wires is None or wire_name in row.wires) and row.pattern.search(model):

@@ -46,7 +46,10 @@ _PRELUDE = frozenset({MessageStart, Metadata, StreamNotice})
 
 def is_output(events: Iterable[StreamEvent]) -> bool:
     """Return True if any of the events is output of the model."""
-    return not all(type(event) in _PRELUDE or _is_empty(event) for event in events)
+    for event in events:  # noqa: SIM110 - a generator takes three times as long
+        if type(event) not in _PRELUDE and not _is_empty(event):
+            return True
+    return False
 
 
 def _is_empty(event: StreamEvent) -> bool:

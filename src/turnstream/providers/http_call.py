@@ -60,6 +60,8 @@ _LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})
 class HttpCall:
     """One model call: an async context manager that is its own async iterator. See `PushSource`."""
 
+    _clocks: WaitClocks
+    _timer: ReadTimer
     _connection: Connection
     _body: Connection | InflatedBody
 
@@ -68,8 +70,7 @@ class HttpCall:
         self._request = request
         self._origin = Origin(provider.wire.name, provider.name, request.model)
         self._decoder = self._decoder_of(self._new_stream())
-        self._clocks = WaitClocks(provider.timeouts)
-        self._timer = ReadTimer(self._clocks, self.interrupt, self._check_decoder)
+        self._patience = Patience()
         self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
         self._take: Take | None = None
         self._broken: ProviderError | None = None
@@ -78,6 +79,8 @@ class HttpCall:
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
+        self._clocks = WaitClocks(provider.timeouts, self._patience)
+        self._timer = ReadTimer(self._clocks, self.interrupt, self._check_decoder)
         post = await run_work(self._request.messages, self._encoded)
         provider.register(self)
         try:
@@ -116,8 +119,7 @@ class HttpCall:
 
     def wait_with(self, patience: Patience) -> None:
         """Choose the clocks. See `AdjustableClocks`."""
-        self._clocks = WaitClocks(self._provider.timeouts, patience)
-        self._timer = ReadTimer(self._clocks, self.interrupt, self._check_decoder)
+        self._patience = patience
 
     def push_to(self, take: Take) -> None:
         """Offer batches that arrive while `__anext__` waits to `take`. See `PushSource`."""

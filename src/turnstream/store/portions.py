@@ -17,7 +17,7 @@ from turnstream.errors import NotFound
 from turnstream.store.base import BlockRecord, Query, TurnRecord
 from turnstream.store.columns import encode_json
 from turnstream.store.expressions import ByteLength
-from turnstream.store.queries import ChatTree, path_of
+from turnstream.store.queries import ChatTree, GetTurn, path_of
 from turnstream.store.rows import block_from_row
 from turnstream.store.schema import blocks, chats, turns
 from turnstream.store.settings import read_turns
@@ -114,13 +114,19 @@ class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=Tr
     """Reads the ids of the turns from a chat's first turn to `turn_id`, and the first portion of these turns.
 
     Only the last `depth` turns of a longer path are read. Both results are empty if the turn is unknown.
+
+    Args:
+        owner: Owner of the turn. Then NotFound is raised if the owner has no such turn. None: any owner.
     """
 
     turn_id: str
     bounds: Bounds
     depth: int
+    owner: str | None = None
 
     def fetch(self, connection: Connection) -> tuple[list[str], Portion]:
+        if self.owner is not None:
+            GetTurn(owner=self.owner, turn_id=self.turn_id).fetch(connection)
         turn_ids = path_of(connection, self.turn_id, self.depth)
         return turn_ids, read_portion(connection, turn_ids, _BEGINNING, self.bounds)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
+import msgspec
+
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import TurnEvent, TurnStart
 
@@ -76,7 +78,7 @@ class DialectEncoder(Protocol):
         ...
 
 
-class DialectBatch(NamedTuple):
+class DialectBatch(msgspec.Struct, frozen=True, gc=False):
     """Frames in a dialect up to the event `seq`, and the encoder's state after that event."""
 
     data: bytes

@@ -20,10 +20,10 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.turnlog.base import DialectEncoder, Sink
+from turnstream.turnlog.base import DialectBatch, DialectEncoder, Sink
 from turnstream.turnlog.catch_up import Archive
 from turnstream.turnlog.log import TurnLog
-from turnstream.turnlog.position import Batch, WatchPosition
+from turnstream.turnlog.position import NOTHING, Batch, WatchPosition
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turnlog.view import NO_BATCH
 from turnstream.turnlog.watch_decision import Decision, Pause, SendFrames, begin, decide, is_at_end
@@ -41,6 +41,10 @@ class SentPart(NamedTuple):
     block_index: int
     length: int = 0
     repeated: int = 0
+
+
+AS_POSITION = SentPart(NOTHING)
+"""The part of the open block that the watcher's position names."""
 
 
 class _LiveBatch(Batch, frozen=True, gc=False):
@@ -65,7 +69,7 @@ class DialectSubscription(Subscription):
             in which one event holds a whole block.
     """
 
-    __slots__ = ("_encoder", "_part", "_state", "is_exact")
+    __slots__ = ("_encoder", "_part", "_plain_state", "_state", "is_exact")
 
     def __init__(
         self,
@@ -80,6 +84,8 @@ class DialectSubscription(Subscription):
         self._encoder = encoder
         self._state = encoder.begin() if state is None else state
         self._part: SentPart | None = None
+        self._plain_state: object = None
+        """The last state that needs no replay. Nearly all events leave the state as it is."""
         self.is_exact = is_exact and log.covers(0)
         """True as long as each event was encoded singly. Then the frames are the same for all watchers."""
         if self.is_exact:
@@ -130,14 +136,15 @@ class DialectSubscription(Subscription):
         return self._encoder.needs_replay(state) or not self._encoder.is_settled(state)
 
     def _live(self) -> Batch | None:
-        log = self.log
-        if self._encoder.needs_replay(self._state):
+        state = self._state
+        if state is not self._plain_state:
+            if self._encoder.needs_replay(state):
+                return None
+            self._plain_state = state
+        made = self.log.live_batch_in(self._encoder, self._position, state)
+        if made is None:
             return None
-        if log.terminal is not None or log.closed:
-            return None
-        if log.head <= self._position.seq and self._position.generation == log.generation:
-            return NO_BATCH
-        return self._new_batch()
+        return NO_BATCH if made.seq == self._position.seq else self._batch_of(made)
 
     def _new_batch(self) -> _LiveBatch | None:
         """Return the new events, or None if there are none or the ring cannot give them."""
@@ -147,24 +154,35 @@ class DialectSubscription(Subscription):
         if not log.covers(position.seq):
             return None
         made = log.dialect_batch(self._encoder, position.seq, self._state)
-        if made is None:
-            return None
+        return None if made is None else self._batch_of(made)
+
+    def _batch_of(self, made: DialectBatch) -> _LiveBatch:
+        log = self.log
         if made.seq == log.head:
-            block = log.open_block
-            part = None if block is None else SentPart(block.sequence, block.length)
-            is_new = made.state is not self._state  # nearly all events leave the state as it is
-            more = is_new and (self._must_decide(made.state) or self._encoder.is_over(made.state))
-            return _LiveBatch(made.data, log.position_at_head(), more, state=made.state, part=part)
-        part = self._part
-        for event in log.ring.events_in(position.seq, made.seq):
+            state = made.state
+            is_new = state is not self._state
+            more = is_new and (self._must_decide(state) or self._encoder.is_over(state))
+            return _LiveBatch(made.data, log.position_at_head(), more, None, state, AS_POSITION)
+        part = self._sent_part
+        for event in log.ring.events_in(self._position.seq, made.seq):
             _, part = _without_repetition(event, part)
         after = WatchPosition(log.generation, made.seq)
         return _LiveBatch(made.data, after, more=True, state=made.state, part=part)
 
+    @property
+    def _sent_part(self) -> SentPart | None:
+        """The part of the open block that the watcher has, or None."""
+        if self._part is not AS_POSITION:
+            return self._part
+        position = self._position
+        return None if position.block_index == NOTHING else SentPart(position.block_index, position.length)
+
     def _advance(self, batch: Batch) -> None:
-        super()._advance(batch)
         if isinstance(batch, _LiveBatch):
             self._state, self._part = batch.state, batch.part
+        else:
+            self._part = self._sent_part
+        self._position = batch.after
 
     def _take(self, send: SendFrames) -> bytes:
         data = super()._take(send)

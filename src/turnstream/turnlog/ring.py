@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
+
+import msgspec
 
 from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent, UserRedacted
 from turnstream.turnlog.base import DialectBatch, DialectEncoder, FrameEncoder
@@ -33,7 +34,7 @@ _EVICTED_FRACTION = 16
 """A full ring frees 1/`_EVICTED_FRACTION` of the limit at a time. Each eviction has a fixed cost."""
 
 
-class _DialectFrame(NamedTuple):
+class _DialectFrame(msgspec.Struct, frozen=True, gc=False):
     """A frame of another dialect, and the encoder's states before and after it."""
 
     before: object
@@ -85,7 +86,7 @@ class Ring:
         block. False if the ring does not have the event.
         """
         event = self.event_at(seq)
-        return event is not None and event is not _SKIPPED and not isinstance(event, _SENT_EARLY)
+        return event is not None and _is_exact(event)
 
     def last_frames(self, limit: int) -> tuple[list[bytes], bytes]:
         """Return the last frames that have `limit` bytes together, but at least one, and their exactness.
@@ -95,12 +96,14 @@ class Ring:
         frames: list[bytes] = []
         inexact = bytearray()
         for place in range(len(self._events) - 1, -1, -1):
-            frame = self._frame(place, self.first_seq + place)
+            frame = self._frames[place]
+            if frame is None:
+                frame = self._frame(place, self.first_seq + place)
             limit -= len(frame)
             if limit < 0 and frames:
                 break
             frames.append(frame)
-            inexact.append(not self.is_exact(self.first_seq + place))
+            inexact.append(not _is_exact(self._events[place]))
         frames.reverse()
         inexact.reverse()
         return frames, bytes(inexact)
@@ -216,7 +219,8 @@ class Ring:
         """
         if not self._events:
             return None
-        made = self._dialects.setdefault(encoder.name, deque())
+        if (made := self._dialects.get(encoder.name)) is None:
+            made = self._dialects[encoder.name] = deque()
         start, stop = seq + 1 - self.first_seq, end + 1 - self.first_seq
         made.extend([None] * (stop - len(made)))
         frames: list[bytes] = []
@@ -271,6 +275,11 @@ class Ring:
             frames.append(self._encoder.frame(seq, _joined(pending, texts)))
         self.coalesced += end - start - len(frames)
         return b"".join(frames)
+
+
+def _is_exact(event: TurnEvent) -> bool:
+    """Return True if a client whose last event is `event` certainly has all earlier events."""
+    return event is not _SKIPPED and not isinstance(event, _SENT_EARLY)
 
 
 def _joined(delta: BlockDelta, texts: list[str]) -> BlockDelta:

@@ -264,9 +264,25 @@ class LogView:
             state: The encoder's state after `seq`.
         """
         ring = self._ring
-        if seq >= ring.last_seq:
+        last = ring.last_seq
+        if seq >= last:
             return DialectBatch(b"", seq, state)
-        return ring.encode_in(encoder, state, seq, ring.within(seq, BATCH_LIMIT))
+        end = last if ring.size <= BATCH_LIMIT else ring.within(seq, BATCH_LIMIT)
+        return ring.encode_in(encoder, state, seq, end)
+
+    def live_batch_in(
+        self, encoder: DialectEncoder, position: WatchPosition, state: object
+    ) -> DialectBatch | None:
+        """Return the events after the position of a waiting watcher, in another dialect. See `live_batch`.
+
+        The batch ends at the position if there are no events yet.
+        """
+        ring, seq = self._ring, position.seq
+        if self._terminal is not None or self._closed or ring.first_seq > seq + 1:
+            return None
+        if position.generation != self._generation or (position.is_behind and ring.last_seq > seq):
+            return None
+        return self.dialect_batch(encoder, seq, state)
 
     def add_waiter(self, waiter: asyncio.Future[None]) -> None:
         """Set the result of `waiter` when something is appended."""

@@ -244,11 +244,14 @@ class Commands:
         First end a turn that a dead process left unfinished. Raises NotFound, StoreError.
         """
         turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
-        is_lost = has_executor(turn.status) and self.registry.get(turn_id) is None
-        if not is_lost:
+        if not self._is_lost(turn):
             return turn
         await self.recovery.end(turn)
         return await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+
+    def _is_lost(self, turn: TurnRecord) -> bool:
+        """Return True if a dead process left the turn unfinished."""
+        return has_executor(turn.status) and self.registry.get(turn.id) is None
 
     async def _attempts(self, turn: TurnRecord) -> tuple[CallAttempt, ...]:
         if turn.role == "user":
@@ -304,10 +307,13 @@ class Commands:
         path: Path = []
         if request.prev_turn_id is not None:
             self._transient.require_stored(request.prev_turn_id)
-            turn = await self._turn(owner, request.prev_turn_id)
+            path = await read_history(self.store, request.prev_turn_id, owner=owner)
+            turn, _ = path[-1]
+            if self._is_lost(turn):
+                await self.recovery.end(turn)
+                path = await read_history(self.store, turn.id, owner=owner)
             if turn.chat_id != request.chat_id:
                 raise NotFound("prev_turn_id is no turn of this chat: list its turns")
-            path = await read_history(self.store, turn.id)
         for imported in () if request.opening is None else request.opening.imported:
             path.append((imported.turn, tuple(row.block for row in imported.blocks)))
         return path

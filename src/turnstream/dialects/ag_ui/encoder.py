@@ -57,6 +57,7 @@ HEADERS = {
 _encode = msgspec.json.Encoder().encode
 _ALWAYS_SHOWN = (ApprovalRequest, ApprovalResponse, TurnComplete, TurnError, TurnCancelled)
 """Events of a catch-up that count even if they were shown before a snapshot."""
+_TEXT_FIELDS = frozenset({"text", "partial_json"})
 _OF_BLOCKS = (TurnStart, BlockStart, BlockDelta, BlockStop, BlockCatchup, BlockReset)
 
 
@@ -122,6 +123,11 @@ class AgUiEncoder:
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the events of one TurnEvent, and the state after it. See `DialectEncoder.encode`."""
+        if type(event) is BlockDelta and type(state) is ShownRun and event.field in _TEXT_FIELDS:
+            block = None if state.is_over else state.block  # nearly all events
+            if block is None or not block.delta_head or not event.value:
+                return b"", state
+            return delta_frames(block.delta_head, event.value), state
         now = cast(RunState, state)
         if isinstance(now, ShownRun):
             return self._show(now, seq, event)
@@ -137,11 +143,6 @@ class AgUiEncoder:
     def _show(self, now: ShownRun, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         if now.is_over:
             return b"", now
-        if type(event) is BlockDelta and event.field in ("text", "partial_json"):
-            block = now.block
-            if block is None or not block.delta_head or not event.value:
-                return b"", now
-            return delta_frames(block.delta_head, event.value), now
         match event:
             case BlockReset(block_index=index) | Notice(code="truncated", block_index=int(index)):
                 return self._lose(now, seq) if index < now.next_index else (b"", now)

@@ -23,7 +23,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
 )
 from turnstream.dialects.ai_sdk.chunk_writer import ChunkWriter, Major
-from turnstream.dialects.ai_sdk.stream_state import ShownBlock, StreamState
+from turnstream.dialects.ai_sdk.stream_state import StreamState
 from turnstream.dialects.repetition import RepetitionEncoder
 from turnstream.turnlog.base import DialectEncoder
 
@@ -90,15 +90,18 @@ class AiSdkEncoder:
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the chunks of one event, and the state after it. See `DialectEncoder.encode`."""
-        now = cast(StreamState, state)
-        block = now.block
+        now: StreamState = state  # type: ignore[assignment]
         if type(event) is BlockDelta:
+            block = now.block
             if block is None or event.field == "signature" or now.is_over:
                 return b"", state
             if event.field != "content":
+                text: str = event.value
                 if block.text is not None:
-                    now = replace(now, block=replace(block, text=block.text.plus(event.value)))
-                return self._delta(block, event.value), now
+                    now = replace(now, block=replace(block, text=block.text.plus(text)))
+                if not block.delta_head or not text:
+                    return b"", now
+                return b"%b%b}\n\n" % (block.delta_head, _encode(text)), now
         if now.is_over:
             return b"", state
         writer = self._writer(now)
@@ -107,12 +110,6 @@ class AiSdkEncoder:
 
     def _writer(self, state: StreamState) -> ChunkWriter:
         return ChunkWriter(state, self._turn_id, self._message_id, self._major, ends=self._ends_message)
-
-    @staticmethod
-    def _delta(block: ShownBlock, text: str) -> bytes:
-        if not block.delta_head or not text:
-            return b""
-        return b"%b%b}\n\n" % (block.delta_head, _encode(text))
 
 
 class ResumingEncoder:

@@ -130,7 +130,7 @@ class ProviderShapedEncoder:
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the bytes of one event, and the state after it. See `DialectEncoder.encode`."""
         del seq
-        now = cast(AnswerState, state)
+        now: AnswerState = state  # type: ignore[assignment]
         if type(event) is BlockDelta and (frame := now.frame) is not None and event.field in _TEXT_FIELDS:
             text = encode_text(event.value)
             if not text.isascii():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from fastapi import APIRouter
@@ -38,7 +39,7 @@ from turnstream.server.protocols.workflow import (
     uncountable,
 )
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
-from turnstream.store.base import TurnRecord
+from turnstream.store.base import BlockRecord, TurnRecord
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.dialect_chain import DialectChain
 from turnstream.turnlog.dialect_subscription import DialectSubscription
@@ -91,15 +92,17 @@ class AiSdkAnswers:
         context, principal = self._context, await self._context.principal(request)
         tools = context.commands.tools.tools
         asked = parse_request(await request.body(), tools)
+        question: Sequence[BlockRecord] = ()
         if asked.approvals and self._major > 5:
             answered = await find_answered(context, principal, asked.approvals)
             turn, has_started = answered.turn, await store_answers(context, principal, answered)
         else:
             if self._major == 5:
                 asked = without_asking_tools(asked, tools)
-            turn, has_started = (await start_answer(context, principal, asked)).assistant_turn, True
+            started = await start_answer(context, principal, asked)
+            turn, has_started, question = started.assistant_turn, True, started.user_blocks
         run = WorkflowRun(turn.id, frozenset(approval.approval_id for approval in asked.approvals))
-        subscription = await self._watch_run(principal.owner, run, turn)
+        subscription = await self._watch_run(principal.owner, run, turn, question)
         form = _form({RUN_HEADER: run.run_id})
         return answer_stream(context, "ai_sdk", turn.id, subscription, form, has_started=has_started)
 
@@ -173,8 +176,10 @@ class AiSdkAnswers:
         rest = [partial(subscribe, turn_id) for turn_id in chain[1:]]
         return DialectChain(await subscribe(chain[0], None), rest)
 
-    async def _watch_run(self, owner: str, run: WorkflowRun, turn: TurnRecord) -> DialectSubscription:
-        chain = await chain_of(self._context.commands.store, turn)
+    async def _watch_run(
+        self, owner: str, run: WorkflowRun, turn: TurnRecord, asked: Sequence[BlockRecord] = ()
+    ) -> DialectSubscription:
+        chain = await chain_of(self._context.commands.store, turn, asked)
         encoder = encoder_of(turn.id, chain[0], self._major, answered=run.answered)
         return await self._context.watching.subscribe_in(encoder, owner, turn.id)
 

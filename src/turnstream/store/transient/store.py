@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -61,17 +62,21 @@ class LayeredStore:
         """Close the database. See `Store.close`."""
         await self._stored.close()
 
-    async def write(self, operation: Operation[Result]) -> Result:
+    def write(self, operation: Operation[Result]) -> CoroutineType[Any, Any, Result]:
         """Apply the operation. See `Store.write`."""
+        if operation.turn_id in self.transient:
+            return self._write_transient(operation)
+        return self._stored.write(operation)
+
+    async def _write_transient(self, operation: Operation[Result]) -> Result:
         turn_id = operation.turn_id
-        if turn_id in self.transient:
-            if (apply := WRITES.get(type(operation))) is not None:
-                rows = self.transient.rows(turn_id)
-                return cast("Result", apply(rows, operation))  # pyright: ignore[reportArgumentType]
-            if isinstance(operation, NameRun):
-                name = TurnName(operation.owner, "run", operation.client_id)
-                self.transient.rename(turn_id, name)
-                return cast("Result", None)
+        if (apply := WRITES.get(type(operation))) is not None:
+            rows = self.transient.rows(turn_id)
+            return cast("Result", apply(rows, operation))  # pyright: ignore[reportArgumentType]
+        if isinstance(operation, NameRun):
+            name = TurnName(operation.owner, "run", operation.client_id)
+            self.transient.rename(turn_id, name)
+            return cast("Result", None)
         return await self._stored.write(operation)
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
