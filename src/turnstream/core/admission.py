@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AnySet
 from enum import Enum
+from operator import is_
 from typing import Any, TypeVar, cast
 from unicodedata import category
 
@@ -154,7 +155,7 @@ def _object(value: dict[Any, Any], level: int) -> dict[Any, Any]:
 def _array(value: Sequence[Any], level: int) -> Sequence[Any]:
     _check_level(level)
     made = [_plain(item, level) for item in value]
-    if all(new is old for new, old in zip(made, value, strict=True)):
+    if all(map(is_, made, value)):
         return value
     if isinstance(value, list):
         return made

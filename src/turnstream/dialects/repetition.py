@@ -80,11 +80,11 @@ class RepetitionEncoder:
 
     def is_over(self, state: object) -> bool:
         """Return True if the stream has ended."""
-        return self._encoder.is_over(_inner(state))
+        return self._encoder.is_over(state.inner if isinstance(state, Repeating) else state)
 
     def needs_replay(self, state: object) -> bool:
         """Return True if the dialect needs the turn's events again."""
-        return self._encoder.needs_replay(_inner(state))
+        return self._encoder.needs_replay(state.inner if isinstance(state, Repeating) else state)
 
     def is_settled(self, state: object) -> bool:
         """Return True if there is nothing to send before the next event comes."""
@@ -164,10 +164,6 @@ class RepetitionEncoder:
     def _next(state: Repeating) -> tuple[bytes, object]:
         rest = state.blocks[1:]
         return b"", Repeating(state.inner, rest) if rest else state.inner
-
-
-def _inner(state: object) -> object:
-    return state.inner if isinstance(state, Repeating) else state
 
 
 def _text(block: Block) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from turnstream.errors import RequestError, StoreError, Unreadable
@@ -15,11 +18,13 @@ from turnstream.store.base import Query
 from turnstream.store.database import OpenDatabase, describe_failure
 from turnstream.telemetry.measures import StoreMeasures
 
+logger = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 
 
 class Readers:
-    """Runs queries in threads.
+    """Runs queries in threads, which start when they are needed.
 
     At most `threads` queries run at a time, and at most `capacity` wait or run.
     """
@@ -39,8 +44,12 @@ class Readers:
         self._capacity = capacity
         self._measures = measures or StoreMeasures()
         self._waiting = 0
+        self._unfinished = 0
+        """Queries that are queued or run, also those whose callers have stopped waiting."""
         self._closed = False
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="turnstream-reader")
+        self._most_threads = threads
+        self._threads: list[threading.Thread] = []
+        self._queue: SimpleQueue[_RunningRead | None] = SimpleQueue()
 
     async def fetch(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Return the answer of `query`.
@@ -55,17 +64,22 @@ class Readers:
             raise StoreError("the store is closed", retryable=False)
         if self._waiting >= self._capacity:
             raise StoreError(f"{self._capacity} reads are waiting for the database already")
-        reading = _RunningRead(self._database, query, self._is_closed)
+        loop = asyncio.get_running_loop()
+        reading = _RunningRead(self._database, query, self._is_closed, loop)
         self._waiting += 1
         began = monotonic()
+        deadline = loop.call_later(timeout, reading.expire, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                return await self._run(reading)
-        except TimeoutError:
-            self._measures.failed_reads += 1
-            raise StoreError(f"the database did not answer within {timeout:g} s") from None
+            self._begin(reading)
+            return cast("Result", await reading.answer)
+        except asyncio.CancelledError:
+            reading.stop()
+            raise
         except (RequestError, StoreError):
             raise
+        except TimeoutError as error:
+            self._measures.failed_reads += 1
+            raise StoreError(str(error)) from None
         except OperationalError as error:
             self._measures.failed_reads += 1
             raise StoreError(f"the database refused the read: {describe_failure(error)}") from error
@@ -73,47 +87,130 @@ class Readers:
             self._measures.failed_reads += 1
             raise Unreadable(f"a stored row cannot be read: {describe_failure(error)}") from error
         finally:
+            deadline.cancel()
             self._waiting -= 1
             self._measures.reads.observe(monotonic() - began)
 
-    async def _run(self, reading: _RunningRead) -> Any:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, reading.run)
-        except asyncio.CancelledError:
-            reading.stop()
-            task = asyncio.current_task()
-            if self._closed and task is not None and not task.cancelling():
-                # The query was cancelled before it began, and not this task.
-                raise StoreError("the store was closed", retryable=False) from None
-            raise
+    def _begin(self, reading: _RunningRead) -> None:
+        """Queue a query. Start another thread if all are busy."""
+        if self._unfinished >= len(self._threads) < self._most_threads:
+            name = f"turnstream-reader_{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._unfinished += 1
+        self._queue.put(reading)
+
+    def _finish(self, answer: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
+        self._unfinished -= 1
+        if answer.done():
+            return
+        if failure is not None:
+            answer.set_exception(failure)
+        else:
+            answer.set_result(result)
 
     def _is_closed(self) -> bool:
         return self._closed
 
     def close(self) -> None:
-        """Cancel waiting and long queries, let short ones finish, close the connections. Blocks."""
+        """Refuse waiting queries, end long ones, let short ones finish, close the connections. Blocks.
+
+        No query may begin meanwhile.
+        """
         self._closed = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
         self._engine.dispose()
+
+    # -- in a thread -----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        kept = _KeptConnection(self._engine)
+        try:
+            while self._answer_next(kept):
+                pass
+        finally:
+            kept.close()
+
+    def _answer_next(self, kept: _KeptConnection) -> bool:
+        """Wait for a query and answer it. Return False if there are no more. No answer stays in memory."""
+        if (reading := self._queue.get()) is None:
+            return False
+        result: Any = None
+        failure: Exception | None = None
+        try:
+            result = reading.run(kept)
+        except (RequestError, StoreError) as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - any exception is the answer
+            # a future cannot hold a StopIteration
+            failure = error if not isinstance(error, StopIteration) else RuntimeError(f"{error!r} in a query")
+            kept.close()
+        try:
+            reading.loop.call_soon_threadsafe(self._finish, reading.answer, result, failure)
+        except RuntimeError:
+            logger.debug("the event loop has ended; the answer of a read is discarded")
+        return True
+
+
+class _KeptConnection:
+    """The connection of one thread. After a failure the next query gets a new one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def get(self) -> Connection:
+        """Return the connection. Raises DBAPIError if it cannot be opened."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection, if it is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
 
 
 class _RunningRead:
     """One query, which can be stopped while it runs."""
 
-    def __init__(self, database: OpenDatabase, query: Query[Any], is_closed: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        database: OpenDatabase,
+        query: Query[Any],
+        is_closed: Callable[[], bool],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.loop = loop
+        self.answer: asyncio.Future[Any] = loop.create_future()
         self._database = database
         self._query = query
         self._is_closed = is_closed
         self._unwanted = False
 
-    def run(self) -> Any:
-        with self._database.reader.connect() as connection:
+    def run(self, kept: _KeptConnection) -> Any:
+        """Return the query's answer. Raises StoreError if the store was closed before."""
+        if self._is_unwanted():
+            raise StoreError("the store was closed", retryable=False)
+        connection = kept.get()
 
-            def fetch() -> Any:
-                with connection.begin():
-                    return self._query.fetch(connection)
+        def fetch() -> Any:
+            with connection.begin():
+                return self._query.fetch(connection)
 
-            return self._database.read(connection, fetch, self._is_unwanted)
+        return self._database.read(connection, fetch, self._is_unwanted)
+
+    def expire(self, seconds: float) -> None:
+        """Fail the query, whose deadline has passed."""
+        self.stop()
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError(f"the database did not answer within {seconds:g} s"))
 
     def stop(self) -> None:
         """End the query: no caller waits for its answer."""

@@ -25,7 +25,6 @@ from turnstream.turnlog.catch_up import Archive
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.position import NOTHING, Batch, WatchPosition
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turnlog.view import NO_BATCH
 from turnstream.turnlog.watch_decision import Decision, Pause, SendFrames, begin, decide, is_at_end
 
 
@@ -135,16 +134,23 @@ class DialectSubscription(Subscription):
         """Return True if the next thing to do in this state is not to wait for events."""
         return self._encoder.needs_replay(state) or not self._encoder.is_settled(state)
 
-    def _live(self) -> Batch | None:
+    def offer(self, write: Sink) -> bool:
+        """Offer the newest frames to `write`, after an append to the log. See `Subscription.offer`."""
         state = self._state
         if state is not self._plain_state:
             if self._encoder.needs_replay(state):
-                return None
+                return False
             self._plain_state = state
         made = self.log.live_batch_in(self._encoder, self._position, state)
         if made is None:
-            return None
-        return NO_BATCH if made.seq == self._position.seq else self._batch_of(made)
+            return False
+        if made.seq == self._position.seq:
+            return True  # the events of this call may have been returned before the wait began
+        batch = self._batch_of(made)
+        if not write(made.data):
+            return False
+        self._state, self._part, self._position = made.state, batch.part, batch.after
+        return not batch.more
 
     def _new_batch(self) -> _LiveBatch | None:
         """Return the new events, or None if there are none or the ring cannot give them."""

@@ -129,12 +129,12 @@ class Subscription:
 
         Return False if there is more to do: `write` refused them, or `ready` must decide.
         """
-        batch = self._live()
+        batch = self.log.live_batch(self._position)
         if batch is NO_BATCH:
             return True  # the events of this call may have been returned before the wait began
         if batch is None or not write(batch.data):
             return False
-        self._advance(batch)
+        self._position = batch.after
         return not batch.more
 
     @property
@@ -167,10 +167,6 @@ class Subscription:
     def _decide(self) -> Decision:
         """Return the next thing to do."""
         return decide(self.log, self._position)
-
-    def _live(self) -> Batch | None:
-        """Return new frames while the watcher waits. See `LogView.live_batch`."""
-        return self.log.live_batch(self._position)
 
     def _advance(self, batch: Batch) -> None:
         """Advance the position: the frames of `batch` are sent."""

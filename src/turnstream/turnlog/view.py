@@ -212,7 +212,9 @@ class LogView:
             batch = Batch(ring.encode_after(seq, end), WatchPosition(self._generation, end), more=True)
         else:
             batch = Batch(ring.encode_after(seq), self.position_at_head())
-        self._remember(seq, batch)
+        if len(self._batches) >= _CACHED_BATCHES:
+            self._batches.clear()
+        self._batches[seq] = batch
         return batch
 
     def position_at_head(self) -> WatchPosition:
@@ -242,13 +244,10 @@ class LogView:
             pieces = self._pieces = self._pieces or OpenPieces(self.turn_id, self._encoder, REST_PIECE)
             batch = pieces.piece(block, self._content_since, position, end)
             if not batch.after.is_behind and batch.held is None:
-                self._remember(key, batch)
+                if len(self._batches) >= _CACHED_BATCHES:
+                    self._batches.clear()
+                self._batches[key] = batch
         return batch
-
-    def _remember(self, key: _Key, batch: Batch) -> None:
-        if len(self._batches) >= _CACHED_BATCHES:
-            self._batches.clear()
-        self._batches[key] = batch
 
     def dialect_state(self, encoder: DialectEncoder, seq: int) -> object | None:
         """Return the state of a dialect's encoder after `seq`, or None if it is not kept."""

@@ -172,7 +172,10 @@ class Commands:
         """Start the model's answer to `path` and the request's blocks, if there are any."""
         is_stored = self.is_stored(store=request.store)
         request, source = await self._models.prepare(owner, request, path, is_stored=is_stored)
-        return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
+        started = await self._start(owner, request, source, with_user_turn=bool(request.blocks))
+        if request.blocks or started.replayed or not path:
+            return started
+        return started._replace(answered=path[-1][1])
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource | MakeSource) -> StartedTurn:
         """Start a turn whose content comes from `source`, or from the source that it returns for the turn.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from turnstream.core.blocks import Block
-from turnstream.store.base import BlockRecord, Store, TurnRecord
+from turnstream.store.base import Store, TurnRecord
 from turnstream.store.portions import Bounds, HistoryBeginning, Portion, ReadPortion, unchanged
 from turnstream.store.queries import AllBlocks, GetTurn
 
@@ -54,7 +54,7 @@ def _add(path: Path, portion: Portion) -> None:
             path.append((piece.turn, blocks))
 
 
-async def chain_of(store: Store, turn: TurnRecord, asked: Sequence[BlockRecord] = ()) -> tuple[str, ...]:
+async def chain_of(store: Store, turn: TurnRecord, asked: Sequence[Block] = ()) -> tuple[str, ...]:
     """Return the ids of the chain of turns that ends with the assistant's turn `turn`, oldest first.
 
     A client shows a chain as one message: turns that ended with calls for the client, turns that hold nothing
@@ -73,7 +73,7 @@ async def chain_of(store: Store, turn: TurnRecord, asked: Sequence[BlockRecord] 
         if before.role != "user" or before.prev_turn_id is None:
             break
         rows = await store.read(AllBlocks(turn_id=before.id))
-        if not _are_results(rows):
+        if not _are_results([row.block for row in rows]):
             break
         turn = await store.read(GetTurn(owner=turn.owner, turn_id=before.prev_turn_id))
         chain += [before.id, turn.id]
@@ -81,6 +81,6 @@ async def chain_of(store: Store, turn: TurnRecord, asked: Sequence[BlockRecord] 
     return tuple(chain)
 
 
-def _are_results(rows: Sequence[BlockRecord]) -> bool:
+def _are_results(blocks: Sequence[Block]) -> bool:
     """Return True if a user's turn holds nothing but results of tools."""
-    return bool(rows) and all(row.block.block_type == "tool_result" for row in rows)
+    return bool(blocks) and all(block.block_type == "tool_result" for block in blocks)

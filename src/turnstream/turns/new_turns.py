@@ -89,12 +89,19 @@ class StartedTurn(NamedTuple):
     Attributes:
         user_turn: The user's turn. None for a turn without one.
         replayed: True if the request repeats an earlier one with the same idempotency key.
+        answered: Blocks of the stored user turn that is answered, if there is no new one. May be empty.
     """
 
     user_turn: TurnRecord | None
     user_blocks: tuple[BlockRecord, ...]
     assistant_turn: TurnRecord
     replayed: bool = False
+    answered: tuple[Block, ...] = ()
+
+    @property
+    def question(self) -> tuple[Block, ...]:
+        """Blocks that the assistant's turn answers. Empty if they are not known."""
+        return self.answered or tuple([row.block for row in self.user_blocks])
 
 
 class KeysInUse:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from turnstream.core.blocks import Block
 from turnstream.core.identifiers import is_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.ai_sdk.chunk_writer import Major
@@ -39,7 +40,7 @@ from turnstream.server.protocols.workflow import (
     uncountable,
 )
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
-from turnstream.store.base import BlockRecord, TurnRecord
+from turnstream.store.base import TurnRecord
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.dialect_chain import DialectChain
 from turnstream.turnlog.dialect_subscription import DialectSubscription
@@ -92,7 +93,7 @@ class AiSdkAnswers:
         context, principal = self._context, await self._context.principal(request)
         tools = context.commands.tools.tools
         asked = parse_request(await request.body(), tools)
-        question: Sequence[BlockRecord] = ()
+        question: Sequence[Block] = ()
         if asked.approvals and self._major > 5:
             answered = await find_answered(context, principal, asked.approvals)
             turn, has_started = answered.turn, await store_answers(context, principal, answered)
@@ -100,7 +101,7 @@ class AiSdkAnswers:
             if self._major == 5:
                 asked = without_asking_tools(asked, tools)
             started = await start_answer(context, principal, asked)
-            turn, has_started, question = started.assistant_turn, True, started.user_blocks
+            turn, has_started, question = started.assistant_turn, True, started.question
         run = WorkflowRun(turn.id, frozenset(approval.approval_id for approval in asked.approvals))
         subscription = await self._watch_run(principal.owner, run, turn, question)
         form = _form({RUN_HEADER: run.run_id})
@@ -177,7 +178,7 @@ class AiSdkAnswers:
         return DialectChain(await subscribe(chain[0], None), rest)
 
     async def _watch_run(
-        self, owner: str, run: WorkflowRun, turn: TurnRecord, asked: Sequence[BlockRecord] = ()
+        self, owner: str, run: WorkflowRun, turn: TurnRecord, asked: Sequence[Block] = ()
     ) -> DialectSubscription:
         chain = await chain_of(self._context.commands.store, turn, asked)
         encoder = encoder_of(turn.id, chain[0], self._major, answered=run.answered)
