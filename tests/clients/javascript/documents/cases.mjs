@@ -2,7 +2,7 @@
 import net from "node:net";
 
 const [url] = process.argv.slice(1);
-const STORY = { model: "sim/story:pace=0.002,events=150" };
+const STORY = { model: "sim/story:pace=0.01,events=150" };
 const ENDLESS = { model: "sim/story:pace=0.01,events=100000" };
 const REFUSED = { model: "sim/story:pace=0,fault=error-before,status=429" };
 const BROKEN = { model: "sim/story:pace=0.001,fault=error,after=20,code=overloaded_error" };
@@ -14,6 +14,7 @@ async function json(path, body, method = body === undefined ? "GET" : "POST") {
 }
 
 // A proxy that cuts its connections: number N after `sizes[N]` bytes of the answers. The later ones stay whole.
+// The sizes are smaller than an answer whose pieces a busy server has all joined.
 async function cutting(sizes, use) {
   const target = new URL(url);
   let count = 0;
@@ -77,7 +78,7 @@ function once(act) {
 
 const agent = {
   whole: async () => reloaded(await ask(STORY)),
-  cut: () => Promise.all([150, 450, 800, 3000, 9000].map(
+  cut: () => Promise.all([150, 450, 700, 1200, 1600].map(
     (size) => cutting([size], async (base) => reloaded(await ask(STORY, { base }))),
   )),
   async stop() {
@@ -118,7 +119,7 @@ async function conversationOf(agentId) {
 const eventSource = {
   whole: () => listen(address(url, "whole")),
   async cut() {
-    const shown = await cutting([350, 500, 900, 1500, 4000], (base) => listen(address(base, "cut")));
+    const shown = await cutting([350, 500, 600, 700], (base) => listen(address(base, "cut")));
     return { ...shown, conversations: await conversationOf("cut") };
   },
   stop: () => listen(address(url, "endless"), interrupt),
@@ -139,8 +140,8 @@ const post = (agentId, options, base = url) => readByFetch(`${base}${MESSAGE}`, 
 
 const byFetch = {
   whole: () => post("whole"),
-  cut: () => cutting([350, 500, 900, 1500, 4000], (base) => post("cut", {}, base)),
-  told: () => cutting([1500], (base) => post("cut", { resumes: false }, base)),
+  cut: () => cutting([350, 500, 600, 700], (base) => post("cut", {}, base)),
+  told: () => cutting([900], (base) => post("cut", { resumes: false }, base)),
   stop: () => post("endless", { onChunk: once(({ nextId }) => json(`/turns/${turnOf(nextId)}/interrupt`, {})) }),
   refused: () => post("refused"),
   broken: () => post("broken"),
@@ -164,7 +165,7 @@ const provider = (model, onChunk, base = url) =>
 
 const controller = {
   whole: () => provider(STORY),
-  cut: () => cutting([3000], (base) => provider(STORY, undefined, base)),
+  cut: () => cutting([1200], (base) => provider(STORY, undefined, base)),
   refused: () => provider(REFUSED),
   broken: () => provider(BROKEN),
   two: () => Promise.all([provider(STORY), provider(STORY)]),
