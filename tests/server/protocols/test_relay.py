@@ -152,17 +152,24 @@ async def test_an_event_source_that_is_cut_anywhere_gets_each_chunk_once(tmp_pat
 @pytest.mark.requirement("N2")
 async def test_equal_gets_at_the_same_time_start_one_turn(tmp_path: Path) -> None:
     """An EventSource that is cut before its first byte asks again while its turn is being stored."""
-    path = f"{PATH}?{urlencode(message('story', 'tell'))}"
-    async with running(tmp_path) as client:
-        answers = await asyncio.gather(*(client.call("GET", path) for _ in range(5)))
-        chats = (await client.call("GET", "/command-center/conversations?agentId=story")).json
-    assert len(chats["conversations"]) == 1
-    assert {answer.headers["x-conversation-id"] for answer in answers} == {chats["conversations"][0]["id"]}
-    readers = [FetchReader() for _ in answers]
-    for reader, answer in zip(readers, answers, strict=True):
-        reader.take(answer.body)
-    assert len({reader.text for reader in readers}) == 1
-    assert {reader.names[-1] for reader in readers} == {"done"}
+    path = f"{PATH}?{urlencode(message('endless', 'tell'))}"
+    async with running(tmp_path) as client, asyncio.timeout(SECONDS):
+        opened = await asyncio.gather(*(client.open("GET", path) for _ in range(5)))
+        heads = [await read_head(reader) for reader, _ in opened]
+        (chat,) = {headers["x-conversation-id"] for _, headers in heads}
+        chats = (await client.call("GET", "/command-center/conversations?agentId=endless")).json
+        turn = (await client.call("GET", f"/chats/{chat}")).json["active_turn_id"]
+        await client.call("POST", f"/turns/{turn}/interrupt")
+        texts: set[str] = set()
+        for (reader, writer), (_, headers) in zip(opened, heads, strict=True):
+            seen = FetchReader()
+            async for chunk in read_chunks(reader, headers):
+                seen.take(chunk)
+            writer.close()
+            assert seen.names[-1] == "error"
+            texts.add(seen.text)
+    assert [found["id"] for found in chats["conversations"]] == [chat]
+    assert len(texts) == 1
 
 
 async def read_cut(client: Client, path: str, source: EventSourceReader, limit: int) -> int:
