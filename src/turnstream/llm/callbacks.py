@@ -49,7 +49,8 @@ class Callbacks:
         on_events: Called as `on_events(events)`, with several events.
         on_complete: Called as `on_complete(message, usage, metrics)` if the message is complete.
         on_error: Called as `on_error(error)` if the message is not complete.
-        batching: Limits how often `on_events` is called. None: as soon as there are events.
+        batching: Limits how often `on_events` is called, and how many events it gets. `on_event` gets the
+            same events, one by one. None: as soon as there are events.
     """
 
     on_start: Callable[[str], _CallbackResult] | None = None

@@ -93,10 +93,15 @@ async def test_the_answer_is_stored_before_its_cost_is_sent(tmp_path: Path) -> N
 
 
 @pytest.mark.requirement("N2")
-async def test_the_lines_of_a_frame_are_id_event_data(tmp_path: Path) -> None:
-    async with running(tmp_path) as client:
-        answer = await client.call("POST", PATH, message("echo", "one two"))
-    for frame in answer.body.decode().strip().split("\n\n"):
+async def test_the_lines_of_a_frame_are_id_event_data_and_come_in_one_write(tmp_path: Path) -> None:
+    async with running(tmp_path) as client, asyncio.timeout(SECONDS):
+        reader, writer = await client.open("POST", PATH, message("story", "tell"))
+        _, headers = await read_head(reader)
+        writes = [chunk async for chunk in read_chunks(reader, headers)]
+        writer.close()
+    assert len(writes) > 1
+    assert all(write.endswith(b"\n\n") for write in writes), "a write has whole frames"
+    for frame in b"".join(writes).decode().strip().split("\n\n"):
         if not frame.startswith(":"):
             names = [line.partition(":")[0] for line in frame.split("\n")]
             assert names in (["id"], ["id", "event", "data"]), frame
