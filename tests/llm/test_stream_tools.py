@@ -264,3 +264,26 @@ async def test_thinking_of_thinking_blocks_goes_back_with_the_result(raw_server:
     _, again = (json.loads(exchange.body)["messages"] for exchange in raw_server.exchanges)
     assert again[1]["thinking_blocks"] == [{"type": "thinking", "thinking": "Let me.", "signature": "SIG"}]
     assert again[2]["tool_call_id"] == "a"
+
+
+@pytest.mark.requirement("I3")
+async def test_calls_are_known_as_soon_as_a_model_answers() -> None:
+    def clock() -> str:
+        """Return the time."""
+        return "noon"
+
+    seen: list[list[tuple[str, bool, int | None]]] = []
+    stream = ts.LLM("sim/tools:pace=0").stream("What is the time?", tools=[clock])
+    stream.watch_calls(
+        lambda calls: seen.append([(call.outcome, call.estimated, call.usage.input_tokens) for call in calls])
+    )
+    async with stream:
+        message = await stream.final_message()
+    first, second = (attempt.usage.input_tokens for attempt in message.attempts)
+    assert [[call[:2] for call in calls] for calls in seen] == [
+        [("", True)],
+        [("complete", False), ("", True)],
+    ]
+    assert seen[1][0][2] == first
+    assert second is not None
+    assert (seen[1][1][2] or 0) > (seen[0][0][2] or 0)

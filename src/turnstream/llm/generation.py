@@ -85,10 +85,9 @@ class Generation:
             usage = usage.plus(accumulator.usage)
         return self._message(self._live.snapshot(), Summary(usage=usage))
 
-    @property
-    def running_call(self) -> ModelCall | None:
-        """The model call that runs, with its estimated input as its usage. None between calls."""
-        return self._account.running_call()
+    def watch_calls(self, act: Callable[[Sequence[ModelCall]], None]) -> None:
+        """Call `act` with the model calls so far, each time that a model begins to answer."""
+        self._sink.on_answer = lambda: act(self._account.calls_so_far())
 
     @property
     def metrics(self) -> StreamMetrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, perf_counter
 from typing import TypeVar
 
@@ -49,6 +49,8 @@ class MemorySink:
         """Facts of each step's model call, by the step's number."""
         self.first_output: float | None = None
         """Time (`time.perf_counter`) of the first block."""
+        self.on_answer: Callable[[], None] | None = None
+        """Called each time that a model begins to answer."""
         self.before_reset: tuple[Block, ...] = ()
         """Blocks whose text readers have, as they were before the last reset."""
         self._live = live
@@ -69,6 +71,8 @@ class MemorySink:
         if step is not None:
             self.answers[step] = accumulator
             self.opened.set()
+            if self.on_answer is not None:
+                self.on_answer()
         extend, text, show = accumulator.extend_shown, live.text, live.show
 
         def take(events: Sequence[StreamEvent]) -> bool:

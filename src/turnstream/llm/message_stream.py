@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -283,10 +283,12 @@ class MessageStream(Generic[Output]):
         """The error that ended the answer, or None."""
         return self._live.error
 
-    @property
-    def running_call(self) -> ModelCall | None:
-        """The model call that runs, with its estimated input as its usage. None between calls."""
-        return self._generation.running_call
+    def watch_calls(self, act: Callable[[Sequence[ModelCall]], None]) -> None:
+        """Call `act` with the model calls so far, each time that a model begins to answer.
+
+        The last call runs, and its usage is its estimated input.
+        """
+        self._generation.watch_calls(act)
 
     def when_read(self, act: Callable[[ModelMessage[Output]], None]) -> None:
         """Call `act` with the message, once it is complete and the first reader is at its end.

@@ -163,12 +163,13 @@ class TurnAccount:
             stream=stream,
         )
 
-    def running_call(self) -> ModelCall | None:
-        """Return the call that runs, with its estimated input as its usage. None if no model is called."""
-        call, estimate = self._open, self._input_estimate
-        if call is None or call.model is None or estimate is None:
-            return None
-        return call._replace(usage=Usage(estimate()), estimated=True)
+    def calls_so_far(self) -> list[ModelCall]:
+        """Return the model calls so far. The usage of a call that runs is its estimated input."""
+        calls = [call for call in self._closed if call.model is not None]
+        if (call := self._open) is not None and call.model is not None and self._input_estimate is not None:
+            usage = Usage(self._input_estimate())
+            calls.append(call._replace(usage=usage, estimated=True, answered=True))
+        return calls
 
     def answering(self) -> None:
         """Note that the provider began to answer the open call. From now on the call may have usage."""

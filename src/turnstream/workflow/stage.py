@@ -200,17 +200,21 @@ class StageRun(Generic[StateT]):
     ) -> AsyncGenerator[MessageStream[None], None]:
         """Open a model's stream. Its calls are part of the turn's account, however they end.
 
-        A call that runs is booked with its estimated input, so that the account has it after a crash.
+        A call that runs is booked too, so that the account has it after a crash.
 
         Args:
             is_shown: True if watchers see the answer. Then the blocks of the turn show how much has come.
         """
+
+        def book(calls: Sequence[ModelCall]) -> None:
+            *ended, last = calls
+            if not is_shown and not last.outcome:
+                last = last._replace(usage=msgspec.structs.replace(last.usage, output_tokens=0))
+            self._book(stream.id, [*ended, last])
+
+        stream.watch_calls(book)
         try:
             async with stream:
-                if (call := stream.running_call) is not None:
-                    output = None if is_shown else 0
-                    usage = msgspec.structs.replace(call.usage, output_tokens=output)
-                    self._book(stream.id, [call._replace(usage=usage)])
                 yield stream
         finally:
             self._book(stream.id, [_call_of(attempt) for attempt in stream.message.attempts])
