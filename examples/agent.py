@@ -49,8 +49,8 @@ async def main(folder: Path, question: str, model: str = "sim/demo:pace=0.001") 
                         pass
             end = (await turn.wait()).turn
             tokens = f"{end.usage.input_tokens or 0} + {end.usage.output_tokens or 0} tokens"
-            print(f"\n[{end.error_message or end.status}, {tokens}, ${end.cost}]", file=sys.stderr)
-            if state.question is None:
+            print(f"\n[{end.error_message or end.status}, {tokens}, ${end.cost or 0}]", file=sys.stderr)
+            if state.question is None or not sys.stdin.isatty():
                 return 0 if end.status == "complete" else 1
             state.answered(await asyncio.to_thread(input, "> "))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ async def test_a_question_of_the_agent_is_answered(
 ) -> None:
     """The simulated model repeats the request, so the words in it decide what the request counts as."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda prompt: f"{prompt}qa_analysis")
     assert await agent.main(tmp_path, "clarification_needed", "sim/echo:pace=0") == 0
     printed = capsys.readouterr()
