@@ -187,6 +187,7 @@ class Engine:
             server.stop_on_disconnect,
             {name: AgentPreset(**dict(preset)) for name, preset in (agents or {}).items()},
             None if workflow is None else lambda: workflow,
+            server.debug,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
@@ -338,6 +339,7 @@ class Engine:
             direct=DirectRoutes(self._context, router, PREFIX),
             index=partial(server_index, self._context, VERSION, PREFIX),
             cors_origins=self._server.cors_origins,
+            debug=self._server.debug,
         )
         application.complete_document = partial(name_models, self.commands)
         return application

@@ -64,7 +64,7 @@ class ServerSettings(_Section):
     drain_seconds: float = Field(default=20.0, ge=0, le=3600)
     """Seconds that running turns may continue after SIGTERM."""
     debug: bool = False
-    """True to show clients the providers' own error messages."""
+    """True to show clients the inner messages of errors: of providers, tools, storage and exceptions."""
     cors_origins: Origins = ()
     """Origins of web pages that may use the API from a browser, such as `https://app.example`."""
     protocols: Protocols = get_args(Protocol)

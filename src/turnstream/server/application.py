@@ -91,6 +91,7 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
     direct: DirectRoutes | None = None,
     index: Index | None = None,
     cors_origins: Sequence[str] = (),
+    debug: bool = False,
 ) -> Application:
     """Return an ASGI application with the routes of `router` and `GET /healthz`.
 
@@ -101,6 +102,7 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
         direct: serves some routes of `router` without the framework. `router` must have no dependencies then.
         index: returns the page at `/`. None: the route does not exist.
         cors_origins: origins of web pages that may read the answers.
+        debug: show clients the messages of unexpected errors.
     """
     application = Application(
         title="turnstream",
@@ -175,8 +177,8 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
         return JSONResponse(body, status_code=status, headers=headers)
 
-    async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
-        return unexpected_response()
+    async def unexpected(_request: Request, error: Exception) -> JSONResponse:
+        return unexpected_response(error, debug=debug)
 
     application.add_exception_handler(HTTPException, http_error)
     application.add_exception_handler(Exception, unexpected)

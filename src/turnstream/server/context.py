@@ -44,6 +44,8 @@ class ServerContext(NamedTuple):
     """Agents of the relay, by their ids."""
     workflow: Callable[[], Workflow] | None = None
     """Returns the workflow of the staged agent's routes."""
+    debug: bool = False
+    """True to show clients the inner messages of errors."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""

@@ -48,15 +48,19 @@ def error_response(error: TurnstreamError) -> JSONResponse:
     return JSONResponse(body, status_code=error.status, headers=headers)
 
 
-def unexpected_response() -> JSONResponse:
-    """Return the response for an exception that is not a TurnstreamError."""
-    return error_response(TurnstreamError("the server failed unexpectedly: try again; its log has the cause"))
+def unexpected_response(error: Exception, *, debug: bool) -> JSONResponse:
+    """Return the response for an exception that is not a TurnstreamError. `debug`: show its own message."""
+    message = "the server failed unexpectedly: try again; its log has the cause"
+    if debug:
+        message = f"the server failed unexpectedly: {type(error).__name__}: {error}"
+    return error_response(TurnstreamError(message))
 
 
-def mask_store_error(error: StoreError) -> TurnstreamError:
-    """Log a storage failure and return the error for the client, which hides its details."""
+def mask_store_error(error: StoreError, *, debug: bool) -> TurnstreamError:
+    """Log a storage failure and return the error for the client. `debug`: show its own message."""
     logger.error("storage failed: %s", error)
-    return TurnstreamError("the request could not be stored or read: try again", code=error.code)
+    message = "the request could not be stored or read"
+    return TurnstreamError(f"{message}: {error}" if debug else f"{message}: try again", code=error.code)
 
 
 def validation_error(error: RequestValidationError) -> InvalidRequest:
@@ -84,18 +88,24 @@ def _fault(fault: Mapping[str, Any]) -> str:
 
 
 async def as_response(
-    request: Request, handling: Awaitable[Response], answer: ErrorAnswer = error_response
+    request: Request,
+    handling: Awaitable[Response],
+    answer: ErrorAnswer = error_response,
+    *,
+    debug: bool,
 ) -> Response:
     """Return the response of `handling`. Turnstream's errors and validation errors become responses too.
 
-    `answer`: makes the response of an error.
+    Args:
+        answer: Makes the response of an error.
+        debug: Show the inner messages of errors.
     """
     try:
         return await handling
     except RequestValidationError as error:
         return answer(validation_error(error))
     except StoreError as error:
-        return answer(mask_store_error(error))
+        return answer(mask_store_error(error, debug=debug))
     except TurnstreamError as error:
         response = answer(error)
     if response.status_code in _CLOSES and request.scope.get("http_version", "1.1") < "2":
@@ -155,7 +165,8 @@ def limited_route(
 
         def _answered(self, handle: Handle) -> Handle:
             async def handle_answered(request: Request) -> Response:
-                return await as_response(request, limited(request, handle), answer)
+                handling = limited(request, handle)
+                return await as_response(request, handling, answer, debug=context.debug)
 
             return handle_answered
 

@@ -71,13 +71,14 @@ class DirectRoutes:
         except _FrameworkRequest as other:
             await otherwise(scope, _once_more(other.body, receive), send)
             return
-        except Exception:
-            await unexpected_response()(scope, receive, send)
+        except Exception as error:
+            await unexpected_response(error, debug=self._context.debug)(scope, receive, send)
             raise
         await response(scope, receive, send)
 
     async def _answer_turn(self, chat_id: str, request: Request) -> Response:
-        return await as_response(request, self._answer_plain(chat_id, request))
+        answering = self._answer_plain(chat_id, request)
+        return await as_response(request, answering, debug=self._context.debug)
 
     async def _answer_plain(self, chat_id: str, request: Request) -> Response:
         """Return the answer. Raises TurnstreamError, or _FrameworkRequest if the body does not validate."""

@@ -59,7 +59,10 @@ class Finisher:
         outcome: The end of the turn. None until it is decided.
     """
 
-    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, writer: TurnWriter) -> None:
+    def __init__(
+        self, turn: TurnRecord, log: TurnLog, store: Store, writer: TurnWriter, *, debug: bool = False
+    ) -> None:
+        self._debug = debug
         self.turn = turn
         self.outcome: OutcomeRecord | None = None
         self.unsaved: FinishTurn | None = None
@@ -86,7 +89,7 @@ class Finisher:
             self._mark_stored()
         except StoreError as error:
             logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
-            self.end_unsaved(outcome, rows, rest.summary)
+            self.end_unsaved(outcome, rows, rest.summary, error)
         else:
             own_end = self.turn.last_seq == operation.outcome.last_seq
             log.ended(events if own_end else (), self._terminal(rows))
@@ -103,14 +106,21 @@ class Finisher:
         events = [*events, *final_events]
         return _PreparedEnd(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
 
-    def end_unsaved(self, outcome: OutcomeRecord, rows: Sequence[BlockRecord], summary: Summary) -> None:
-        """Show the end after storage has refused it. The rows wait in `unsaved`.
+    def end_unsaved(
+        self,
+        outcome: OutcomeRecord,
+        rows: Sequence[BlockRecord],
+        summary: Summary,
+        error: StoreError | None = None,
+    ) -> None:
+        """Show the end after storage has refused it with `error`. The rows wait in `unsaved`.
 
         The open block stays readable in memory. The rows' cursors match what watchers saw: no block_stop,
         then the end.
         """
         if outcome.status != "error":
-            code, message = describe_failure(StoreError("the end of the turn could not be stored"))
+            error = error or StoreError("the end of the turn could not be stored")
+            code, message = describe_failure(error, debug=self._debug)
             outcome = OutcomeRecord(status="error", error_code=code, error_message=message)
         self.outcome = outcome
         head = self._log.head

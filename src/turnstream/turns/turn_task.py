@@ -65,7 +65,7 @@ class TurnTask:
         self._end_task: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] | None = None
         self.writer = TurnWriter(turn, log, store, self._interruption)
-        self._finisher = Finisher(turn, log, store, self.writer)
+        self._finisher = Finisher(turn, log, store, self.writer, debug=debug)
 
     async def run(self, source: TurnSource) -> None:
         """Write the turn to its end."""

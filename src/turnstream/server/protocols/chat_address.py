@@ -40,7 +40,8 @@ def add_chat_address(router: APIRouter, context: ServerContext) -> None:
         await context.principal(request)
         if protocol_of(await request.body()) == "ai_sdk":
             return await pages.start(request)
-        return await as_response(request, answers.answer(request), SHAPE.error_response)
+        answering = answers.answer(request)
+        return await as_response(request, answering, SHAPE.error_response, debug=context.debug)
 
 
 class ChatMessageShape(msgspec.Struct, frozen=True):

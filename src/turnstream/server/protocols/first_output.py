@@ -30,12 +30,19 @@ class OutputStream(Response):
 
     Args:
         stream: The stream of `subscription`.
+        debug: Show the client the inner messages of errors.
     """
 
     def __init__(
-        self, subscription: DialectSubscription, stream: EventStream, headers: Mapping[str, str]
+        self,
+        subscription: DialectSubscription,
+        stream: EventStream,
+        headers: Mapping[str, str],
+        *,
+        debug: bool,
     ) -> None:
         super().__init__(headers=headers)
+        self._debug = debug
         del self.headers["content-length"]
         self._subscription = subscription
         self._stream = stream
@@ -56,7 +63,8 @@ class OutputStream(Response):
         try:
             begun = await self._beginning(receive)
         except StoreError as error:
-            await self.error_response(mask_store_error(error))(scope, receive, send)
+            shown = mask_store_error(error, debug=self._debug)
+            await self.error_response(shown)(scope, receive, send)
             return
         if begun is None:
             return  # the client has disconnected

@@ -88,17 +88,20 @@ class AnsweredTurn(NamedTuple):
     Attributes:
         executor: Its executor, or None if it has ended.
         on_disconnect: Stops the turn if its client disconnects, or None.
+        debug: True to show the client the inner messages of errors.
     """
 
     turn_id: str
     executor: Executor | None
     on_disconnect: Callable[[], None] | None
+    debug: bool = False
 
 
 def turn_of(context: ServerContext, shape: ProviderShape, turn_id: str) -> AnsweredTurn:
     """Return the turn of a response. Call it as soon as the turn has started."""
     executor = context.commands.registry.executor(turn_id)
-    return AnsweredTurn(turn_id, executor, stop_on_disconnect(context, shape.protocol, turn_id))
+    on_disconnect = stop_on_disconnect(context, shape.protocol, turn_id)
+    return AnsweredTurn(turn_id, executor, on_disconnect, context.debug)
 
 
 class StreamedAnswer(OutputStream):
@@ -117,7 +120,8 @@ class StreamedAnswer(OutputStream):
     ) -> None:
         stream = EventStream(subscription, context.keep_alive, shape.form)
         stream.on_disconnect = turn.on_disconnect
-        super().__init__(subscription, stream, {**shape.form.headers, shape.id_header: turn.turn_id})
+        headers = {**shape.form.headers, shape.id_header: turn.turn_id}
+        super().__init__(subscription, stream, headers, debug=turn.debug)
         self._shape = shape
         self._turn = turn
 
@@ -183,7 +187,9 @@ class WholeAnswer(Response):
                 return
             answer = waiting.result()
         except TurnstreamError as error:
-            shown = mask_store_error(error) if isinstance(error, StoreError) else error
+            shown = error
+            if isinstance(error, StoreError):
+                shown = mask_store_error(error, debug=self._turn.debug)
             await self._shape.error_response(shown)(scope, receive, send)
             return
         finally:

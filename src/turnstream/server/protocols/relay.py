@@ -97,7 +97,7 @@ class Relay:
         subscription = await context.watching.subscribe_in(encoder_of(turn_id), principal.owner, turn_id)
         stream = EventStream(subscription, context.keep_alive, _FORMAT)
         stream.on_disconnect = stop_on_disconnect(context, "relay", turn_id)
-        return _RelayedAnswer(subscription, stream, chat_id, executor)
+        return _RelayedAnswer(subscription, stream, chat_id, executor, debug=context.debug)
 
     async def listen(self, request: Request) -> Response:
         """Start a turn for an EventSource, or resume the turn of its last id.
@@ -210,8 +210,10 @@ class _RelayedAnswer(OutputStream):
         stream: EventStream,
         chat_id: str,
         executor: Executor | None,
+        *,
+        debug: bool,
     ) -> None:
-        super().__init__(subscription, stream, {**HEADERS, "x-conversation-id": chat_id})
+        super().__init__(subscription, stream, {**HEADERS, "x-conversation-id": chat_id}, debug=debug)
         self._executor = executor
 
     def has_output(self, state: object) -> bool:
