@@ -11,6 +11,8 @@ CLIENTS_PYTEST := 9.2.0
 NODE := 24.19.0
 # Each is a folder of tests/clients/javascript, with the versions of all packages.
 JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7 ag-ui provider-sdks portkey
+# The built page: the last file of its build.
+PAGE := src/turnstream/server/page/built/index.html
 # Tests that measure how long things take, or load the whole machine: they run by themselves.
 ALONE := tests/e2e tests/faults tests/scaling
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -42,13 +44,19 @@ part = @echo "== $(1)"; echo "$$(date +%s) $(1)" >>$(TIMES)
 times = @awk -v end="$$(date +%s)" -f scripts/times.awk $(TIMES)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo docs test test-clients survival lint format bench requirements clean
+.PHONY: help serve page wheel demo docs test test-clients survival lint format bench requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 serve: .venv/runtime.ready ## Start the server on an embedded database (HOST=, PORT=)
+	@$(MAKE) page || echo "== the page could not be built, for the reason above: / shows a plain page"
 	@exec $(BIN)/turnstream serve --builtin-tools $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"}
+
+page: $(PAGE) ## Build the page that the server shows, into the package
+
+wheel: $(PAGE) .venv/development.ready ## Build the package, with the page, into dist
+	@.tools/bin/uv build --quiet
 
 demo: .venv/runtime.ready ## Run the main job unattended and print what happens (FILE= provider bytes to use)
 	@exec $(BIN)/python -m examples.demo $${FILE:+"$$FILE"}
@@ -69,7 +77,7 @@ endif
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed \
 	$(JAVASCRIPT_CLIENTS:%=.tools/clients/%.packages) .tools/clients/use_chat.packages \
-	.tools/litellm-$(LITELLM).installed ## Test with the providers' own clients
+	.tools/litellm-$(LITELLM).installed $(PAGE) ## Test with the providers' own clients
 	@rm -f $(TIMES)
 	$(call part,tests of the clients)
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
@@ -172,6 +180,12 @@ $(UV):
 	.tools/clients/node-$(NODE).installed
 	@echo "== installing the packages of web"
 	@$(NPM) ci --prefix web --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(PAGE): $(shell find web/app web/client/src -type f -not -path '*/node_modules/*' -not -path 'web/app/tests/*') \
+	.tools/web.packages
+	@echo "== building the page"
+	@$(NPM) run build --prefix web/app --silent >.tools/page.log 2>&1 || { cat .tools/page.log; exit 1; }
 	@touch $@
 
 # The packages of a folder of tests/clients/javascript, or of the example, as its lock file says.

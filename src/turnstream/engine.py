@@ -44,7 +44,6 @@ from turnstream.server.auth import (
     Authenticate,
     OriginKey,
     Principal,
-    key_required,
     local_use,
     prepare_for,
     prepared_hook,
@@ -56,7 +55,8 @@ from turnstream.server.keepalive import KeepAlive
 from turnstream.server.live_turn import LiveTurn, turn_response
 from turnstream.server.metrics import EngineMetrics, scrape_metrics
 from turnstream.server.openapi_additions import name_models
-from turnstream.server.reference import server_index
+from turnstream.server.page.routes import add_page
+from turnstream.server.page.sessions import KeyOrSession
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.store.transient.store import LayeredStore
@@ -88,8 +88,8 @@ class Engine:
         providers: settings by provider name, as `[providers.NAME]` of the configuration.
         authenticate: returns the caller of a request. Default: accept only requests from this machine, as one
             user.
-        server: as `[server]` of the configuration. The engine uses `max_body_bytes`, `debug`, `cors_origins`
-            and `metrics`.
+        server: as `[server]` of the configuration. The engine uses `max_body_bytes`, `debug`, `cors_origins`,
+            `metrics` and `page`.
         tools: Python functions that models may call, or a ToolRunner with its own limits.
         prices: prices by `provider/model`, as `[prices]` of the configuration. They override the price list.
         retry: as `[retry]` of the configuration.
@@ -229,7 +229,7 @@ class Engine:
         """
         if authenticate is None:
             key = server_key(settings.server)
-            authenticate = local_use if key is None else key_required(key)
+            authenticate = local_use if key is None else KeyOrSession(key)
         runner = configured_tools(settings.tools, tools, debug=settings.server.debug)
         engine = cls(
             store_url or settings.store.url,
@@ -337,11 +337,11 @@ class Engine:
             scrape=None if self._server.metrics == "off" else scrape,
             health=self._store.health,
             direct=DirectRoutes(self._context, router, PREFIX),
-            index=partial(server_index, self._context, VERSION, PREFIX),
             cors_origins=self._server.cors_origins,
             debug=self._server.debug,
         )
         application.complete_document = partial(name_models, self.commands)
+        add_page(application, self._context, VERSION, PREFIX, with_chat=self._server.page)
         return application
 
     async def send(

@@ -15,7 +15,8 @@ from turnstream.core.admission import NESTING_LIMIT
 from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
 from turnstream.dialects.relay.request import MAX_MESSAGE
 from turnstream.providers.routing import MAX_FALLBACKS
-from turnstream.server import attachments, bodies, chats, connection, error_answers, params, turns, views
+from turnstream.server import bodies, chats, connection, error_answers, params, turns, views
+from turnstream.server.attachments import checks
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols import relay, staged_agent
 from turnstream.store.transient.turn_rows import LARGEST_TURN
@@ -68,13 +69,14 @@ FIXED: dict[str, float] = {
     "`metadata` of a chat or turn, as JSON": params.MAX_METADATA,
     "a chat's title": bound(views.ChatBody, "title"),
     "blocks of a turn": bound(views.TurnBody, "turn_blocks"),
-    "the address (`url`) of an image or document": attachments.LONGEST_URL,
-    "a document's title": attachments.LONGEST_TITLE,
+    "the address (`url`) of an image or document": checks.LONGEST_URL,
+    "a document's title": checks.LONGEST_TITLE,
     "tools of a turn": bound(views.CallBody, "tools"),
     "fallback models of a turn": bound(views.CallBody, "fallbacks"),
     "an `Idempotency-Key`": turns.MAX_KEY,
     "the reason of an approval": MAX_REASON,
     "chats of a page": chats.MAX_PAGE,
+    "a text to search for in chats": chats.MAX_SEARCH,
     "a source that does not stop when its turn does": STOP_SECONDS,
     "ended turns in memory": MAX_RETAINED,
     "memory of ended turns": MAX_RETAINED_BYTES,

@@ -42,7 +42,7 @@ class World(NamedTuple):
 
     def path(self, template: str) -> str:
         return template.removeprefix("/api").format(
-            chat_id=self.chat, turn_id=self.turn, approval_id=self.turn
+            chat_id=self.chat, turn_id=self.turn, approval_id=self.turn, sequence=0
         )
 
     def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -109,7 +109,14 @@ async def test_errors_of_ids_keys_and_bodies_are_those_of_the_document(
             body = {"approved": True}
         if "{" in template:
             asked.append((400, re.sub(r"\{\w+\}", "x", template.removeprefix("/api")), body, {}))
-            asked.append((404, re.sub(r"\{\w+\}", new_id(), template.removeprefix("/api")), body, {}))
+            asked.append(
+                (
+                    404,
+                    re.sub(r"\{\w+\}", new_id(), template.removeprefix("/api").replace("{sequence}", "0")),
+                    body,
+                    {},
+                )
+            )
         if method in ("POST", "PATCH"):
             asked.append((413, path, None, {"Content-Length": "999999"}))
             asked.append((408, path, None, {"Content-Length": "9"}))

@@ -73,6 +73,8 @@ class ServerSettings(_Section):
     """Protocols in which a client stops its turn by closing the connection. In others the turn continues."""
     metrics: Literal["open", "key", "off"] = "key"
     """Access to `/metrics`: "key" for callers that may use the API, "open" for all, "off" for none."""
+    page: bool = True
+    """False to show only a plain page at `/`, without the chat."""
 
 
 class StoreSettings(_Section):

@@ -22,8 +22,6 @@ from turnstream.server.reference import reference_page
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
-Index = Callable[[Request], Awaitable[str]]
-"""Returns the HTML of the page at `/` for one request."""
 Health = Callable[[], str | None]
 """Returns the reason why the server is unhealthy, or None if it is healthy."""
 
@@ -89,7 +87,6 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
     scrape: Scrape | None = None,
     health: Health | None = None,
     direct: DirectRoutes | None = None,
-    index: Index | None = None,
     cors_origins: Sequence[str] = (),
     debug: bool = False,
 ) -> Application:
@@ -100,7 +97,6 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
         scrape: answers `GET /metrics`. None: the route does not exist.
         health: returns the reason why the server is unhealthy. None: the server is always healthy.
         direct: serves some routes of `router` without the framework. `router` must have no dependencies then.
-        index: returns the page at `/`. None: the route does not exist.
         cors_origins: origins of web pages that may read the answers.
         debug: show clients the messages of unexpected errors.
     """
@@ -145,12 +141,6 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
     async def docs(request: Request) -> HTMLResponse:
         openapi_url = f"{request.scope.get('root_path', '')}/openapi.json"
         return HTMLResponse(reference_page(application.openapi(), openapi_url=openapi_url))
-
-    if index is not None:
-
-        @application.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-        async def index_page(request: Request) -> HTMLResponse:
-            return HTMLResponse(await index(request), headers={"Cache-Control": "no-store"})
 
     if scrape is not None:
 

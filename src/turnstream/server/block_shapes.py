@@ -1,7 +1,7 @@
 """Schemas of user blocks for the OpenAPI document.
 
-They do not validate requests: `attachments` and `views.UserBlock` do. Each object inside a block has its own
-named schema, because client generators cannot name objects that are nested in alternatives.
+They do not validate requests: `attachments.checks` and `views.UserBlock` do. Each object inside a block has
+its own named schema, because client generators cannot name objects that are nested in alternatives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import union_schema
 
-from turnstream.server.attachments import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES, URL_PATTERN
+from turnstream.server.attachments.checks import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES, URL_PATTERN
 
 _TEXT = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
 _BASE64 = {

@@ -17,6 +17,7 @@ from turnstream.server.openapi_additions import (
     MAX_PAGE,
     Identifier,
     Limit,
+    Media,
     OptionalIdentifier,
     Position,
     errors,
@@ -35,6 +36,8 @@ from turnstream.server.views import (
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
 
+MAX_SEARCH = 200
+"""Characters of a text to search for."""
 _EVENTS_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "the events of all turns; see PROTOCOL.md"}
 }
@@ -62,9 +65,11 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
         before: Position = None,
+        search: Annotated[str | None, Query(max_length=MAX_SEARCH)] = None,
     ) -> ChatList:
         owner = (await context.principal(request)).owner
-        found = await store.read(ListChats(owner=owner, limit=limit + 1, before=_position(before)))
+        listed = ListChats(owner=owner, limit=limit + 1, before=_position(before), search=search or None)
+        found = await store.read(listed)
         page = found[:limit]
         more = f"{page[-1].updated_at}:{page[-1].id}" if len(found) > limit else None
         return ChatList(chats=[ChatView.of(chat) for chat in page], next=more)
@@ -126,12 +131,13 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         responses=errors(400, 401, 404, 503),
         summary="Read the branch of a chat that is shown, with its blocks",
     )
-    async def read_path(
+    async def read_path(  # noqa: PLR0913, PLR0917 - the query of the request
         request: Request,
         chat_id: Identifier,
         turn_id: OptionalIdentifier = None,
         limit: Limit = None,
         before: OptionalIdentifier = None,
+        media: Media = "data",
     ) -> Response:
         owner = (await context.principal(request)).owner
         page = await chats.branch(
@@ -140,7 +146,9 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
             through=None if turn_id is None else checked_id(turn_id, "turn_id"),
             paging=request_paging(before, limit),
         )
-        return await json_answer(page_json(chats, page, PATH_PORTION, chat_id), context.keep_alive)
+        return await json_answer(
+            page_json(chats, page, PATH_PORTION, chat_id, with_media=media == "data"), context.keep_alive
+        )
 
     @router.get(
         "/chats/{chat_id}/events",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
@@ -84,6 +84,8 @@ OptionalIdentifier: TypeAlias = Annotated[str | None, WithJsonSchema(_ID_SCHEMA)
 """An optional id in a query. Its schema has no null, which a query cannot express."""
 MAX_PAGE = 200
 """Largest number of chats or turns in one page."""
+Media: TypeAlias = Literal["data", "omit"]
+"""omit: the data of images and documents is left out. Their blocks have a `size` in place of it."""
 Limit: TypeAlias = Annotated[int | None, Query(ge=1, le=MAX_PAGE)]
 """Largest number of turns in a page. None: all."""
 

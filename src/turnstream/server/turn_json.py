@@ -9,6 +9,7 @@ from contextlib import aclosing
 import msgspec
 from pydantic import BaseModel
 
+from turnstream.server.attachments.content import without_data
 from turnstream.server.views import BlockView, TurnView
 from turnstream.store.base import BlockRecord
 from turnstream.store.portions import Bounds, Portion, TurnPiece
@@ -21,18 +22,25 @@ _EMPTY_END = "]}"
 
 
 async def page_json(
-    chats: ChatCommands, page: TurnPage, bounds: Bounds, chat_id: str | None = None
+    chats: ChatCommands,
+    page: TurnPage,
+    bounds: Bounds,
+    chat_id: str | None = None,
+    *,
+    with_media: bool = True,
 ) -> AsyncGenerator[bytes, None]:
     """Yield a page of turns as JSON.
 
-    `chat_id`: the chat of a branch, whose turns list their siblings. None: the page is not a branch.
+    Args:
+        chat_id: The chat of a branch, whose turns list their siblings. None: the page is not a branch.
+        with_media: False to leave out the data of images and documents.
     """
     siblings = page.tree.siblings if chat_id is not None else None
     yield b"{" if chat_id is None else b'{"chat_id":%b,' % msgspec.json.encode(chat_id)
     yield b'"turns":['
 
     def made(portion: Portion) -> bytes:
-        return portion_json(portion, page.turn_ids, siblings)
+        return portion_json(portion, page.turn_ids, siblings, with_media=with_media)
 
     async with aclosing(chats.portions(page, bounds, made)) as portions:
         async for part in portions:
@@ -41,13 +49,18 @@ async def page_json(
 
 
 def portion_json(
-    portion: Portion, turn_ids: Sequence[str], siblings: Callable[[str], list[str]] | None
+    portion: Portion,
+    turn_ids: Sequence[str],
+    siblings: Callable[[str], list[str]] | None,
+    *,
+    with_media: bool = True,
 ) -> bytes:
     """Return the JSON of a portion. It continues the JSON of the previous portion."""
     parts: list[str] = []
     for piece in portion.pieces:
         parts.extend(_beginning_of(piece))
-        parts.append(",".join(map(_block_json, piece.blocks)))
+        rows = piece.blocks if with_media else map(without_data, piece.blocks)
+        parts.append(",".join(map(_block_json, rows)))
         if piece.ends:
             parts.append("]")
             if siblings is not None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.core.admission import plain_request_json
 from turnstream.core.cursor import Cursor
-from turnstream.errors import InvalidRequest
+from turnstream.errors import InvalidRequest, NotFound
+from turnstream.server.attachments.content import file_response, stored_file
 from turnstream.server.context import ServerContext, checked_id, request_block, request_cursor, request_paging
 from turnstream.server.json_answers import json_answer
 from turnstream.server.live_turn import stream_response
@@ -46,6 +48,7 @@ from turnstream.turns.commands import StartedTurn, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
+BlockIndex: TypeAlias = Annotated[int, Path(ge=0, le=999_999_999)]
 _KEY = re.compile(KEY_SCHEMA["pattern"])
 _KEY_DOCS: dict[str, Any] = {
     "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": KEY_SCHEMA}]
@@ -143,6 +146,21 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
         view = partial(BlocksView.without_blocks, state)
         return await json_answer(single_json(view, state.blocks), context.keep_alive)
+
+    @router.get(
+        "/turns/{turn_id}/blocks/{sequence}/content",
+        response_class=Response,
+        responses={200: {"content": {"application/octet-stream": {}}}, **errors(400, 401, 404, 503)},
+        summary="Read the image or the document of a block as bytes",
+    )
+    async def read_content(request: Request, turn_id: Identifier, sequence: BlockIndex) -> Response:
+        owner = (await context.principal(request)).owner
+        state = await commands.state(owner, checked_id(turn_id, "turn_id"))
+        found = [row.block for row in state.blocks if row.block.sequence == sequence]
+        if not found:
+            raise NotFound("the turn has no such block: list them with /turns/{id}/blocks")
+        file = await asyncio.to_thread(stored_file, found[0])
+        return file_response(file, f"{turn_id}-{sequence}")
 
     @router.get(
         "/turns/{turn_id}/stream",

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import InvalidRequest
-from turnstream.server.attachments import check_attachment
+from turnstream.server.attachments.checks import check_attachment
 from turnstream.server.block_shapes import (
     MAX_BLOCKS,
     PLAIN_BLOCK,

@@ -11,7 +11,7 @@ from tests.server.live import Client, Watcher, serving
 from turnstream.config import ProviderSettings
 from turnstream.engine import Engine
 from turnstream.errors import InvalidRequest
-from turnstream.server.attachments import check_attachment
+from turnstream.server.attachments.checks import check_attachment
 from turnstream.simulator.server import SimulatorServer
 
 PDF = base64.b64encode(b"%PDF-1.7").decode()

@@ -13,7 +13,7 @@ from turnstream.core.admission import plain_request_json
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.client_request import ClientApproval, ClientRequest
 from turnstream.errors import Conflict, InvalidRequest
-from turnstream.server.attachments import check_attachment
+from turnstream.server.attachments.checks import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
 from turnstream.server.error_answers import validation_error

@@ -1,0 +1,52 @@
+import { useEffect, useState } from "react";
+import { ChatView } from "./chat/ChatView";
+import { Sidebar } from "./Sidebar";
+import { SignIn } from "./SignIn";
+import { StoreContext, useSnapshot } from "./data/context";
+import type { PageStore } from "./data/store";
+
+export function App({ store }: { store: PageStore }) {
+  return (
+    <StoreContext value={store}>
+      <Page />
+    </StoreContext>
+  );
+}
+
+function Page() {
+  const session = useSnapshot((snapshot) => snapshot.session);
+  const failure = useSnapshot((snapshot) => snapshot.failure);
+  if (session === null) {
+    return <main className="sign-in">{failure === null ? <p className="status">Loading…</p> : <Unreachable message={failure.message} />}</main>;
+  }
+  return session.signed_in ? <Shell /> : <SignIn needsKey={session.needs_key} />;
+}
+
+function Unreachable({ message }: { message: string }) {
+  return (
+    <div role="alert">
+      <h1>The server does not answer</h1>
+      <p>{message}</p>
+      <button type="button" className="primary" onClick={() => { location.reload(); }}>
+        Try again
+      </button>
+    </div>
+  );
+}
+
+function Shell() {
+  const [showsSidebar, setShowsSidebar] = useState(false);
+  const title = useSnapshot((snapshot) => snapshot.chat?.title ?? null);
+  useEffect(() => {
+    document.title = title === null || title === "" ? "turnstream" : `${title} · turnstream`;
+  }, [title]);
+  return (
+    <div
+      className={showsSidebar ? "shell shows-sidebar" : "shell"}
+      onKeyDown={(event) => { if (event.key === "Escape") setShowsSidebar(false); }}
+    >
+      <Sidebar onChosen={() => { setShowsSidebar(false); }} />
+      <ChatView onMenu={() => { setShowsSidebar(!showsSidebar); }} />
+    </div>
+  );
+}

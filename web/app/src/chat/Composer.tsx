@@ -1,0 +1,188 @@
+import { useEffect, useRef, useState } from "react";
+import { useSnapshot, useStore } from "../data/context";
+import { runningTurn } from "../data/store";
+import { Icon } from "../parts/Icon";
+import { readDraft, writeDraft } from "./drafts";
+import { Options } from "./Options";
+import { MOST_BYTES, readFile, type AttachedFile } from "./files";
+
+/** The text to send, its files, the model, and the buttons that send and stop. */
+export function Composer() {
+  const store = useStore();
+  const chatId = useSnapshot((snapshot) => snapshot.chatId);
+  const running = useSnapshot(runningTurn);
+  const isSending = useSnapshot((snapshot) => snapshot.unsent !== null);
+  const failure = useSnapshot((snapshot) => snapshot.failure);
+  const options = useSnapshot((snapshot) => snapshot.options);
+  const last = useSnapshot((snapshot) => snapshot.path.findLast(({ role }) => role === "assistant"));
+  const [text, setText] = useState(() => readDraft(chatId));
+  const [files, setFiles] = useState<readonly AttachedFile[]>([]);
+  const [showsOptions, setShowsOptions] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  const input = useRef<HTMLTextAreaElement>(null);
+  const picker = useRef<HTMLInputElement>(null);
+  const model = options.model ?? last?.asked_model ?? null;
+  const isBusy = running !== null || isSending;
+  const canSend = !isBusy && (text.trim() !== "" || files.length > 0);
+
+  useEffect(() => { input.current?.focus(); }, []);
+  useEffect(() => { writeDraft(chatId, text); }, [chatId, text]);
+
+  const send = async () => {
+    if (!canSend) return;
+    const [sentText, sentFiles] = [text, files];
+    setText("");
+    setFiles([]);
+    writeDraft(chatId, "");
+    if (!(await store.send(sentText.trim(), sentFiles.map(({ block }) => block)))) {
+      // The question is not lost with the request: it is back where it was written.
+      setText((now) => (now === "" ? sentText : now));
+      setFiles((now) => (now.length === 0 ? sentFiles : now));
+    }
+  };
+
+  const attach = async (list: Iterable<File>) => {
+    setProblem(null);
+    const read: AttachedFile[] = [];
+    for (const file of list) {
+      try {
+        read.push(await readFile(file));
+      } catch (error) {
+        setProblem(error instanceof Error ? error.message : String(error));
+      }
+    }
+    const all = [...files, ...read];
+    if (all.reduce((sum, { size }) => sum + size, 0) > MOST_BYTES) setProblem(`All files together may have ${MOST_BYTES / 1024 / 1024} MiB.`);
+    else setFiles(all);
+  };
+
+  const stop = () => {
+    if (running !== null) void store.stop(running.id);
+  };
+
+  return (
+    <div
+      className="composer"
+      onDragOver={(event) => { event.preventDefault(); }}
+      onDrop={(event) => {
+        event.preventDefault();
+        void attach(event.dataTransfer.files);
+      }}
+    >
+      {failure !== null && (
+        <div className="notice error" role="alert">
+          <Icon name="warning" />
+          <span>{`${failure.message}. ${failure.nextStep}`}</span>
+          <button type="button" className="icon" onClick={() => { store.dismiss(); }} aria-label="Dismiss" title="Dismiss">
+            <Icon name="close" />
+          </button>
+        </div>
+      )}
+      {problem !== null && (
+        <p className="notice" role="alert">
+          {problem}
+        </p>
+      )}
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void send();
+        }}
+      >
+        {files.length > 0 && (
+          <ul className="files" aria-label="Files">
+            {files.map((file, place) => (
+              <li key={place}>
+                {file.preview === null ? <span className="file">📄 {file.name}</span> : <img src={file.preview} alt={file.name} />}
+                <button type="button" className="icon" onClick={() => { setFiles(files.filter((one) => one !== file)); }} aria-label={`Remove ${file.name}`}>
+                  <Icon name="close" />
+                </button>
+              </li>
+            ))}
+          </ul>
+        )}
+        <textarea
+          ref={input}
+          rows={1}
+          aria-label="Message"
+          placeholder="Ask something"
+          value={text}
+          onChange={(event) => { setText(event.target.value); }}
+          onPaste={(event) => {
+            if (event.clipboardData.files.length === 0) return;
+            event.preventDefault();
+            void attach(event.clipboardData.files);
+          }}
+          onKeyDown={(event) => {
+            // Enter that ends a composition of characters is part of the text.
+            if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+              event.preventDefault();
+              if (!event.repeat) void send();
+            } else if (event.key === "Escape" && running !== null) {
+              stop();
+            } else if (event.key === "ArrowUp" && text === "") {
+              const edits = document.querySelectorAll<HTMLButtonElement>('.turn.user button[aria-label="Edit question"]');
+              [...edits].at(-1)?.click();
+            }
+          }}
+        />
+        <div className="row">
+          <input
+            ref={picker}
+            type="file"
+            multiple
+            hidden
+            accept="image/png,image/jpeg,image/gif,image/webp,application/pdf,text/*,application/json"
+            onChange={(event) => {
+              void attach([...(event.target.files ?? [])]);
+              event.target.value = "";
+            }}
+          />
+          <button type="button" className="icon" onClick={() => { picker.current?.click(); }} aria-label="Attach files" title="Attach files">
+            <Icon name="attach" />
+          </button>
+          <ModelPicker model={model} onChosen={(chosen) => { store.setOptions({ ...options, model: chosen }); }} />
+          <button type="button" className="icon" onClick={() => { setShowsOptions(true); }} aria-label="Options" title="Options">
+            <Icon name="settings" />
+          </button>
+          <span className="space" />
+          {/* The second click of a double click on "Send" must not stop the answer. */}
+          {running === null ? (
+            <button type="submit" className="primary" disabled={!canSend} aria-label="Send" title="Send (Enter)">
+              <Icon name="send" />
+            </button>
+          ) : (
+            <button type="button" className="primary" onClick={(event) => { if (event.detail < 2) stop(); }} aria-label="Stop" title="Stop (Esc)">
+              <Icon name="stop" /> Stop
+            </button>
+          )}
+        </div>
+      </form>
+      {showsOptions && (
+        <Options
+          options={{ ...options, system: options.system ?? last?.system ?? null, params: options.params ?? last?.params ?? {} }}
+          onSaved={(saved) => { store.setOptions(saved); }}
+          onClose={() => { setShowsOptions(false); }}
+        />
+      )}
+      <p>Enter sends, Shift+Enter starts a line, Esc stops.</p>
+    </div>
+  );
+}
+
+function ModelPicker({ model, onChosen }: { model: string | null; onChosen: (model: string) => void }) {
+  const models = useSnapshot((snapshot) => snapshot.models);
+  const ready = models.filter((one) => one.ready);
+  const shown = model ?? ready.find((one) => one.default)?.id ?? "";
+  const isListed = ready.some(({ id }) => id === shown);
+  return (
+    <select aria-label="Model" value={shown} onChange={(event) => { onChosen(event.target.value); }}>
+      {!isListed && <option value={shown}>{shown}</option>}
+      {ready.map(({ id }) => (
+        <option key={id} value={id}>
+          {id}
+        </option>
+      ))}
+    </select>
+  );
+}

@@ -1,0 +1,81 @@
+// A turn as it is shown: what the events say if they came, else what is stored.
+
+import { blocksOf, type ApprovalRequest, type Block, type Step, type TurnState } from "@turnstream/client";
+import { hasBegun } from "../data/store";
+import { isOver, type BlockRecord, type Status, type TurnRecord } from "../data/records";
+
+export interface ShownTurn {
+  readonly status: Status;
+  readonly blocks: readonly Block[];
+  readonly approvals: readonly ApprovalRequest[];
+  readonly steps: readonly Step[];
+  readonly sources: TurnState["sources"];
+  readonly notices: TurnState["notices"];
+  readonly progress: TurnState["progress"];
+  readonly error: TurnRecord["error"];
+  readonly stopReason: string | null;
+}
+
+const storedBlocks = new WeakMap<TurnRecord, readonly Block[]>();
+
+export function shownTurn(record: TurnRecord, state: TurnState | undefined): ShownTurn {
+  if (!hasBegun(state)) {
+    const approvals = record.approvals.filter(({ approved }) => approved === null).map((approval) => ({ ...approval, type: "approval_request" as const }));
+    return {
+      status: record.status,
+      blocks: blocksOfRecord(record),
+      approvals,
+      steps: [],
+      sources: [],
+      notices: [],
+      progress: {},
+      error: record.error,
+      stopReason: record.stop_reason,
+    };
+  }
+  const status = state.ended && isOver(record.status) ? record.status : (state.status ?? record.status);
+  return {
+    status,
+    blocks: blocksOf(state),
+    approvals: state.approvals,
+    steps: state.steps,
+    sources: state.sources,
+    notices: state.notices,
+    progress: state.progress,
+    error: state.error ?? record.error,
+    stopReason: state.stop_reason ?? record.stop_reason,
+  };
+}
+
+function blocksOfRecord(record: TurnRecord): readonly Block[] {
+  let blocks = storedBlocks.get(record);
+  if (blocks === undefined) {
+    blocks = record.blocks.map(shownBlock);
+    storedBlocks.set(record, blocks);
+  }
+  return blocks;
+}
+
+function shownBlock({ sequence, block_type, text_content, content, partial }: BlockRecord): Block {
+  return { sequence, block_type, text_content, content, partial, open: false };
+}
+
+/** A tool's call with its result, or another block. */
+export type Shown = { readonly kind: "block"; readonly block: Block } | { readonly kind: "call"; readonly call: Block; readonly result: Block | null };
+
+/** Return blocks in order, with each tool's result beside its call. */
+export function paired(blocks: readonly Block[]): Shown[] {
+  const results = new Map<unknown, Block>();
+  const calls = new Set<unknown>();
+  for (const block of blocks) {
+    if (block.block_type === "tool_use") calls.add(block.content?.tool_use_id);
+    if (block.block_type === "tool_result") results.set(block.content?.tool_use_id, block);
+  }
+  const shown: Shown[] = [];
+  for (const block of blocks) {
+    const id = block.content?.tool_use_id;
+    if (block.block_type === "tool_use") shown.push({ kind: "call", call: block, result: results.get(id) ?? null });
+    else if (block.block_type !== "tool_result" || !calls.has(id)) shown.push({ kind: "block", block });
+  }
+  return shown;
+}

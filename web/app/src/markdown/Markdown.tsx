@@ -1,0 +1,79 @@
+import { memo, useState, type ComponentProps } from "react";
+import ReactMarkdown, { type Components } from "react-markdown";
+import remarkGfm from "remark-gfm";
+import remend from "remend";
+import { CodeBlock } from "./CodeBlock";
+import { makeSplitter } from "./pieces";
+import { visibleText } from "./visibleText";
+
+const PLUGINS = [remarkGfm];
+
+/** Show a Markdown text that may still grow. Finished pieces of it are not parsed again. */
+export function Markdown({ text, isOpen }: { text: string; isOpen: boolean }) {
+  const [splitter] = useState(makeSplitter);
+  const texts = splitter(visibleText(text));
+  return (
+    <div className="markdown">
+      {texts.map((piece, place) => (
+        <Piece key={place} text={isOpen && place === texts.length - 1 ? remend(piece) : piece} />
+      ))}
+    </div>
+  );
+}
+
+const Piece = memo(function Piece({ text }: { text: string }) {
+  return (
+    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS} urlTransform={safeAddress}>
+      {text}
+    </ReactMarkdown>
+  );
+});
+
+const WEB = /^(?:https?:\/\/|mailto:)/i;
+
+/** Return the address of a link if a browser may open it, else an empty text. */
+function safeAddress(address: string): string {
+  return WEB.test(address.trim()) ? address : "";
+}
+
+function Link({ href, children }: ComponentProps<"a">) {
+  if (href === undefined || href === "") return <span className="no-link">{children}</span>;
+  return (
+    <a href={href} title={href} target="_blank" rel="noopener noreferrer nofollow" referrerPolicy="no-referrer">
+      {children}
+    </a>
+  );
+}
+
+/** An image of an answer is a link: to load it would tell its server what was said. */
+function ImageLink({ src, alt }: ComponentProps<"img">) {
+  const name = alt === undefined || alt === "" ? "image" : alt;
+  const host = typeof src === "string" && src !== "" ? hostOf(src) : "";
+  return (
+    <Link href={typeof src === "string" ? src : ""}>
+      {`🖼 ${name}`}
+      {host !== "" && <small> ({host})</small>}
+    </Link>
+  );
+}
+
+function hostOf(address: string): string {
+  try {
+    return new URL(address).host;
+  } catch {
+    return "";
+  }
+}
+
+const COMPONENTS: Components = {
+  a: ({ href, children }) => <Link href={href}>{children}</Link>,
+  img: ({ src, alt }) => <ImageLink src={src} alt={alt} />,
+  pre: ({ children }) => <CodeBlock>{children}</CodeBlock>,
+  table: ({ children }) => (
+    // A region that scrolls can be reached by keyboard.
+    <div className="table" role="region" aria-label="table" tabIndex={0}>
+      <table>{children}</table>
+    </div>
+  ),
+  input: ({ checked }) => <input type="checkbox" checked={checked === true} disabled aria-label="task" />,
+};

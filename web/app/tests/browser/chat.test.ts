@@ -1,0 +1,227 @@
+// What a reader does in a chat: send, stop, edit, branch, attach, approve, search, pin and delete.
+
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, beforeEach, afterEach, expect, test } from "vitest";
+import type { Browser, Page } from "playwright-core";
+import { ask, chatOf, ended, launch, open, picture, shownText, startServer, storedText, type TestServer } from "./harness";
+
+let browser: Browser;
+let server: TestServer;
+let page: Page;
+let faults: string[];
+
+beforeAll(async () => {
+  browser = await launch();
+  server = await startServer({ model: "sim/echo:pace=0.01", settings: '[tools]\nask = { clock = "always" }\n' });
+});
+beforeEach(async () => {
+  page = await (await browser.newContext()).newPage();
+  faults = [];
+  await open(page, server.url, faults);
+});
+afterEach(async () => {
+  await page.context().close();
+  expect(faults).toEqual([]);
+});
+afterAll(async () => {
+  await browser.close();
+  await server.kill();
+});
+
+const turnsOf = async () => {
+  const answer = await fetch(`${server.url}api/chats/${chatOf(page)}/turns`);
+  return ((await answer.json()) as { turns: { role: string }[] }).turns;
+};
+
+test("a question is sent once, however often Enter and the button are pressed", async () => {
+  await page.getByLabel("Message").fill("Say **this**");
+  await Promise.all([
+    page.getByRole("button", { name: "Send" }).dblclick({ timeout: 2000 }),
+    page.getByLabel("Message").press("Enter"),
+    page.getByLabel("Message").press("Enter"),
+  ]).catch(() => undefined);
+  await ended(page);
+  expect((await turnsOf()).map(({ role }) => role)).toEqual(["user", "assistant"]);
+  expect(await page.locator(".turn.assistant.complete").count()).toBe(1);
+  expect(await page.getByLabel("Message").inputValue()).toBe("");
+  expect(await page.locator(".turn.assistant strong").first().textContent()).toBe("this");
+});
+
+test("Shift+Enter starts a line, and Escape stops the answer", async () => {
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/story");
+  await page.getByLabel("Message").pressSequentially("a");
+  await page.getByLabel("Message").press("Shift+Enter");
+  await page.getByLabel("Message").pressSequentially("b");
+  expect(await page.getByLabel("Message").inputValue()).toBe("a\nb");
+  await page.getByLabel("Message").press("Enter");
+  await page.locator(".turn.assistant .markdown").first().waitFor();
+  await picture(page, "streaming");
+  await page.getByLabel("Message").press("Escape");
+  await page.locator(".turn.assistant.cancelled").waitFor();
+  await ended(page);
+  expect(await shownText(page)).toBe(await storedText(page, server.url));
+  await picture(page, "stopped");
+});
+
+test("a question that the server does not get is back in its place", async () => {
+  await page.route("**/api/chats", (route) => (route.request().method() === "POST" ? route.abort() : route.fallback()));
+  await page.getByLabel("Message").fill("Do not lose this");
+  await page.getByLabel("Message").press("Enter");
+  await page.getByRole("alert").waitFor();
+  expect(await page.getByLabel("Message").inputValue()).toBe("Do not lose this");
+  expect(await page.locator(".turn").count()).toBe(0);
+  await page.unroute("**/api/chats");
+  await page.getByLabel("Message").press("Enter");
+  await ended(page);
+  expect(await shownText(page)).toContain("Donotlosethis");
+});
+
+test("an edited question and another answer are branches", async () => {
+  await ask(page, "first");
+  await ended(page);
+  await page.getByLabel("Message").press("ArrowUp");
+  await page.getByLabel("Edit the question").fill("second");
+  await page.getByRole("button", { name: "Send as a new branch" }).click();
+  await page.locator(".turn.user .branches", { hasText: "2/2" }).waitFor();
+  await ended(page);
+  expect(await shownText(page)).toContain("second");
+  await page.getByRole("button", { name: "Answer again" }).click();
+  await page.locator(".turn.assistant .branches", { hasText: "2/2" }).waitFor();
+  await picture(page, "branches");
+  await page.locator(".turn.user").getByRole("button", { name: "Alternative before" }).click();
+  await page.locator(".turn.user .branches", { hasText: "1/2" }).waitFor();
+  await expect.poll(() => shownText(page)).toContain("first");
+  await page.reload();
+  await page.locator(".turn.user .branches", { hasText: "1/2" }).waitFor();
+});
+
+test("a picture is attached by paste, sent once, and shown by its address", async () => {
+  const data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  await page.getByLabel("Message").evaluate((field, encoded) => {
+    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], "dot.png", { type: "image/png" }));
+    field.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }));
+  }, data);
+  await page.getByRole("list", { name: "Files" }).getByAltText("dot.png").waitFor();
+  await ask(page, "What is this?");
+  await ended(page);
+  const image = page.locator(".turn.user img");
+  expect(await image.getAttribute("src")).toContain("/blocks/0/content");
+  await expect.poll(() => image.evaluate((shown: HTMLImageElement) => shown.naturalWidth)).toBe(1);
+  const lists: string[] = [];
+  page.on("response", (response) => {
+    if (response.url().includes("/path")) void response.text().then((text) => lists.push(text));
+  });
+  await page.reload();
+  await page.locator(".turn.user img").waitFor();
+  await expect.poll(() => lists.length).toBeGreaterThan(0);
+  expect(lists.join("")).not.toContain(data.slice(0, 40));
+});
+
+test("a tool that asks first runs after a click, never after Enter alone", async () => {
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/tools");
+  await ask(page, "What time is it?");
+  const approve = page.getByRole("button", { name: "Approve" });
+  await approve.waitFor();
+  await picture(page, "approval");
+  await approve.press("Enter");
+  await page.getByLabel("Reason, for the model").press("Enter");
+  await page.reload();
+  await approve.waitFor();
+  expect(await page.locator(".turn.assistant .foot").count()).toBe(0);
+  await approve.click();
+  await ended(page);
+  await page.locator(".card", { hasText: "clock" }).getByText("done").waitFor();
+  await picture(page, "tools");
+});
+
+test("thinking is folded", async () => {
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/thinking");
+  await ask(page, "Think about it");
+  await ended(page);
+  expect(await page.locator("details.thinking").first().getAttribute("open")).toBeNull();
+  await page.locator("details.thinking summary").first().click();
+  await picture(page, "thinking");
+});
+
+test("chats are renamed, pinned, found and deleted", async () => {
+  await ask(page, "about granite");
+  await ended(page);
+  await page.getByRole("button", { name: "Rename" }).click();
+  await page.getByLabel("Title").fill("Rocks <b>and</b> stones");
+  await page.getByRole("button", { name: "Save" }).click();
+  const link = page.getByRole("link", { name: "Rocks <b>and</b> stones" });
+  await link.waitFor();
+  await page.getByRole("button", { name: "Pin", exact: true }).click();
+  await page.getByRole("heading", { name: "Pinned" }).waitFor();
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type("GRANITE");
+  await expect.poll(() => page.locator(".sidebar li").count()).toBe(1);
+  await link.waitFor();
+  await page.keyboard.press("Control+a");
+  await page.keyboard.type("no such text anywhere");
+  await page.getByText("No chat has this text.").waitFor();
+  await page.keyboard.press("Control+a");
+  await page.keyboard.press("Delete");
+  await link.waitFor();
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
+  await link.waitFor({ state: "detached" });
+  expect(await page.locator(".turn").count()).toBe(0);
+});
+
+test("a draft stays through a reload", async () => {
+  await page.getByLabel("Message").fill("half a thought");
+  await page.reload();
+  expect(await page.getByLabel("Message").inputValue()).toBe("half a thought");
+});
+
+test("the inspector shows the events and the model calls of a turn", async () => {
+  await ask(page, "look inside");
+  await ended(page);
+  await expect.poll(() => page.locator(".turn.assistant .facts").textContent()).toMatch(/sim\/echo.* · \d+ → \d+ tokens · \$0/);
+  await page.getByRole("button", { name: "Inspect" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("cell", { name: "turn_complete", exact: true }).waitFor();
+  await dialog.getByRole("cell", { name: "turn_start", exact: true }).waitFor();
+  await dialog.locator("table.attempts").getByRole("cell", { name: "complete", exact: true }).waitFor();
+  const ids = await dialog.locator(".events tbody tr td:nth-child(2)").allTextContents();
+  expect(ids.every((id) => /^\d+-\d+$/.test(id))).toBe(true);
+  await picture(page, "inspector");
+  await dialog.getByLabel("Type").selectOption("turn_complete");
+  expect(await dialog.locator(".events tbody tr").count()).toBe(1);
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+});
+
+test("a chat is exported as Markdown and as JSON", async () => {
+  await ask(page, "export **me**");
+  await ended(page);
+  const contents: string[] = [];
+  for (const form of ["Markdown", "JSON"]) {
+    await page.getByRole("button", { name: "Export" }).click();
+    const downloading = page.waitForEvent("download");
+    await page.getByRole("dialog").getByRole("button", { name: form }).click();
+    const download = await downloading;
+    expect(download.suggestedFilename()).toBe(form === "JSON" ? "export me.json" : "export me.md");
+    contents.push(readFileSync(await download.path(), "utf8"));
+  }
+  expect(contents[0]).toContain("## You\n\nexport **me**\n");
+  const { turns } = JSON.parse(contents[1] ?? "") as { turns: { role: string }[] };
+  expect(turns.map(({ role }) => role)).toEqual(["user", "assistant"]);
+});
+
+test("the system prompt and the parameters go with the next question", async () => {
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByLabel("System prompt").fill("Answer in verse.");
+  await page.getByLabel(/Parameters/).fill("{nothing}");
+  await page.getByText("The parameters are not a JSON object.").waitFor();
+  await page.getByLabel(/Parameters/).fill('{"temperature": 0.5}');
+  await page.getByRole("button", { name: "Save" }).click();
+  await ask(page, "a poem");
+  await ended(page);
+  const answer = await fetch(`${server.url}api/chats/${chatOf(page)}/path`);
+  const { turns } = (await answer.json()) as { turns: { system: string | null; params: unknown }[] };
+  expect(turns[1]).toMatchObject({ system: "Answer in verse.", params: { temperature: 0.5 } });
+});
