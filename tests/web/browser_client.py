@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from asyncio.subprocess import PIPE, STDOUT
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.cli.programs import Program, listening
 
 PROJECT = Path(__file__).parents[2]
 CLIENT = PROJECT / "web" / "client"
+PACKAGES = PROJECT / "web" / "node_modules"
 WHEEL = PROJECT / ".tools" / "clients" / "node" / "wheel"
 NODE = WHEEL / "bin" / "node"
 NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -27,9 +29,8 @@ ask = { erase = "always" }
 
 async def run_node(*arguments: str | Path, cwd: Path) -> str:
     """Return the output of a node program. Fails with the output if the program fails."""
-    packages = PROJECT / "web" / "node_modules"
     assert NODE.exists(), "no node: `make lint` installs it"
-    assert packages.exists(), "no packages of web: `make lint` installs them"
+    assert PACKAGES.exists(), "no packages of web: `make lint` installs them"
     environ = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
     environ["PATH"] = os.pathsep.join((str(NODE.parent), environ["PATH"]))
     process = await asyncio.create_subprocess_exec(
@@ -46,10 +47,20 @@ async def run_node(*arguments: str | Path, cwd: Path) -> str:
     return output.decode()
 
 
-async def build_client(folder: Path) -> None:
-    """Build the client's files into `folder`."""
-    vite = PROJECT / "web" / "node_modules" / "vite" / "bin" / "vite.js"
-    await run_node(vite, "build", "--outDir", folder, "--emptyOutDir", "--logLevel", "error", cwd=CLIENT)
+def copy_client(folder: Path) -> Path:
+    """Return a copy of the client, with its packages. Two builds of one folder would collide."""
+    copy = folder / "web" / "client"
+    shutil.copytree(CLIENT, copy, ignore=shutil.ignore_patterns("dist", "node_modules"))
+    shutil.copy(CLIENT.parent / "tsconfig.base.json", copy.parent)
+    (copy.parent / "node_modules").symlink_to(PACKAGES, target_is_directory=True)
+    return copy
+
+
+async def build_client(folder: Path) -> Path:
+    """Return a folder below `folder` with the client's built files."""
+    copy = copy_client(folder)
+    await run_node(PACKAGES / "vite" / "bin" / "vite.js", "build", "--logLevel", "error", cwd=copy)
+    return copy / "dist"
 
 
 async def run_case(script: Path, name: str, client: Path, folder: Path) -> None:
@@ -66,7 +77,17 @@ async def run_case(script: Path, name: str, client: Path, folder: Path) -> None:
         assert found is not None
         port = found[1]
         node = await asyncio.create_subprocess_exec(
-            NODE, script, name, client, port, cwd=folder, stdin=PIPE, stdout=PIPE, stderr=PIPE
+            NODE,
+            "--experimental-eventsource",
+            "--no-warnings",
+            script,
+            name,
+            client,
+            port,
+            cwd=folder,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
         )
         assert node.stdout is not None
         assert node.stderr is not None

@@ -7,12 +7,13 @@ import { pathToFileURL } from "node:url";
 
 const [name, folder, port] = process.argv.slice(2);
 const load = (entry) => import(pathToFileURL(`${folder}/${entry}.js`).href);
-const { blocksOf, createTurnstream, textOf } = await load("index");
+const { blocksOf, createTurnstream, textOf, TURN_EVENTS } = await load("index");
 const { ChatStore } = await load("chat");
 const { LiveEvents } = await load("live");
+const { eventSourceReader } = await load("event_source");
 
 const retry = { firstDelay: 5, maxDelay: 50 };
-const connect = (to = port) => createTurnstream({ baseUrl: `http://127.0.0.1:${to}/api`, retry });
+const connect = (to = port, options = {}) => createTurnstream({ baseUrl: `http://127.0.0.1:${to}/api`, retry, ...options });
 const client = connect();
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
@@ -107,6 +108,17 @@ const cases = {
     }
   },
 
+  async cut_with_an_event_source() {
+    const reader = eventSourceReader(TURN_EVENTS);
+    for (const frames of [0, 1, 5, 20, 60]) {
+      const id = await start("sim/thinking:pace=0.001");
+      const state = await cutting(frames, (through) => connect(through, { reader }).turn(id).wait());
+      const { status } = await assertStored(state);
+      assert.equal(status, "complete");
+    }
+    await assert.rejects(connect(port, { reader }).turn("01a1fc3d-f972-7b3d-9880-2b4d5256380e").wait(), { status: 404 });
+  },
+
   async server_is_killed_and_started_again() {
     const id = await start("sim/story:events=100000,pace=0.002");
     const turn = client.turn(id);
@@ -193,7 +205,7 @@ const cases = {
     const [question, answer] = chat.getSnapshot().messages;
     const again = await chat.regenerate(answer.turn.id);
     await again.wait();
-    const edited = await chat.edit(question.turn, "two", { model: "sim/echo" });
+    const edited = await chat.edit(question.turn, "two");
     assert.equal(textOf(await edited.wait()), "two");
     await chat.reload();
     assert.equal(chat.getSnapshot().messages[0].siblings.length, 2);

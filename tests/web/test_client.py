@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.browser_client import build_client, run_case
+from tests.web.browser_client import CLIENT, PACKAGES, build_client, run_case, run_node
 
 SCRIPT = Path(__file__).with_name("client_cases.mjs")
 CASES = re.findall(r"^  async (\w+)\(", SCRIPT.read_text("utf-8"), re.MULTILINE)
@@ -16,11 +16,23 @@ CASES = re.findall(r"^  async (\w+)\(", SCRIPT.read_text("utf-8"), re.MULTILINE)
 @pytest.fixture
 async def client(tmp_path: Path) -> Path:
     """The folder of the built client."""
-    await build_client(tmp_path / "dist")
-    return tmp_path / "dist"
+    return await build_client(tmp_path)
 
 
-@pytest.mark.requirement("J6", "M1", "M2", "M3")
+@pytest.mark.requirement("J6", "M1", "M2", "M3", "R3")
 @pytest.mark.parametrize("name", CASES)
 async def test_case(name: str, client: Path, tmp_path: Path) -> None:
     await run_case(SCRIPT, name, client, tmp_path)
+
+
+@pytest.mark.requirement("R3")
+async def test_it_passes_the_conformance_cases() -> None:
+    output = await run_node(
+        PACKAGES / "vitest" / "vitest.mjs",
+        "run",
+        "tests/conformance.test.ts",
+        "--reporter",
+        "verbose",
+        cwd=CLIENT,
+    )
+    assert "over HTTP" in output

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.programs import Program, listening
-from tests.web.browser_client import CLIENT, NPM, PROJECT, run_node
+from tests.web.browser_client import CLIENT, NPM, PACKAGES, copy_client, run_node
 
 ENTRIES = {"chat": 2_000, "live": 2_000, "event-source": 1_000, "react": 2_000}
 """Bytes of each entry, gzipped, beside those of the main entry."""
@@ -31,7 +31,7 @@ WRONG = 'import { createTurnstream } from "@turnstream/client";\ncreateTurnstrea
 @pytest.fixture
 async def application(tmp_path: Path) -> Path:
     """A folder with the packed client installed, without a network."""
-    await run_node(NPM, "pack", "--pack-destination", tmp_path, "--silent", cwd=CLIENT)
+    await run_node(NPM, "pack", "--pack-destination", tmp_path, "--silent", cwd=copy_client(tmp_path))
     archive = tmp_path / "turnstream-client-0.1.0.tgz"
     folder = tmp_path / "application"
     folder.mkdir()
@@ -58,7 +58,7 @@ def example() -> str:
 
 
 async def check_types(application: Path, *options: str) -> None:
-    compiler = PROJECT / "web" / "node_modules" / "typescript" / "bin" / "tsc"
+    compiler = PACKAGES / "typescript" / "bin" / "tsc"
     plain = ("--noEmit", "--strict", "--target", "es2022", "--ignoreConfig")
     await run_node(compiler, *plain, *options, "check.ts", cwd=application)
 

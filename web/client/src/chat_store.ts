@@ -135,9 +135,11 @@ export class ChatStore {
     }
   }
 
-  /** Send another text in place of a user turn, in a new branch. */
-  edit(turn: Pick<StoredTurn, "chat_id" | "prev_turn_id">, message: Message, options: RegenerateOptions = {}) {
-    return this.#branch(() => this.#client.edit(turn, message, options));
+  /** Send another text in place of a user turn, in a new branch. Its answer is asked as the old one was. */
+  edit(turn: Pick<StoredTurn, "id" | "chat_id" | "prev_turn_id">, message: Message, options: RegenerateOptions = {}) {
+    const answer = this.#snapshot.messages.find((one) => one.turn?.prev_turn_id === turn.id)?.turn;
+    const asked = answer && { model: answer.asked_model, system: answer.system, params: answer.params };
+    return this.#branch(() => this.#client.edit(turn, message, { ...asked, ...options }));
   }
 
   /** Start another answer beside the existing ones. */

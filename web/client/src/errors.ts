@@ -54,13 +54,27 @@ export async function refusal(response: Response): Promise<TurnstreamError> {
   let code = status >= 300 && status < 400 ? "redirected" : "unexpected_answer";
   let message = `the server answers ${status}: is this the address of a turnstream server?`;
   try {
-    const body = JSON.parse((await response.text()).slice(0, ERROR_LIMIT)) as { error?: ErrorBody };
+    const body = JSON.parse(await beginning(response)) as { error?: ErrorBody };
     if (body.error) ({ code = code, message = message } = body.error);
   } catch {
     // The body is not the server's JSON: a proxy answers. The status alone decides.
   }
   const retryAfter = retryAfterOf(response.headers.get("Retry-After"));
   return new TurnstreamError(message, { code, status, retryable: TEMPORARY.has(status), retryAfter });
+}
+
+/** Return the beginning of a body: a body that is longer is not the server's. */
+async function beginning({ body }: Response): Promise<string> {
+  const bytes = body?.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  while (bytes && text.length <= ERROR_LIMIT) {
+    const { done, value } = await bytes.read();
+    if (done) return text;
+    text += decoder.decode(value, { stream: true });
+  }
+  await bytes?.cancel();
+  return text;
 }
 
 interface ErrorBody {

@@ -53,6 +53,7 @@ export const fetchReader: StreamReader = async (request, sink) => {
   const bytes = response.body.getReader();
   const text = new TextDecoder();
   const decoder = new SseDecoder();
+  let skipped = 0;
   for (;;) {
     let read: ReadableStreamReadResult<Uint8Array>;
     try {
@@ -65,6 +66,10 @@ export const fetchReader: StreamReader = async (request, sink) => {
     for (const frame of decoder.feed(text.decode(read.value, { stream: true }))) {
       if (request.signal.aborted) return "closed";
       sink.frame(frame);
+    }
+    if (decoder.skipped > skipped) {
+      skipped = decoder.skipped;
+      console.warn(`turnstream: ${skipped} lines of the stream are no server-sent events, and were skipped`);
     }
     if (decoder.retry !== null) {
       sink.retry(decoder.retry);

@@ -18,6 +18,8 @@ const LINE_ENDS = /\r\n?/g;
 export class SseDecoder {
   /** Milliseconds of the last `retry:` line, or null. */
   retry: number | null = null;
+  /** Number of lines that were skipped, because they are neither a field nor a comment. */
+  skipped = 0;
   #line = "";
   #afterCarriageReturn = false;
   #event = "";
@@ -73,5 +75,6 @@ export class SseDecoder {
     else if (field === "event") this.#event = value;
     else if (field === "id" && !value.includes("\0")) this.#id = value;
     else if (field === "retry" && /^\d{1,9}$/.test(value)) this.retry = Number(value);
+    else if (field) this.skipped += 1;
   }
 }

@@ -84,8 +84,8 @@ export class Turnstream {
     return this.#ask("POST", "/chats", chat, { signal });
   }
 
-  /** Read a page of the chats, last changed first. */
-  chats({ signal, ...page }: PageOptions = {}): Promise<ChatList> {
+  /** Read a page of the chats, last changed first. `search`: a text in their titles and messages. */
+  chats({ signal, ...page }: PageOptions & { readonly search?: string } = {}): Promise<ChatList> {
     return this.#get(`/chats${query({ ...page })}`, signal);
   }
 

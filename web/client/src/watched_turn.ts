@@ -3,7 +3,7 @@
 import { Listeners } from "./batching.js";
 import { TurnstreamError } from "./errors.js";
 import { TURN_EVENTS, type TurnEvent } from "./events.js";
-import { atEnd, fold, newTurn, type TurnState } from "./fold.js";
+import { atEnd, blocksOf, fold, newTurn, type TurnState } from "./fold.js";
 import { type ConnectionState, follow, type Followed, type Transport } from "./following.js";
 import type { Frame } from "./sse.js";
 
@@ -24,6 +24,8 @@ const KNOWN = new Set(TURN_EVENTS);
 const REPEATABLE = new Set(["block_catchup", "block_reset", "notice"]);
 const CURSOR = /^(\d{1,12})-(\d{1,16})$/;
 export class WatchedTurn implements Followed {
+  /** Largest size of all blocks of a turn, in characters of JSON. The server's limit is far lower. */
+  static limit = 128 * 1024 * 1024;
   readonly id: string;
   /** Cursor of the last complete event. Watching can resume from it, also in another process. */
   lastId: string | null;
@@ -36,6 +38,7 @@ export class WatchedTurn implements Followed {
   #running: AbortController | null = null;
   #fed = false;
   #furthest = -1;
+  #size = 0;
   readonly #listeners = new Listeners(() => {
     if (this.#snapshot.turn !== this.#state || this.#snapshot.connection !== this.#connection) {
       this.#snapshot = { turn: this.#state, connection: this.#connection };
@@ -179,6 +182,7 @@ export class WatchedTurn implements Followed {
       const message = `the server sent a broken ${name} event: ${String(cause)}`;
       throw new TurnstreamError(message, { code: "malformed_event", cause });
     }
+    this.#count(data.length);
     this.#fresh = false;
     this.lastId = cursor;
     const isNew = this.#isNew(cursor);
@@ -224,6 +228,16 @@ export class WatchedTurn implements Followed {
     if (!now || !last || now[1] !== last[1]) return false;
     const step = Number(now[2]) - Number(last[2]);
     return step < 0 || (step === 0 && this.#fresh && !REPEATABLE.has(name));
+  }
+
+  /** Throw a TurnstreamError if the blocks exceed the limit. */
+  #count(length: number): void {
+    this.#size += length;
+    const { limit } = WatchedTurn;
+    if (this.#size <= 2 * limit) return;
+    // What was received is only an upper bound, because a catch-up repeats blocks. So the blocks are measured.
+    this.#size = JSON.stringify(blocksOf(this.#state)).length;
+    if (this.#size > limit) throw new TurnstreamError("the answer is too large", { code: "answer_too_large" });
   }
 
   /** Return true if the event comes after all events before it. Within a turn, numbers only rise. */

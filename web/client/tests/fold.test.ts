@@ -42,15 +42,30 @@ interface Written {
   readonly pieces: readonly string[];
 }
 
-function eventsOf(blocks: readonly Written[]): TurnEvent[] {
-  const written = blocks.flatMap(({ kind, pieces }, index): TurnEvent[] => {
-    const block_type = kind as BlockType;
-    const growth = pieces.map((piece): TurnEvent => ({
-      type: "block_delta", turn_id: TURN, block_index: index, block_type,
-      delta: kind === "tool_use" ? { partial_json: piece } : { text: piece, content: { seen: [piece] } },
-    }));
-    return [start(index, block_type), ...growth, { type: "block_stop", turn_id: TURN, block_index: index, block_type }];
-  });
+/** A model call that failed after some blocks: the next one keeps the first of them, and replaces the others. */
+interface Attempt {
+  readonly blocks: readonly Written[];
+  readonly kept: number;
+}
+
+const attempts = fc.array(fc.record({ blocks: fc.array(block, { maxLength: 4 }), kept: fc.nat(4) }), { maxLength: 3 });
+
+function eventsOf(attempts: readonly Attempt[]): TurnEvent[] {
+  const written: TurnEvent[] = [];
+  let index = 0;
+  for (const { blocks, kept } of attempts) {
+    if (kept < index) written.push({ type: "block_reset", turn_id: TURN, block_index: (index = kept) });
+    for (const { kind, pieces } of blocks) {
+      const about = { turn_id: TURN, block_index: index, block_type: kind as BlockType };
+      written.push({ type: "block_start", ...about });
+      for (const piece of pieces) {
+        const delta = kind === "tool_use" ? { partial_json: piece } : { text: piece, content: { seen: [piece] } };
+        written.push({ type: "block_delta", ...about, delta });
+      }
+      written.push({ type: "block_stop", ...about });
+      index += 1;
+    }
+  }
   return [START, ...written, COMPLETE];
 }
 
@@ -70,8 +85,8 @@ function catchup({ sequence, block_type, text_content, content, partial, open }:
 describe("resuming", () => {
   test("after any cut, the events that follow give the same blocks", () => {
     fc.assert(
-      fc.property(fc.array(block, { maxLength: 6 }), fc.nat(), (blocks, seed) => {
-        const events = eventsOf(blocks);
+      fc.property(attempts, fc.nat(), (written, seed) => {
+        const events = eventsOf(written);
         const whole = blocksOf(all(events));
         const cut = seed % events.length;
         const before = all(events.slice(0, cut));
@@ -82,8 +97,8 @@ describe("resuming", () => {
 
   test("after any cut, a snapshot or a catch-up gives the same blocks, whatever was seen before", () => {
     fc.assert(
-      fc.property(fc.array(block, { maxLength: 6 }), fc.nat(), fc.nat(), (blocks, seed, more) => {
-        const events = eventsOf(blocks);
+      fc.property(attempts, fc.nat(), fc.nat(), (written, seed, more) => {
+        const events = eventsOf(written);
         const whole = blocksOf(all(events));
         const cut = seed % events.length;
         const seen = all(events.slice(0, cut));
@@ -92,31 +107,34 @@ describe("resuming", () => {
         const caughtUp = blocksOf(server).map(catchup);
         const rest = events.slice(now);
         expect(blocksOf(all([START, ...caughtUp, ...rest], seen))).toEqual(whole);
-        expect(blocksOf(all([...caughtUp, ...rest], seen))).toEqual(whole);
-        const from = blocksOf(seen).findIndex((one) => one.open);
-        const later = caughtUp.slice(from < 0 ? blocksOf(seen).length : from);
-        expect(blocksOf(all([...later, ...rest], seen))).toEqual(whole);
+        // For an older cursor, the lowest reset comes first, then each block that may not be known completely.
+        const missed = events.slice(cut, now);
+        const resets = missed.flatMap((event) => (event.type === "block_reset" ? [event.block_index] : []));
+        const open = blocksOf(seen).findIndex((one) => one.open);
+        const known = Math.min(...resets, open < 0 ? blocksOf(seen).length : open);
+        const reset: TurnEvent[] = resets.length ? [{ type: "block_reset", turn_id: TURN, block_index: Math.min(...resets) }] : [];
+        expect(blocksOf(all([...reset, ...caughtUp.slice(known), ...rest], seen))).toEqual(whole);
       }),
     );
   });
 
   test("reading the blocks between events changes nothing", () => {
     fc.assert(
-      fc.property(fc.array(block, { maxLength: 5 }), (blocks) => {
+      fc.property(attempts, (written) => {
         let state = newTurn(TURN);
-        for (const event of eventsOf(blocks)) {
+        for (const event of eventsOf(written)) {
           state = fold(state, event);
           blocksOf(state);
         }
-        expect(blocksOf(state)).toEqual(blocksOf(all(eventsOf(blocks))));
+        expect(blocksOf(state)).toEqual(blocksOf(all(eventsOf(written))));
       }),
     );
   });
 
   test("a state is plain data: a copy in another tab continues alike", () => {
     fc.assert(
-      fc.property(fc.array(block, { maxLength: 5 }), fc.nat(), (blocks, seed) => {
-        const events = eventsOf(blocks);
+      fc.property(attempts, fc.nat(), (written, seed) => {
+        const events = eventsOf(written);
         const cut = seed % events.length;
         const copy = structuredClone(all(events.slice(0, cut)));
         expect(blocksOf(all(events.slice(cut), copy))).toEqual(blocksOf(all(events)));

@@ -41,6 +41,7 @@ async function watch(replies: readonly Reply[], retry: Partial<Retry> = {}, read
 
 afterEach(() => {
   vi.unstubAllGlobals();
+  vi.restoreAllMocks();
 });
 
 describe("pauses", () => {
@@ -177,6 +178,25 @@ describe("ends", () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  test("an answer beyond the limit is refused, and repetitions do not count", async () => {
+    vi.spyOn(WatchedTurn, "limit", "get").mockReturnValue(1_000);
+    const snapshot = (seq: number, size: number) => event(seq, "block_catchup", {
+      block_index: 0, block_type: "text", complete: false, accumulated_text: "x".repeat(size),
+    });
+    const fine = Array.from({ length: 20 }, (_, place) => snapshot(place + 2, 500)).join("");
+    const { turn, error } = await watch([{ body: START + fine + end(30) }]);
+    expect([error, textOf(turn.state).length]).toEqual([null, 500]);
+    const large = Array.from({ length: 5 }, (_, place) => snapshot(place + 2, 1_500)).join("");
+    expect((await watch([{ body: START + large + end(30) }])).error).toMatchObject({ code: "answer_too_large" });
+  });
+
+  test("bad lines are skipped with one warning, and an abort warns of nothing", async () => {
+    const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    const { turn } = await watch([{ body: `${START}nonsense\n${delta(2, "x")}<p>\n${end(3)}` }]);
+    expect([turn.state.status, textOf(turn.state)]).toEqual(["cancelled", "x"]);
+    expect(warn.mock.calls).toEqual([[expect.stringContaining("2 lines")]]);
   });
 
   test("a listener that fails ends the stream with its error", async () => {

@@ -1,6 +1,6 @@
 // Many turns over one connection, shared by the tabs of a browser.
 
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { TurnstreamError } from "../src/errors.js";
 import type { ChatEvent, TurnEvent } from "../src/events.js";
@@ -126,6 +126,15 @@ test("the end of a deleted chat's stream is final", async () => {
   await streams.opened(1);
   streams.send({ type: "events_start", chat_id: "c" }, { type: "chat_deleted", chat_id: "c" }, { type: "events_end", code: "chat_deleted" });
   expect([live.ended, streams.asked]).toEqual([true, ["/api/chats/c/events "]]);
+});
+
+test("on a page without locks, each tab reads for itself", async () => {
+  vi.stubGlobal("navigator", {});
+  const streams = new Streams();
+  const tabs = [tab(streams, "unlocked"), tab(streams, "unlocked")];
+  await streams.opened(2);
+  for (const { live } of tabs) live.close();
+  vi.unstubAllGlobals();
 });
 
 test("the tabs of a browser read one stream, a late tab knows what came before, and a closed one is replaced", async () => {

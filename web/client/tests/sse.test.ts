@@ -55,6 +55,12 @@ test("any text gives the same events however it is split", () => {
   );
 });
 
+test("a line that is neither a field nor a comment is skipped and counted", () => {
+  const decoder = new SseDecoder();
+  expect(decoder.feed(": fine\ndata: a\nnonsense\n<html>: b\nretry: soon\n\n")).toEqual([{ event: "message", data: "a", id: null }]);
+  expect(decoder.skipped).toBe(3);
+});
+
 test("the delay of a retry line is read, and a broken one is not", () => {
   const decoder = new SseDecoder();
   decoder.feed("retry: 1500\n\n");

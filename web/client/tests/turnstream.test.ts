@@ -30,7 +30,7 @@ test("each request has its path, its body and the headers", async () => {
     async (client) => {
       const turn = { id: "t/1", chat_id: "c", prev_turn_id: null };
       await client.createChat({ title: "T" });
-      await client.chats({ limit: 2, before: "b&c" });
+      await client.chats({ limit: 2, before: "b&c", search: "the sky" });
       await client.path("c", { turn_id: "t", limit: 5 });
       await client.send("c", "Hello", { model: "m", prev_turn_id: "t", key: "own" });
       await client.edit(turn, [{ type: "text", text: "Hi" }]);
@@ -48,7 +48,7 @@ test("each request has its path, its body and the headers", async () => {
   );
   expect(asked.map(({ method, url, body }) => [method, url, body && (JSON.parse(body) as unknown)])).toEqual([
     ["POST", "/api/chats", { title: "T" }],
-    ["GET", "/api/chats?limit=2&before=b%26c", ""],
+    ["GET", "/api/chats?limit=2&before=b%26c&search=the+sky", ""],
     ["GET", "/api/chats/c/path?turn_id=t&limit=5", ""],
     ["POST", "/api/chats/c/turns", { model: "m", prev_turn_id: "t", turn_blocks: "Hello" }],
     ["POST", "/api/chats/c/turns", { prev_turn_id: null, turn_blocks: [{ type: "text", text: "Hi" }] }],

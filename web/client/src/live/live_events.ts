@@ -53,7 +53,7 @@ export class LiveEvents implements Followed {
     this.#isWhole = chat_id === undefined;
     this.lastId = options.after ?? null;
     if (options.onChatEvent) this.#chatListeners.add(options.onChatEvent);
-    this.#tabs = options.share === undefined ? null : new TabChannel(options.share);
+    this.#tabs = options.share !== undefined && TabChannel.isAvailable ? new TabChannel(options.share) : null;
   }
 
   /** State of the connection, for `subscribe`. */

@@ -18,6 +18,11 @@ export class TabChannel {
   #channel: BroadcastChannel | null = null;
   #reads = false;
 
+  /** True if tabs can share. Pages without TLS have no locks: then each tab reads for itself. */
+  static get isAvailable(): boolean {
+    return typeof BroadcastChannel === "function" && typeof navigator === "object" && "locks" in navigator;
+  }
+
   constructor(name: string) {
     this.#name = `turnstream.${name}`;
   }
