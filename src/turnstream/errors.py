@@ -233,7 +233,7 @@ class ContextLengthExceeded(InvalidModelRequest):
 
 
 class ContentFiltered(ProviderError):
-    """The provider's content filter refused the request."""
+    """The provider's content filter refused the request, or withdrew text that was read."""
 
     code = "content_filtered"
 

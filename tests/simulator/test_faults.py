@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import get_args
+from typing import Literal, get_args
 
 import msgspec
 import pytest
@@ -13,16 +13,18 @@ import pytest
 from turnstream.config import Timeouts
 from turnstream.core.answers import fold_answer
 from turnstream.core.blocks import Block, Message
-from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent, TextDelta
-from turnstream.errors import ProviderError
+from turnstream.core.stream_events import MessageStop, RedactContent, StreamError, StreamEvent, TextDelta
+from turnstream.errors import InvalidModelRequest, ProviderError
 from turnstream.providers.base import Provider
 from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
+from turnstream.simulator import texts
 from turnstream.simulator.fault_names import FAULTS as FAULTS_TOLD
-from turnstream.simulator.fault_names import FaultName
+from turnstream.simulator.fault_names import REDACTING_WIRES, FaultName
 from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
+from turnstream.wires.shared.endings import WITHDRAWN
 
 PATIENT = Timeouts(connect=10, first_token=10, idle=10, total=20)
 SHORT = {
@@ -134,6 +136,37 @@ async def test_a_model_that_stops_in_mid_answer(provide, ask, wire, after):
     assert bool(text_of(events)) is (after > 3)
 
 
+@pytest.mark.requirement("K1")
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("fault", ["redact", "redact-input"])
+async def test_a_provider_that_redacts(
+    provide, ask, simulator_server, wire, fault: Literal["redact", "redact-input"]
+):
+    asked = ask(f"demo:pace=0,fault={fault},after=9")
+    if wire not in REDACTING_WIRES[fault]:
+        http = HttpProvider("sim", WIRES[wire], Endpoint(simulator_server.url), PATIENT)
+        _, refused = await outcome(http, asked)
+        await http.close()
+        assert isinstance(refused, InvalidModelRequest)
+        return
+    events, error = await outcome(provide(wire), asked)
+    assert error is None
+    redactions = [(event.side, event.replacement) for event in events if isinstance(event, RedactContent)]
+    given = texts.WITHDRAWN if wire == "bedrock" else WITHDRAWN
+    assert redactions == [("assistant" if fault == "redact" else "user", given)]
+    assert [block.text_content for block in fold_answer(events).blocks] == [given]
+    whole, error = await outcome(provide(wire), msgspec.structs.replace(asked, stream=False))
+    assert error is None
+    assert [block.text_content for block in fold_answer(whole).blocks] == [given]
+
+
+@pytest.mark.parametrize("fault", ["redact", "redact-input"])
+async def test_a_redaction_needs_no_choice_of_a_wire(ask, fault):
+    events, error = await outcome(SimulatedProvider(), ask(f"demo:pace=0,fault={fault}"))
+    assert error is None
+    assert any(isinstance(event, RedactContent) for event in events)
+
+
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_huge_event_within_the_limit_is_no_error(provide, ask, wire):
     events, error = await outcome(provide(wire), ask("demo:pace=0,fault=huge-event,size=1000000"))
@@ -144,7 +177,8 @@ async def test_a_huge_event_within_the_limit_is_no_error(provide, ask, wire):
 
 def test_each_fault_is_tried_here():
     tried = {options.partition(",")[0].removeprefix("fault=") for options, *_ in FAULTS}
-    assert set(FAULTS_TOLD) - tried == {"error", "max-tokens"}, "these have tests of their own"
+    own = {"error", "max-tokens", "redact", "redact-input"}
+    assert set(FAULTS_TOLD) - tried == own, "these have tests of their own"
     assert set(FAULTS_TOLD) == set(get_args(FaultName))
 
 

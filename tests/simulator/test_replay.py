@@ -92,7 +92,7 @@ def test_each_fault(ask, wire, fault):
     sent = b"".join(action.data for action in actions if isinstance(action, Send))
     told = decode_pieces(wire, (sent,))
     match fault:
-        case "error-before" | "max-tokens" | "no-stream":
+        case "error-before" | "max-tokens" | "no-stream" | "redact" | "redact-input":
             assert isinstance(actions[0], Refuse)
         case "hang":
             assert not sent

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -54,11 +55,10 @@ async def from_bedrock(answer: BedrockAnswer) -> AsyncIterator[list[StreamEvent]
 async def _items(answer: BedrockAnswer) -> AsyncGenerator[Any]:
     """Yield the items of the answer's stream, and close it."""
     if callable(answer):
-        answer = await asyncio.to_thread(answer)
+        answer = await _BlockingCall(answer).run()
     if inspect.isawaitable(answer):
         answer = await answer
-    given = cast("Mapping[str, Any]", answer)
-    stream: Any = next((given[name] for name in _STREAMS if name in given), None)
+    stream = _stream_of(answer)
     if hasattr(stream, "__aiter__"):
         with contextlib.closing(stream):
             async with opened(stream) as items:
@@ -72,6 +72,52 @@ async def _items(answer: BedrockAnswer) -> AsyncGenerator[Any]:
         raise TypeError(
             "the answer has no stream: give converse_stream(…) or invoke_model_with_response_stream(…)"
         )
+
+
+def _stream_of(answer: BedrockAnswer) -> Any:
+    """Return the stream of an answer, or None."""
+    given = cast("Mapping[str, Any]", answer)
+    return next((given[name] for name in _STREAMS if name in given), None)
+
+
+class _BlockingCall:
+    """A call in a thread. Its answer is closed if the caller is cancelled before it takes the answer.
+
+    The call cannot be interrupted: its thread ends when the SDK's own timeouts end the call at the latest.
+    That thread then closes the answer, so that no task and no event loop has to wait for it.
+    """
+
+    def __init__(self, call: Callable[[], BedrockAnswer]) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._answer: BedrockAnswer = None
+
+    async def run(self) -> BedrockAnswer:
+        """Return the answer, or the awaitable of one. Raises what the call raises."""
+        try:
+            return await asyncio.to_thread(self._make)
+        except asyncio.CancelledError:
+            with self._lock:
+                self._abandoned, answer = True, self._answer
+            _close_answer(answer)
+            raise
+
+    def _make(self) -> BedrockAnswer:
+        answer = self._call()
+        with self._lock:
+            self._answer, abandoned = answer, self._abandoned
+        if abandoned:
+            _close_answer(answer)
+        return answer
+
+
+def _close_answer(answer: BedrockAnswer) -> None:
+    """Close an answer that is not read. None: the call has not returned yet."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+    elif isinstance(answer, Mapping):
+        _wake(_stream_of(answer))
 
 
 async def _read_in_thread(stream: Iterable[Any]) -> AsyncGenerator[Any]:

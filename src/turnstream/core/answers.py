@@ -120,7 +120,7 @@ def fold_all(
         _fold_all(accumulator, events[:place], changes, blocks, now)
         accumulator.retract(accumulator.first_sequence)
         blocks[:] = [block for block in blocks if block.sequence < accumulator.first_sequence]
-        changes.append(BlockReset(accumulator.first_sequence))
+        changes.append(BlockReset(accumulator.first_sequence, shown=()))
         redaction = cast("RedactContent", events[place])
         _fold_all(accumulator, (redaction, *replacement_events(redaction.replacement)), changes, blocks, now)
         fold_all(accumulator, events[place + 1 :], changes, blocks, now)

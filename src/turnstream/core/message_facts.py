@@ -69,6 +69,8 @@ class MessageFacts:
         """Notices of the stream, at most MAX_NOTICES. The owner shows them."""
         self.is_redacted = False
         """True once the provider has retracted the answer. The content that follows does not count."""
+        self.user_replacement: str | None = None
+        """Text that replaces the user's message, or None if the provider has not redacted it."""
         self.metadata_size = 0
         """Bytes of the usage and the metadata, in the provider's own words, of all calls so far."""
         self._origin: Origin | None = None
@@ -99,7 +101,10 @@ class MessageFacts:
             case StreamNotice():
                 self._notify(event.code, event.message)
             case RedactContent():
-                self.is_redacted |= event.side == "assistant"
+                if event.side == "assistant":
+                    self.is_redacted = True
+                else:
+                    self.user_replacement = event.replacement
                 self._notify("content_redacted", f"the provider redacted {event.side} content")
             case StreamError():
                 self.error = self.error or event

@@ -74,11 +74,16 @@ class BlockReset(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag=
     """Blocks from this index on are retracted.
 
     `shown`: The retracted blocks as far as they were shown, for dialects that cannot retract text. It is not
-    sent to clients. None: not known.
+    sent to clients. None: not known. Empty: the provider withdrew them.
     """
 
     block_index: int
     shown: tuple[Block, ...] | None = None
+
+    @property
+    def is_withdrawal(self) -> bool:
+        """True if the provider withdrew the blocks: no later block repeats them."""
+        return self.shown == ()
 
 
 class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_start"):

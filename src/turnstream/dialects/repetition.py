@@ -35,6 +35,12 @@ RETRACTED = TurnError(
     0,
 )
 """The end of a stream whose text was retracted."""
+WITHDRAWN = TurnError(
+    "the provider withdrew the text that was shown: load the chat again to see what replaces it",
+    "retracted",
+    0,
+)
+"""The end of a stream whose text the provider withdrew."""
 
 
 class AppendingEncoder(DialectEncoder, Protocol):
@@ -109,6 +115,8 @@ class RepetitionEncoder:
     def _retract(self, state: object, seq: int, event: BlockReset) -> tuple[bytes, object]:
         if event.block_index > self._encoder.last_block(state):
             return b"", state
+        if event.is_withdrawal:
+            return self._encoder.encode(state, seq, WITHDRAWN)
         if not event.shown:
             return self._fail(state, seq)
         return b"", Repeating(state if self._repeats is None else self._repeats(state, seq), event.shown)

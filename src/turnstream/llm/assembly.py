@@ -98,6 +98,7 @@ class MessageAssembler:
                 stop_reason=step.stop_reason,
                 usage=accumulator.usage,
                 steps=(step,),
+                user_replacement=accumulator.user_replacement,
             )
 
     @property

@@ -13,6 +13,7 @@ from turnstream.errors import Conflict, InvalidRequest
 from turnstream.llm.call_options import CallOptions
 from turnstream.llm.message_stream import MessageStream
 from turnstream.llm.model_calls import ModelCalls
+from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.prompts import MessageLike, Prompt, past_turns
 from turnstream.loop_thread import LoopThread
 from turnstream.tracebacks import short_tracebacks
@@ -39,7 +40,8 @@ class Conversation(ModelCalls):
 
     A question and its answer are added to `messages` together, once the answer is complete and was read to
     its end. If the answer fails, is cancelled or is left before its end, neither is added: the next call
-    continues from the messages before it. `add` keeps such an answer all the same.
+    continues from the messages before it. `add` keeps such an answer all the same. If the provider redacts
+    the question, its replacement is added in its place.
 
     A conversation gives one answer at a time.
     """
@@ -75,7 +77,12 @@ class Conversation(ModelCalls):
         asked: CallOptions = {**self.options, **options, "messages": tuple(self.messages)}
         stream = self._last = self._open_model(prompt, output, asked)
         question = _messages((), prompt)
-        stream.when_read(lambda answer: self.messages.extend((*question, *_messages((answer,)))))
+
+        def keep(answer: ModelMessage[Any]) -> None:
+            asked = question if answer.user_replacement is None else _messages((), answer.user_replacement)
+            self.messages.extend((*asked, *_messages((answer,))))
+
+        stream.when_read(keep)
         return stream
 
     # -- the messages ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from turnstream.core.turn_events import (
+    BlockCatchup,
     BlockDelta,
     BlockReset,
     BlockStart,
@@ -49,6 +50,11 @@ class EventQueue:
             return [event.event() if isinstance(event, _JoinedDelta) else event for event in events]
         return cast("list[TurnEvent]", events)
 
+    def withdraw(self, index: int) -> None:
+        """Drop the waiting events of blocks from `index` on."""
+        self._events = [event for event in self._events if _block_of(event) < index]
+        self._places = {}
+
     def _join(self, event: TurnEvent) -> bool:
         last = self._events[-1]
         if isinstance(event, BlockDelta):
@@ -79,6 +85,15 @@ class EventQueue:
         return True
 
 
+def _block_of(event: TurnEvent | _JoinedDelta) -> int:
+    """Return the index of the block that an event shows, or -1."""
+    match event:
+        case BlockStart() | BlockDelta() | BlockStop() | BlockCatchup() | _JoinedDelta():
+            return event.block_index
+        case _:
+            return -1
+
+
 class _JoinedDelta:
     """Deltas of one field of one block, joined."""
 
@@ -87,6 +102,10 @@ class _JoinedDelta:
     def __init__(self, first: BlockDelta) -> None:
         self._first = first
         self._parts = [first.value]
+
+    @property
+    def block_index(self) -> int:
+        return self._first.block_index
 
     def add(self, delta: BlockDelta) -> bool:
         """Join a delta. Return False, and do nothing, if it belongs to another block or field."""

@@ -167,5 +167,13 @@ class Generation:
             usage=summary.usage,
             steps=steps,
             attempts=tuple(map(MessageAttempt.of, summary.attempts, calls)),
+            user_replacement=next(
+                (
+                    facts.user_replacement
+                    for facts in self._sink.answers.values()
+                    if facts.user_replacement is not None
+                ),
+                None,
+            ),
             pricing=self._pricing,
         )

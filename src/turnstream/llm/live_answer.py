@@ -75,6 +75,9 @@ class LiveAnswer:
         if self._tools is not None:
             events = self._tools.through(events)
         if self._held is not None:
+            for event in events:
+                if type(event) is BlockReset and event.is_withdrawal:
+                    self._held.withdraw(event.block_index)
             self._held.push(events)
             return
         if not events:
@@ -86,10 +89,19 @@ class LiveAnswer:
             elif type(event) is BlockStart:
                 self.text.begin_block(event.block_index)
             elif type(event) is BlockReset:
-                self.text.retract(event.block_index)
+                self.text.retract(event.block_index, is_withdrawal=event.is_withdrawal)
+                if event.is_withdrawal:
+                    self._withdraw(event.block_index)
         self._hand_out(events)
         self._ahead += len(events)
         self.events += len(events)
+
+    def _withdraw(self, index: int) -> None:
+        """Drop the events that no reader has taken of blocks from `index` on."""
+        self._beginning = None
+        for reference in self._queues:
+            if (queue := reference()) is not None:
+                queue.withdraw(index)
 
     @property
     def is_full(self) -> bool:

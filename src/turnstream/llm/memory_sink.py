@@ -101,8 +101,8 @@ class MemorySink:
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
         """Append a block, or drop the blocks that a reset retracts. Then show the event."""
         live, fold = self._live, self._live.fold
-        if isinstance(item, BlockReset) and not live.text.repeats:
-            self.before_reset = fold.snapshot()
+        if isinstance(item, BlockReset) and (item.is_withdrawal or not live.text.repeats):
+            self.before_reset = () if item.is_withdrawal else fold.snapshot()
         event, open_block = settle()
         if isinstance(item, Block):
             fold.blocks.append(item)

@@ -137,6 +137,8 @@ class ModelMessage(Generic[Output]):
         steps: Model calls that the message consists of.
         attempts: All calls that were made. Empty until the stream has ended.
         output: Value of the requested type, if one was requested.
+        user_replacement: Text that replaces the user's message, because the provider redacted it. None: it
+            did not.
     """
 
     id: str
@@ -149,6 +151,7 @@ class ModelMessage(Generic[Output]):
     steps: tuple[MessageStep, ...] = ()
     attempts: tuple[MessageAttempt, ...] = ()
     output: Output = _NO_VALUE
+    user_replacement: str | None = None
     pricing: Pricing | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 from turnstream.core.blocks import Block
 from turnstream.core.partial_json import NOTHING
 from turnstream.core.turn_events import TurnEvent
-from turnstream.errors import TurnstreamError
+from turnstream.errors import ContentFiltered, TurnstreamError
 from turnstream.llm.event_queue import EventQueue
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.output import OutputFormat
@@ -50,11 +50,18 @@ class TextReader(Reader[str]):
     def __init__(self, live: LiveAnswer) -> None:
         self._live = live
         self._position = 0
+        self._withdrawals = len(live.text.withdrawals)
 
     async def take(self) -> str | None:
-        """Return the text after the reader's position."""
+        """Return the text after the reader's position.
+
+        Raises ContentFiltered if the provider withdrew text that was read. The next call returns the text in
+        its place.
+        """
         live = self._live
         while True:
+            if len(live.text.withdrawals) > self._withdrawals:
+                self._check_withdrawals(live.text.withdrawals[self._withdrawals :])
             if text := live.text.read(self._position):
                 self._position += len(text)
                 live.caught_up()
@@ -63,6 +70,14 @@ class TextReader(Reader[str]):
                 live.check_end()
                 return None
             await live.wait()
+
+    def _check_withdrawals(self, places: list[int]) -> None:
+        self._withdrawals += len(places)
+        if self._position > (place := min(places)):
+            self._position = place
+            raise ContentFiltered(
+                "the provider withdrew text that was read: show the text of `final_message` in its place"
+            )
 
 
 class Throttle:

@@ -18,7 +18,7 @@ class TextLog:
     """The text of an answer. For readers, it only grows.
 
     A restarted answer retracts text. The text that a reader had must then come again, character by character,
-    before any new text.
+    before any new text. Text that the provider withdraws does not come again: its readers learn of it.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,8 @@ class TextLog:
         self._repeat = ""
         self._repeated = 0
         """Characters of `_repeat` that have come again."""
+        self.withdrawals: list[int] = []
+        """Positions from which the provider withdrew text, one for each withdrawal."""
 
     @property
     def repeats(self) -> bool:
@@ -62,11 +64,15 @@ class TextLog:
         del self._starts[start + 1 :]
         self._joined += 1
 
-    def retract(self, index: int) -> None:
-        """Retract the text of the blocks from `index` on."""
+    def retract(self, index: int, *, is_withdrawal: bool = False) -> None:
+        """Retract the text of the blocks from `index` on. A withdrawal needs no repetition."""
         place = next((start for block, start in self._blocks if block >= index), self.length)
         kept = self._slice(0, place)
-        if self._read > place:
+        if is_withdrawal:
+            self.withdrawals.append(place)
+            self._read = min(self._read, place)
+            self._repeat, self._repeated = "", 0
+        elif self._read > place:
             left = self._slice(place, self.length) + self._repeat[self._repeated :]
             self._repeat, self._repeated = left[: self._read - place], 0
         self._blocks = [(block, start) for block, start in self._blocks if block < index]

@@ -17,6 +17,8 @@ FaultName: TypeAlias = Literal[
     "no-end",
     "max-tokens",
     "no-stream",
+    "redact",
+    "redact-input",
 ]
 
 FAULTS: dict[FaultName, str] = {
@@ -33,6 +35,18 @@ FAULTS: dict[FaultName, str] = {
     "no-end": "the body ends cleanly, without the end marker",
     "no-stream": "an HTTP error (status=400) for every request that asks for a stream; "
     "plain ones are answered",
+    "redact": "the provider withdraws its answer after=EVENTS: a guardrail of Bedrock, or a filter of Azure "
+    "(wire openai-chat) or Gemini",
+    "redact-input": "a guardrail of Bedrock blocks the user's message, and answers with its own",
     "max-tokens": "the model stops after=EVENTS, in the middle of what it was saying: stop reason max_tokens",
 }
 """Descriptions of the faults, with their options."""
+
+MODEL_ENDINGS: frozenset[FaultName | None] = frozenset({"max-tokens", "redact", "redact-input"})
+"""Faults that are an end of the model's answer, and not of its stream."""
+
+REDACTING_WIRES: dict[FaultName | None, tuple[str, ...]] = {
+    "redact": ("openai-chat", "bedrock", "gemini", "gemini-array"),
+    "redact-input": ("bedrock",),
+}
+"""Wires that can express a redaction."""

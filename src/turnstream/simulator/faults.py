@@ -15,8 +15,10 @@ from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
     Metadata,
+    RedactContent,
     StreamError,
     StreamEvent,
+    TextDelta,
 )
 from turnstream.errors import (
     AuthenticationFailed,
@@ -30,6 +32,7 @@ from turnstream.errors import (
     ProviderFailed,
     RateLimited,
 )
+from turnstream.simulator import texts
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Stall
 from turnstream.simulator.options import SimulatorOptions
 from turnstream.wires.base import ModelRequest, Wire
@@ -146,6 +149,10 @@ def with_fault(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iter
             return (event for event in events if type(event) is not MessageStop)
         case "max-tokens":
             return _truncated_end(events, after)
+        case "redact":
+            return _withdrawn(events, after)
+        case "redact-input":
+            return _blocked_input(events)
         case _:
             return events
 
@@ -202,6 +209,12 @@ def final_action(options: SimulatorOptions, wire: Wire) -> Action | None:
 
 def _truncated_end(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
     """Stop as a provider does: stop the open block, then send the usage and the end marker."""
+    yield from _until(events, after)
+    yield MessageStop("max_tokens")
+
+
+def _until(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
+    """Yield the content of the first `after` events, the stop of the open block, and the usage."""
     open_index: int | None = None
     for number, event in enumerate(events):
         if number < after or isinstance(event, MessageStart):
@@ -211,7 +224,23 @@ def _truncated_end(events: Iterator[StreamEvent], after: int) -> Iterator[Stream
             yield event
     if open_index is not None:
         yield ContentBlockStop(open_index)
-    yield MessageStop("max_tokens")
+
+
+def _withdrawn(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
+    """Withdraw what was sent, and stop as a provider does whose guardrail intervened."""
+    yield from _until(events, after)
+    yield RedactContent("assistant", texts.WITHDRAWN)
+    yield MessageStop("guardrail_intervened")
+
+
+def _blocked_input(events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
+    """Answer with a guardrail's message in place of the model's content."""
+    yield from _until(events, 0)
+    yield ContentBlockStart(0, "text")
+    yield TextDelta(0, texts.WITHDRAWN)
+    yield ContentBlockStop(0)
+    yield RedactContent("user", texts.WITHDRAWN)
+    yield MessageStop("guardrail_intervened")
 
 
 def _open_after(event: StreamEvent, open_index: int | None) -> int | None:

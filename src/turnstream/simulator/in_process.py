@@ -15,6 +15,8 @@ from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.conversations import request_for, run_work, with_origin
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
+from turnstream.simulator.fault_names import REDACTING_WIRES
+from turnstream.simulator.options import parse_model_name
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import PlayContext, play
 from turnstream.simulator.whole_answer import play_whole
@@ -48,17 +50,26 @@ class SimulatedProvider:
         """Do nothing, as nothing is open."""
 
 
+def _wire_for(model: str, wire: Wire) -> Wire:
+    """Return the wire of a model: `wire`, or the first that can express the model's fault."""
+    try:
+        fault = parse_model_name(model).options.fault
+    except ProviderError:
+        return wire  # the provider refuses the request
+    wires = REDACTING_WIRES.get(fault, (wire.name,))
+    return wire if wire.name in wires else WIRES[wires[0]]
+
+
 class _SimulatedCall:
     _actions: Iterator[Action]
 
     def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
         self._provider = provider
         self._request = request
-        self._origin = Origin(provider.wire.name, provider.name, request.model)
+        wire = self._wire = _wire_for(request.model, provider.wire)
+        self._origin = Origin(wire.name, provider.name, request.model)
         self._decoder: Decoder = (
-            provider.wire.decoder()
-            if request.stream
-            else PlainAnswerDecoder(provider.wire, DEFAULT_EVENT_LIMIT)
+            wire.decoder() if request.stream else PlainAnswerDecoder(wire, DEFAULT_EVENT_LIMIT)
         )
         self._clocks = WaitClocks(provider.timeouts)
         self._silent = 0.0
@@ -73,7 +84,7 @@ class _SimulatedCall:
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
-        wire = provider.wire
+        wire = self._wire
         self._due = asyncio.get_running_loop().time()
         first = await run_work(self._request.messages, self._first_action)
         match first:
@@ -92,7 +103,7 @@ class _SimulatedCall:
         return self
 
     def _first_action(self) -> Action | None:
-        wire = self._provider.wire
+        wire = self._wire
         post = wire.encode_request(request_for(self._request, self._origin))
         asked = wire.decode_request(post.path, post.body)
         player = play if self._request.stream else play_whole

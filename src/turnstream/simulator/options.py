@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from turnstream.errors import InvalidModelRequest, ModelNotFound
-from turnstream.simulator.fault_names import FaultName
+from turnstream.simulator.fault_names import MODEL_ENDINGS, FaultName
 
 ScriptName: TypeAlias = Literal["demo", "echo", "thinking", "tools", "agent", "story"]
 SCRIPT_NAMES: tuple[str, ...] = get_args(ScriptName)
@@ -102,9 +102,9 @@ def parse_replay_options(name: str, header: str, defaults: SimulatorOptions) -> 
     given.pop("script", None)
     base = {key: value for key, value in msgspec.to_builtins(defaults).items() if value is not None}
     options = _options({**base, **given}, "the replay")
-    if options.fault == "max-tokens":
+    if options.fault in MODEL_ENDINGS:
         raise InvalidModelRequest(
-            "fault=max-tokens cuts a script short; a recorded answer ends as it was recorded"
+            f"fault={options.fault} cuts a script short; a recorded answer ends as it was recorded"
         )
     return options
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from turnstream.errors import ProviderError
+from turnstream.errors import InvalidModelRequest, ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
+from turnstream.simulator.fault_names import MODEL_ENDINGS, REDACTING_WIRES
 from turnstream.simulator.faults import DEFAULT_AFTER, final_action, inserted, instead_of_answer, with_fault
 from turnstream.simulator.options import SimulatorOptions, parse_replay_options
 from turnstream.simulator.outages import Outages
@@ -92,13 +93,16 @@ def prepare(
     script = script_for(request, header)
     if outages is not None:
         script = script._replace(options=outages.options_now(name, script.options))
+    wires = REDACTING_WIRES.get(script.options.fault, (wire.name,))
+    if wire.name not in wires:
+        raise InvalidModelRequest(f"fault={script.options.fault} is only for the wires {', '.join(wires)}")
     shown = script._replace(options=_without_stream_fault(script.options)) if without_fault else script
     return PreparedAnswer(script.options, script.pace, _frames(shown, wire))
 
 
 def _without_stream_fault(options: SimulatorOptions) -> SimulatorOptions:
-    """Return the options without a fault of the stream. `max-tokens` stays: it is how the model ends."""
-    return options if options.fault == "max-tokens" else msgspec.structs.replace(options, fault=None)
+    """Return the options without a fault of the stream. An end of the model's answer stays."""
+    return options if options.fault in MODEL_ENDINGS else msgspec.structs.replace(options, fault=None)
 
 
 def _frames(script: Script, wire: Wire) -> Iterable[bytes]:

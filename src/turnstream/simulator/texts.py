@@ -35,6 +35,8 @@ off in the middle, and you can watch what turnstream makes of it.
 
 EMPTY_CONVERSATION = "You have not said anything yet."
 
+WITHDRAWN = "This answer was blocked by a simulated guardrail."
+
 NO_TOOLS = "I would call a tool here, but this request offers none."
 
 THOUGHT = """\

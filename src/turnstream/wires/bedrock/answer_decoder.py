@@ -9,6 +9,7 @@ from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
     MessageStart,
+    RedactContent,
     SignatureDelta,
     StreamError,
     StreamEvent,
@@ -20,6 +21,7 @@ from turnstream.errors import MalformedEvent
 from turnstream.wires.bedrock.blocks import parse_block
 from turnstream.wires.bedrock.ends import stop_events, usage_event
 from turnstream.wires.bedrock.errors import ERRORS
+from turnstream.wires.bedrock.guardrail import SentText, redactions_of
 from turnstream.wires.shared.json_values import detail_of, is_list, is_object, object_in, without
 from turnstream.wires.shared.lenient_json import decode_json, replace_surrogates
 
@@ -59,7 +61,18 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
     )
     ended = stop_events(ending, has_output=has_output)
     usage = usage_event(without(value, "output", *_STOP_FIELDS))
-    return [*events, usage, *ended] if isinstance(ended[0], StreamError) else [*events, *ended, usage]
+    if isinstance(ended[0], StreamError):
+        return [*events, usage, *ended]
+    return [*events, *ended, usage, *_blocked_input(value.get("trace"), events)]
+
+
+def _blocked_input(trace: Any, events: list[StreamEvent]) -> list[RedactContent]:
+    """Return the redaction of the user's message. A whole answer has nothing of a blocked output."""
+    sent = SentText()
+    for event in events:
+        if isinstance(event, TextDelta):
+            sent.add(event.text)
+    return [found for found in redactions_of(trace, sent) if found.side == "user"]
 
 
 def _events_of(index: int, block: Block) -> list[StreamEvent]:

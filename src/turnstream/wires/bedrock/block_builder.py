@@ -20,6 +20,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
+from turnstream.wires.bedrock.guardrail import SentText
 from turnstream.wires.bedrock.media import Base64Pieces, media_type_of
 from turnstream.wires.bedrock.tools import input_text, opens_block, parse_result_start, parse_use_start
 from turnstream.wires.shared.histories import as_metadata
@@ -42,11 +43,12 @@ _MAY_CONTINUE = frozenset({"text", "thinking", "tool_use"})
 class ConverseBlocks:
     """The blocks of one message by index.
 
-    `has_output` is True once a block other than thinking has begun.
+    `has_output` is True once a block other than thinking has begun. `sent` is the text so far.
     """
 
     def __init__(self) -> None:
         self.has_output = False
+        self.sent = SentText()
         self._open: dict[int, BlockType] = {}
         self._ended: dict[int, BlockType] = {}
         self._stopping: int | None = None
@@ -105,6 +107,7 @@ class ConverseBlocks:
             match name:
                 case "text":
                     events.append(TextDelta(index, value))
+                    self.sent.add(value)
                 case "toolUse":
                     events.append(ToolInputDelta(index, input_text(value)))
                 case "reasoningContent":
@@ -189,6 +192,7 @@ class ConverseBlocks:
         self._stop(index, events)
         self._open[index] = block_type
         self.has_output = self.has_output or block_type != "thinking"
+        self.sent.is_alone = self.sent.is_alone and block_type == "text"
         events.append(ContentBlockStart(index, block_type, content or None))
 
     def _stop(self, index: int, events: list[StreamEvent]) -> None:

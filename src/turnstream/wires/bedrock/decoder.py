@@ -30,6 +30,7 @@ from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock.block_builder import ConverseBlocks
 from turnstream.wires.bedrock.ends import PADDING, stop_events, usage_event
 from turnstream.wires.bedrock.errors import parse_stream_error
+from turnstream.wires.bedrock.guardrail import redactions_of
 from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import SecondAnswer
 from turnstream.wires.shared.event_stream import BrokenMessage, MessageDecoder
@@ -216,6 +217,7 @@ class BedrockDecoder(AnswerStream):
 
     def _take_usage(self, event: JsonObject, events: list[StreamEvent]) -> None:
         events.append(usage_event(event))
+        events += redactions_of(event.get("trace"), self._blocks.sent)
         if self._failed_end is not None:
             self._fail(self._failed_end, events)
             self._failed_end = None

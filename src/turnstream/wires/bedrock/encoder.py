@@ -15,12 +15,14 @@ from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
     Metadata,
+    RedactContent,
     StreamError,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
 )
 from turnstream.wires.bedrock.errors import dump_stream_error
+from turnstream.wires.bedrock.guardrail import blocking_trace
 from turnstream.wires.bedrock.media import format_of
 from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock.tools import dump_parts, dump_result_start, dump_use_start
@@ -30,6 +32,8 @@ from turnstream.wires.shared.event_stream import encode_event, encode_exception
 from turnstream.wires.shared.json_values import JsonObject, list_in
 from turnstream.wires.shared.lenient_json import encode_json
 
+_MESSAGE = -2
+"""Index of a guardrail's message."""
 _TEXT_TYPES = frozenset({"text", "reference", "partial_reference"})
 _STOP_FIELDS = frozenset({"additionalModelResponseFields"})
 _METADATA_FIELDS = frozenset({"performanceConfig", "serviceTier"})
@@ -60,6 +64,8 @@ class BedrockEncoder(BlockEncoder[_ConverseBlock]):
         self._extra_metadata: JsonObject = {}
         self._latency: float | None = None
         self._trace: Any = None
+        self._texts: list[str] = []
+        """The text so far. A guardrail's trace repeats it."""
 
     def _write_end(self, stop: MessageStop) -> None:
         for index in list(self._blocks):
@@ -90,6 +96,8 @@ class BedrockEncoder(BlockEncoder[_ConverseBlock]):
                 piece: JsonObject = {"text": event.text}
                 if block.block_type == "tool_result":
                     piece = {"toolResult": [piece]}
+                else:
+                    self._texts.append(event.text)
                 self._write_delta(block, piece)
             case ThinkingDelta():
                 self._write_delta(block, {"reasoningContent": {"text": event.text}})
@@ -104,6 +112,14 @@ class BedrockEncoder(BlockEncoder[_ConverseBlock]):
         self._extra_metadata |= event.provider_metadata or {}
         self._latency = event.latency_ms if event.latency_ms is not None else self._latency
         self._trace = event.trace if event.trace is not None else self._trace
+
+    def _write_redaction(self, event: RedactContent) -> None:
+        """Write the message of a guardrail that blocked the output so far. Its trace comes last."""
+        self._trace = blocking_trace(event.side, "".join(self._texts))
+        if event.side == "assistant":
+            self._start(_MESSAGE, "text", {}, implicit=False)
+            self._encode_delta(TextDelta(_MESSAGE, event.replacement))
+            self._stop_open(_MESSAGE)
 
     def _start_block(self, block_type: BlockType, content: Content, *, implicit: bool) -> _ConverseBlock:
         start = _start_of(block_type, content)

@@ -95,6 +95,11 @@ def citations_of(candidate: JsonObject) -> list[Any]:
     return found
 
 
+def has_blocked_rating(candidate: JsonObject) -> bool:
+    """Return True if a safety rating says that the candidate's content is blocked."""
+    return any(rating.get("blocked") is True for rating in objects_in(candidate.get("safetyRatings")))
+
+
 def _grounding(metadata: JsonObject) -> list[JsonObject]:
     chunks = objects_in(metadata.get("groundingChunks"))
     segments: list[list[JsonObject]] = [[] for _ in chunks]

@@ -30,6 +30,7 @@ from turnstream.wires.gemini.chunks import (
     ABSENT,
     citations_of,
     decode_plain,
+    has_blocked_rating,
     is_number,
     named,
     objects_in,
@@ -41,7 +42,7 @@ from turnstream.wires.gemini.framing import ResponseFraming
 from turnstream.wires.gemini.stop_reasons import UNSPECIFIED, parse_block_reason, parse_ending
 from turnstream.wires.gemini.usage import read_usage
 from turnstream.wires.shared.answer_stream import AnswerStream
-from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.endings import blocked_message, stop_event, withdrawn_answer
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import replace_surrogates
 from turnstream.wires.shared.reported_errors import ReportedError
@@ -72,6 +73,7 @@ class GeminiDecoder(AnswerStream):
         self._continued = False
         """True if output arrived before the first finishReason."""
         self._block_reason = ""
+        self._is_withdrawn = False
         self._usage: JsonObject | None = None
         self._unreported_usage: msgspec.Raw | JsonObject = ABSENT
         self._extra_fields: JsonObject = {}
@@ -215,7 +217,7 @@ class GeminiDecoder(AnswerStream):
             return
         if not self._started and not _BEGINS.isdisjoint(chunk):
             self._begin(chunk, payload, events)
-        self._take_feedback(chunk)
+        self._take_feedback(chunk, events)
         for candidate in objects_in(chunk.get("candidates")):
             self._take_candidate(candidate, events)
         if is_object(usage := chunk.get("usageMetadata")):
@@ -237,9 +239,16 @@ class GeminiDecoder(AnswerStream):
         self._blocks.calls.seed = identity or hashlib.sha256(payload).hexdigest()
         events.append(MessageStart(identity or None, model or None))
 
-    def _take_feedback(self, chunk: JsonObject) -> None:
+    def _take_feedback(self, chunk: JsonObject, events: list[StreamEvent]) -> None:
         feedback = chunk.get("promptFeedback")
-        if is_object(feedback) and (reason := text_in(named(feedback).get("blockReason"))) not in UNSPECIFIED:
+        if not is_object(feedback):
+            return
+        feedback = named(feedback)
+        if (reason := text_in(feedback.get("blockReason"))) not in UNSPECIFIED:
+            if not self._block_reason and parse_block_reason(reason) == "guardrail_intervened":
+                events.append(
+                    blocked_message(replace_surrogates(text_in(feedback.get("blockReasonMessage"))))
+                )
             self._block_reason = replace_surrogates(reason)
 
     def _take_candidate(self, candidate: JsonObject, events: list[StreamEvent]) -> None:
@@ -266,6 +275,9 @@ class GeminiDecoder(AnswerStream):
             self._finish_words = replace_surrogates(text_in(candidate.get("finishMessage")))
         if citations := citations_of(candidate):
             self._blocks.cite(replace_surrogates(citations), events)
+        if not self._is_withdrawn and self._blocks.has_begun and has_blocked_rating(candidate):
+            self._is_withdrawn = True
+            events.append(withdrawn_answer())
         self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)
 
     def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:

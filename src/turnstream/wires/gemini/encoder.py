@@ -21,6 +21,7 @@ from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
     Metadata,
+    RedactContent,
     SignatureDelta,
     StreamError,
     StreamEvent,
@@ -60,6 +61,7 @@ class GeminiEncoder(AnswerWriter):
         self._before = b"[" if as_array else b"data: "
         self._whole: dict[int, _OpenPart] = {}
         self._tail = b""
+        self._withdraws = False
         self._frame()
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
@@ -79,11 +81,17 @@ class GeminiEncoder(AnswerWriter):
         """Return the last event of a message that was stopped, and the end of the array."""
         frames: list[bytes] = []
         if self._stop is not None and not self._failed:
-            reason = encode_json({"finishReason": dump_stop_reason(self._stop)})[1:-1]
+            reason = encode_json(self._ending(self._stop))[1:-1]
             self._write(frames, b'%b{"text":""}%b,%b}]' % (_PART, _AFTER_PART, reason))
         if self._as_array:
             frames.append(b"[]" if self._before == b"[" else b"\n]\n")
         return b"".join(frames)
+
+    def _ending(self, stop: MessageStop) -> JsonObject:
+        if not self._withdraws:
+            return {"finishReason": dump_stop_reason(stop)}
+        rating = {"category": "HARM_CATEGORY_DANGEROUS_CONTENT", "probability": "HIGH", "blocked": True}
+        return {"finishReason": "SAFETY", "safetyRatings": [rating]}
 
     def _encode_rare(self, event: StreamEvent, frames: list[bytes]) -> None:
         match event:
@@ -107,6 +115,8 @@ class GeminiEncoder(AnswerWriter):
                 self._stop = event
                 for index in list(self._whole):
                     self._write_whole(index, frames)
+            case RedactContent():
+                self._withdraws = self._withdraws or event.side == "assistant"
             case Metadata():
                 self._count(event)
                 self._frame()

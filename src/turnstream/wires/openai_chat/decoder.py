@@ -224,6 +224,8 @@ class OpenAIChatDecoder(AnswerStream):
             self._facts.take_leftovers(chunk, value or {}, events)
         if choices:
             reported = self._take_choices(chunk, choices, len(payload), events)
+            if value is not None:
+                self._facts.take_filters(value, self._picker.settled or 0, events)
         self._facts.take_usage(chunk, events)
         has_sources = chunk.search_results is not ABSENT or chunk.citations is not ABSENT
         if has_sources and (sources := self._facts.new_sources(chunk)):

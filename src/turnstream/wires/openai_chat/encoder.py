@@ -20,6 +20,7 @@ from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
     Metadata,
+    RedactContent,
     StreamError,
     StreamEvent,
     TextDelta,
@@ -27,6 +28,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.wires.base import DeltaFrame
+from turnstream.wires.openai_chat.content_filters import withdrawal
 from turnstream.wires.openai_chat.stop_reasons import dump_stop_reason
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS
 from turnstream.wires.openai_chat.usage import write_usage
@@ -112,6 +114,10 @@ class OpenAIChatEncoder(AnswerWriter):
         if isinstance(event, MessageStop):
             self._stop = event
             frames.append(self._finish(event))
+            return
+        if isinstance(event, RedactContent):
+            if event.side == "assistant":
+                frames.append(self._chunk(b'"choices":[' + encode_json(withdrawal()) + b"]"))
             return
         delta = self._delta_of(event)
         if delta is not None:

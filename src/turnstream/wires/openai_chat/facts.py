@@ -7,8 +7,10 @@ from typing import Any
 
 from turnstream.core.stream_events import MessageStart, Metadata, StreamEvent
 from turnstream.wires.openai_chat.chunks import Chunk, leftovers
+from turnstream.wires.openai_chat.content_filters import withdraws
 from turnstream.wires.openai_chat.stop_reasons import is_known
 from turnstream.wires.openai_chat.usage import read_usage
+from turnstream.wires.shared.endings import withdrawn_answer
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
 
 _EMPTY_LISTS = (b"", b"null", b"[]")
@@ -23,6 +25,7 @@ class AnswerFacts:
         self.stop_sequence: str | None = None
         self._last_sources = b""
         self._usage: JsonObject | None = None
+        self._is_withdrawn = False
         self._extra: JsonObject = {}
 
     def take_leftovers(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
@@ -40,6 +43,12 @@ class AnswerFacts:
         if new := {key: item for key, item in found.items() if self._extra.get(key) != item}:
             self._extra |= new
             events.append(Metadata(provider_metadata=new))
+
+    def take_filters(self, value: JsonObject, index: int, events: list[StreamEvent]) -> None:
+        """Append the redaction of choice `index`, once, if an event withdraws its text."""
+        if not self._is_withdrawn and withdraws(value, index):
+            self._is_withdrawn = True
+            events.append(withdrawn_answer())
 
     def take_usage(self, chunk: Chunk, events: list[StreamEvent]) -> None:
         """Append the usage that a chunk reports."""

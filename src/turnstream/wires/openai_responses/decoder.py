@@ -20,7 +20,7 @@ from turnstream.wires.openai_responses.matching import ItemMention
 from turnstream.wires.openai_responses.stop_reasons import COMPLETED, parse_ending
 from turnstream.wires.openai_responses.usage import parse_usage
 from turnstream.wires.shared.answer_stream import AnswerStream
-from turnstream.wires.shared.endings import SecondAnswer, stop_event
+from turnstream.wires.shared.endings import SecondAnswer, stop_event, withdrawn_answer
 from turnstream.wires.shared.json_values import (
     JsonObject,
     as_text,
@@ -320,6 +320,8 @@ class OpenAIResponsesDecoder(AnswerStream):
         details = response.get("incomplete_details")
         reason = as_text(details.get("reason")) if is_object(details) else None
         output = self._output
+        if output.begun and blocks_completion(response):
+            output.events.append(withdrawn_answer())
         ending, raw = parse_ending(status, reason, refused=output.refused, called=output.called)
         has_output = status == COMPLETED or not output.begun <= _WITHOUT_OUTPUT
         stop = stop_event(ending, raw, has_output=has_output)
@@ -363,6 +365,15 @@ def _position(value: JsonObject) -> int:
         if type(found := value.get(name)) is int:
             return found
     return 0
+
+
+def blocks_completion(response: JsonObject) -> bool:
+    """Return True if one of Azure's content filters says that it blocked the answer."""
+    filters = response.get("content_filters")
+    return any(
+        is_object(found) and found.get("blocked") is True and found.get("source_type") == "completion"
+        for found in (filters if is_list(filters) else ())
+    )
 
 
 def is_response(value: JsonObject) -> bool:

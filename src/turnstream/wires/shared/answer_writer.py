@@ -74,8 +74,7 @@ _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking",
 class BlockEncoder(Generic[BlockT]):
     """Base of encoders for protocols with numbered blocks. See `wires.base.Encoder`.
 
-    If events omit starts and stops, the blocks begin and end by the accumulator's rules. Notices and
-    redactions are omitted.
+    If events omit starts and stops, the blocks begin and end by the accumulator's rules. Notices are omitted.
     """
 
     def __init__(self) -> None:
@@ -127,7 +126,9 @@ class BlockEncoder(Generic[BlockT]):
                 self._write_start()
                 self._write_error(event)
                 self._failed = True
-            case StreamNotice() | RedactContent():
+            case RedactContent():
+                self._write_redaction(event)
+            case StreamNotice():
                 pass
             case _:
                 assert_never(event)
@@ -179,6 +180,9 @@ class BlockEncoder(Generic[BlockT]):
 
     def _write_error(self, event: StreamError) -> None:
         raise NotImplementedError
+
+    def _write_redaction(self, event: RedactContent) -> None:
+        """Write a redaction, if the protocol has one."""
 
     def _start_block(self, block_type: BlockType, content: Content, *, implicit: bool) -> BlockT:
         raise NotImplementedError

@@ -11,7 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from turnstream.core.stream_events import MessageStop, StopReason, StreamError, StreamNotice
+from turnstream.core.stream_events import (
+    MessageStop,
+    RedactContent,
+    StopReason,
+    StreamError,
+    StreamNotice,
+)
 from turnstream.errors import MalformedEvent, Overloaded, ProviderFailed
 
 Failed: TypeAlias = Literal["failed", "overloaded"]
@@ -128,6 +134,22 @@ def stop_event(
     if failure is not None:
         return failure
     return MessageStop(None if ending is None else stop_reason_of(ending), raw, sequence)
+
+
+WITHDRAWN = "[The provider withdrew this answer.]"
+"""Text in place of an answer that its provider withdrew without another text."""
+BLOCKED = "[The provider blocked this message.]"
+"""Text in place of a user's message that a guardrail blocked without another text."""
+
+
+def withdrawn_answer(replacement: str = "") -> RedactContent:
+    """Return the event that replaces the content of the call."""
+    return RedactContent("assistant", replacement or WITHDRAWN)
+
+
+def blocked_message(replacement: str = "") -> RedactContent:
+    """Return the event that replaces the user's message."""
+    return RedactContent("user", replacement or BLOCKED)
 
 
 AFTER_END = StreamNotice(
