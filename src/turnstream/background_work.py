@@ -71,6 +71,7 @@ class BackgroundWork:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._parts.journal.close()
 
     async def _check_database(self) -> None:
         """Check the database file regularly."""

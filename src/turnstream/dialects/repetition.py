@@ -30,17 +30,11 @@ from turnstream.core.turn_events import (
 from turnstream.turnlog.base import DialectEncoder
 
 RETRACTED = TurnError(
-    "the answer was interrupted, and the next attempt gave another text: ask again, or load the chat again",
+    "the text that was shown was retracted: load the chat again to see what replaces it, or ask again",
     "retracted",
     0,
 )
 """The end of a stream whose text was retracted."""
-WITHDRAWN = TurnError(
-    "the provider withdrew the text that was shown: load the chat again to see what replaces it",
-    "retracted",
-    0,
-)
-"""The end of a stream whose text the provider withdrew."""
 
 
 class AppendingEncoder(DialectEncoder, Protocol):
@@ -115,8 +109,6 @@ class RepetitionEncoder:
     def _retract(self, state: object, seq: int, event: BlockReset) -> tuple[bytes, object]:
         if event.block_index > self._encoder.last_block(state):
             return b"", state
-        if event.is_withdrawal:
-            return self._encoder.encode(state, seq, WITHDRAWN)
         if not event.shown:
             return self._fail(state, seq)
         return b"", Repeating(state if self._repeats is None else self._repeats(state, seq), event.shown)

@@ -121,11 +121,15 @@ class TurnLog(LogView):
         """Append a reset, after its blocks are deleted from the store.
 
         Guarantees: a watcher that may have one of the blocks gets the reset before any later block, even
-        after the ring has evicted the reset. A catch-up that begins later has no retracted block.
+        after the ring has evicted the reset. A catch-up that begins later has no retracted block. No watcher
+        gets more of blocks that the provider withdrew.
 
         Args:
             open_block: The block that stays open because it comes before the reset, or None.
         """
+        if reset.is_withdrawal:
+            self._ring.withdraw(reset.block_index)
+            self._pieces = None
         self.show([reset], open_block)
         self._stored_seq = self._ring.last_seq
 

@@ -8,7 +8,17 @@ from itertools import islice
 
 import msgspec
 
-from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent, UserRedacted
+from turnstream.core.turn_events import (
+    BlockCatchup,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Data,
+    Notice,
+    Source,
+    TurnEvent,
+    UserRedacted,
+)
 from turnstream.turnlog.base import DialectBatch, DialectEncoder, FrameEncoder
 
 DEFAULT_LIMIT = 64 * 1024
@@ -24,6 +34,7 @@ Most events do not change the state.
 """
 _MAX_CHARACTER_BYTES = 4
 """Bytes that a character takes at most in a text that is not ASCII."""
+_OF_BLOCK = (BlockStart, BlockDelta, BlockStop, BlockCatchup)
 _SENT_EARLY = (Notice, Source, Data, UserRedacted)
 """Events that a catch-up may send before events that came earlier."""
 _SKIPPED = BlockDelta(-1, "text", "content", None)
@@ -132,6 +143,31 @@ class Ring:
             self._frames.append(b"")
             self.last_seq += 1
             self.size += _EVENT_COST
+
+    def withdraw(self, index: int) -> None:
+        """Drop the content of blocks from `index` on. The numbers of its events stay."""
+        gone = [isinstance(event, _OF_BLOCK) and event.block_index >= index for event in self._events]
+        for place, is_gone in enumerate(gone):
+            if is_gone:
+                self.size -= self._held(place) - _EVENT_COST
+        self._events = deque(
+            _SKIPPED if was else event for event, was in zip(self._events, gone, strict=True)
+        )
+        self._frames = deque(b"" if was else frame for frame, was in zip(self._frames, gone, strict=True))
+        for name, made in self._dialects.items():
+            self._dialects[name] = deque(
+                frame._replace(data=b"") if was and frame is not None else frame
+                for frame, was in zip(made, gone, strict=False)
+            )
+
+    def _held(self, place: int) -> int:
+        """Return the bytes that an event holds, without its frames in other dialects."""
+        event, frame = self._events[place], self._frames[place]
+        if type(event) is not BlockDelta or event.field == "content":
+            return _EVENT_COST + 2 * len(frame or b"")
+        text: str = event.value
+        size = _EVENT_COST + (len(text) if text.isascii() else _MAX_CHARACTER_BYTES * len(text))
+        return size if frame is None else size + _FRAME_COST + len(frame)
 
     def _make_room(self) -> None:
         """Evict the oldest events until the ring is below its limit by one part in `_EVICTED_FRACTION`."""

@@ -214,6 +214,15 @@ class JournalKeeper:
         self.given_up = 0
         """Writes, segments in them, and discarded characters, since the start."""
 
+    def renew_soon(self) -> None:
+        """Delete the pages so far with the next write: a provider withdrew text that they have."""
+        self._renew = True
+
+    async def close(self) -> None:
+        """Delete the pages whose deletion is due. Call it after the last turn has ended."""
+        if self._renew and not self._is_held:
+            await self.write()
+
     def hold(self) -> None:
         """Delete no pages until `release`: recovery still needs the pages of an earlier process."""
         self._is_held = True

@@ -69,6 +69,8 @@ class Registry:
         self.draining = False
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
+        self.on_withdrawal: Callable[[], None] = lambda: None
+        """Called when a provider has withdrawn blocks of a turn."""
         self.measures = TurnMeasures()
         self.transient = TransientTurns() if transient is None else transient
         self._max_active = max_active
@@ -138,6 +140,7 @@ class Registry:
         if not ends:
             self.admit()
         executor.own(source, partial(self._retire, executor))
+        executor.writer.on_withdrawal = self.on_withdrawal
         self._active[executor.turn.id] = executor
         self._idle.clear()
         self._watch_silence(executor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -71,6 +71,8 @@ class TurnWriter:
         self.waiting = False
         self.blocks_completed = 0
         self.journal = BlockJournal()
+        self.on_withdrawal: Callable[[], None] = lambda: None
+        """Called when the provider has withdrawn blocks that the journal may have."""
         self.marking: asyncio.Task[None] | None = None
         self.saving: asyncio.Task[None] | None = None
         """The last write of a step's account."""
@@ -151,6 +153,8 @@ class TurnWriter:
             log.retracted(BlockReset(event.block_index, shown), open_block)
             self.blocks_completed = min(self.blocks_completed, max(0, event.block_index))
             self.journal = BlockJournal()
+            if event.is_withdrawal:
+                self.on_withdrawal()
         elif operation is not None:
             log.event_stored(event)
         else:

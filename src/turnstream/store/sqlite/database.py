@@ -228,6 +228,7 @@ def _engine(path: Path, busy_timeout: float, **pool: object) -> Engine:
             )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # deleted text leaves the file, too
         # A statement over many rows keeps its undo data in memory, not in a file.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
