@@ -67,6 +67,7 @@ class EventRedactor:
         redacted: list[SourceEvent] = []
         for index in tuple(self._open):
             self._finish(index, redacted)
+        self._free_texts.clear()
         return redacted
 
     def discard(self) -> None:
@@ -86,6 +87,7 @@ class EventRedactor:
                 self._free_texts.add(event.index)
             case ContentBlockStop():
                 self._finish(event.index, redacted)
+                self._free_texts.discard(event.index)
             case MessageStop():
                 redacted += self.close()
             case BlockReset() | RedactContent(side="assistant"):
@@ -128,7 +130,6 @@ class EventRedactor:
     def _finish(self, index: int, redacted: list[SourceEvent]) -> None:
         """Show the rest of a block's text, and its signature if it fits the text."""
         block = self._open.pop(index, None)
-        self._free_texts.discard(index)
         if block is None:
             return
         if rest := block.redactor.close():
