@@ -122,6 +122,24 @@ def test_an_event_that_cannot_be_framed_leaves_the_ring_whole() -> None:
     ]
 
 
+@pytest.mark.requirement("K1")
+@given(st.lists(EVENTS, min_size=1, max_size=16), st.integers(0, 1), st.booleans())
+def test_withdrawn_blocks_leave_their_numbers_only(events: list[TurnEvent], index: int, framed: bool) -> None:
+    ring, expected = filled(events), filled([])
+    if framed:
+        ring.encode_after(0)
+    ring.withdraw(index)
+    for event in events:
+        if isinstance(event, BlockDelta | BlockStart | BlockStop) and event.block_index >= index:
+            expected.skip(1)
+        else:
+            expected.append([event])
+    if framed:
+        expected.encode_after(0)
+    assert (ring.first_seq, ring.last_seq, ring.size) == (1, len(events), expected.size)
+    assert ring.encode_after(0) == expected.encode_after(0)
+
+
 def test_clearing_keeps_the_numbering() -> None:
     ring = filled([BlockDelta(0, "text", "text", "x") for _ in range(5)])
     ring.restart(CountingEncoder(), ring.last_seq)
