@@ -30,7 +30,7 @@ from turnstream.core.turn_events import (
 from turnstream.turnlog.base import DialectEncoder
 
 RETRACTED = TurnError(
-    "the text that was shown was retracted: load the chat again to see what replaces it, or ask again",
+    "the text that was shown was retracted for another text: load the chat again, or ask again",
     "retracted",
     0,
 )
