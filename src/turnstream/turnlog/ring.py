@@ -156,9 +156,14 @@ class Ring:
         self._frames = deque(b"" if was else frame for frame, was in zip(self._frames, gone, strict=True))
         for name, made in self._dialects.items():
             self._dialects[name] = deque(
-                frame._replace(data=b"") if was and frame is not None else frame
+                self._emptied(frame) if was and frame is not None else frame
                 for frame, was in zip(made, gone, strict=False)
             )
+
+    def _emptied(self, frame: _DialectFrame) -> _DialectFrame:
+        """Return a frame without its bytes. The states around it stay."""
+        self.size -= len(frame.data)
+        return msgspec.structs.replace(frame, data=b"")
 
     def _held(self, place: int) -> int:
         """Return the bytes that an event holds, without its frames in other dialects."""
