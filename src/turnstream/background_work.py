@@ -38,6 +38,7 @@ class BackgroundWork:
 
     def __init__(self, parts: WorkingParts) -> None:
         self._parts = parts
+        parts.commands.registry.on_withdrawal = parts.journal.renew_soon
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

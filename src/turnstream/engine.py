@@ -175,7 +175,6 @@ class Engine:
         self._journal = JournalKeeper(
             self._store, self._registry.journal_segments, interval=given.journal_interval
         )
-        self._registry.on_withdrawal = self._journal.renew_soon
         self._context = ServerContext(
             self.commands,
             self._watching,
