@@ -119,6 +119,30 @@ const cases = {
     await assert.rejects(connect(port, { reader }).turn("01a1fc3d-f972-7b3d-9880-2b4d5256380e").wait(), { status: 404 });
   },
 
+  async bad_lines_are_skipped_with_a_warning_and_an_abort_is_silent() {
+    const warnings = [];
+    console.warn = (...words) => warnings.push(words.join(" "));
+    const junk = new TransformStream({
+      start: (controller) => controller.enqueue(new TextEncoder().encode("nonsense\n<p>: a page\n")),
+    });
+    const id = await start("sim/thinking:pace=0.001");
+    const through = connect(port, { fetch: async (...request) => {
+      const answer = await fetch(...request);
+      return new Response(answer.body.pipeThrough(junk), answer);
+    } });
+    await assertStored(await through.turn(id).wait());
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0], /2 lines/);
+    const running = await start("sim/story:events=100000,pace=0.002");
+    const [turn, stop] = [client.turn(running), new AbortController()];
+    const waiting = turn.wait(stop.signal);
+    await reached(turn, ({ turn: state }) => textOf(state).length > 50);
+    stop.abort();
+    assert.deepEqual([(await waiting).ended, turn.state.status, warnings.length], [false, "streaming", 1]);
+    assert.equal((await client.readTurn(running)).status, "streaming");
+    await client.stop(running);
+  },
+
   async server_is_killed_and_started_again() {
     const id = await start("sim/story:events=100000,pace=0.002");
     const turn = client.turn(id);
@@ -218,6 +242,8 @@ const cases = {
     assert.deepEqual(chats.chats.map(({ id }) => id), [chat.getSnapshot().chat_id]);
     await client.changeChat(chat.getSnapshot().chat_id, { title: "Echoes" });
     assert.equal((await client.readChat(chat.getSnapshot().chat_id)).title, "Echoes");
+    assert.deepEqual((await client.chats({ search: "echoe" })).chats.map(({ title }) => title), ["Echoes"]);
+    assert.deepEqual((await client.chats({ search: "nowhere" })).chats, []);
     await client.deleteChat(chat.getSnapshot().chat_id);
     await chat.reload();
     assert.deepEqual([chat.getSnapshot().status, chat.getSnapshot().error.code], ["gone", "not_found"]);

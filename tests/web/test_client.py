@@ -25,14 +25,14 @@ async def test_case(name: str, client: Path, tmp_path: Path) -> None:
     await run_case(SCRIPT, name, client, tmp_path)
 
 
-@pytest.mark.requirement("R3")
-async def test_it_passes_the_conformance_cases() -> None:
-    output = await run_node(
-        PACKAGES / "vitest" / "vitest.mjs",
-        "run",
-        "tests/conformance.test.ts",
-        "--reporter",
-        "verbose",
-        cwd=CLIENT,
-    )
-    assert "over HTTP" in output
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param("conformance.test.ts", marks=pytest.mark.requirement("R3")),
+        # Deltas of one frame are drawn once.
+        pytest.param("react.test.tsx", marks=pytest.mark.requirement("M1")),
+    ],
+)
+async def test_its_own_tests(file: str) -> None:
+    output = await run_node(PACKAGES / "vitest" / "vitest.mjs", "run", f"tests/{file}", cwd=CLIENT)
+    assert f"tests/{file}" in output
