@@ -20,6 +20,7 @@ SNIPPETS = frozenset(
         "sse-clients.md",
         "test-your-application.md",
         "use-chat.md",
+        "use-postgresql.md",
     }
 )
 """Pages without Python, and pages whose Python is part of something larger and has tests of its own."""

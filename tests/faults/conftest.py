@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tests.faults.processes import RunningProcess, simulator
+from tests.postgresql import PostgresServer, postgres, postgres_template  # noqa: F401 - fixtures
 
 
 @pytest.fixture

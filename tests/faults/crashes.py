@@ -47,10 +47,15 @@ class InRecovery(NamedTuple):
 Kill = Death | AtMoment | AtText | InRecovery
 
 
-def plan_of(folder: Path, number: int, providers: Mapping[str, ProviderSettings]) -> ServerPlan:
-    """One of several servers, with files of its own."""
+def plan_of(
+    folder: Path, number: int, providers: Mapping[str, ProviderSettings], database: str | None = None
+) -> ServerPlan:
+    """One of several servers, with files of its own.
+
+    `database`: URL of its database. None: a file.
+    """
     return ServerPlan(
-        folder / f"chats{number}.sqlite",
+        database or folder / f"chats{number}.sqlite",
         folder / f"server{number}.log",
         providers=dict(providers),
         engine=EngineSettings(journal_interval=JOURNAL_INTERVAL),

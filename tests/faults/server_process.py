@@ -53,13 +53,14 @@ class ServerPlan:
     """Options of a server process.
 
     Attributes:
+        database: SQLite's file, or the URL of a database.
         page_limit: File with the largest number of the database's pages, which may change while it runs.
         log: File of the log.
         retry: Retry settings. By default, a model is called once.
         tool_notes: File of `tools.Tools`. The server has these tools if it is given.
     """
 
-    database: Path
+    database: Path | str
     log: Path
     providers: dict[str, ProviderSettings] = field(default_factory=dict)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -72,6 +73,10 @@ class ServerPlan:
     page_limit: Path | None = None
     drain_seconds: float = 0.0
     tool_notes: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return self.database if isinstance(self.database, str) else f"sqlite:///{self.database}"
 
 
 class Started(NamedTuple):
@@ -108,7 +113,7 @@ def run_server(plan: ServerPlan, ready: Connection) -> None:
 
 async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
     engine = Engine(
-        f"sqlite:///{plan.database}",
+        plan.url,
         settings=plan.engine,
         providers=plan.providers,
         server=ServerSettings(debug=plan.debug),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from tests.faults.crashes import AtMoment, AtText, Crashes, InRecovery, Kill, pl
 from tests.faults.killing import KillPoint, Moment
 from tests.faults.load import MIXED
 from tests.faults.processes import RunningProcess
+from tests.postgresql import PostgresServer
 from turnstream.config import ProviderSettings
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ CONVERSATIONS = len(MIXED)
 LONGEST_TURN = 0.45
 """Seconds that a turn of the load takes, about."""
 GROUPS = 5
+"""Those in SQLite. The last group is in PostgreSQL."""
 
 
 def kills(group: int) -> list[list[Kill]]:
@@ -56,13 +59,35 @@ def kills(group: int) -> list[list[Kill]]:
 async def test_nothing_shown_is_lost_silently(
     group: int, tmp_path: Path, session: aiohttp.ClientSession, provider: RunningProcess
 ) -> None:
+    await live_through_group(group, tmp_path, session, provider)
+
+
+@pytest.mark.requirement("D5", "D7")
+async def test_nothing_shown_is_lost_silently_in_postgresql(
+    tmp_path: Path,
+    session: aiohttp.ClientSession,
+    provider: RunningProcess,
+    postgres: PostgresServer,
+    postgres_template: str,
+) -> None:
+    databases = [postgres.database(postgres_template) for _ in range(2)]
+    await live_through_group(GROUPS, tmp_path, session, provider, databases)
+
+
+async def live_through_group(
+    group: int,
+    tmp_path: Path,
+    session: aiohttp.ClientSession,
+    provider: RunningProcess,
+    databases: Sequence[str | None] = (None, None),
+) -> None:
     providers = {
         "messages": ProviderSettings(wire="anthropic", base_url=provider.url),
         "completions": ProviderSettings(wire="openai-chat", base_url=f"{provider.url}/v1"),
     }
 
     async def live_through(number: int, lives: list[Kill]) -> Crashes:
-        plan = plan_of(tmp_path, number, providers)
+        plan = plan_of(tmp_path, number, providers, databases[number])
         return await Crashes(plan, session, f"{group} {number}", MIXED).live_through(lives)
 
     async with asyncio.TaskGroup() as tasks:

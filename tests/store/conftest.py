@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgresql import PostgresServer, postgres, postgres_template  # noqa: F401 - fixtures
 from turnstream.store.migrations import upgrade_database
 from turnstream.store.sql import SqlStore
 
@@ -23,8 +24,27 @@ def database(tmp_path: Path, empty_database: Path) -> Path:
     return Path(shutil.copy(empty_database, tmp_path / "turns.db"))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A database at the newest schema, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('database')}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.database(request.getfixturevalue("postgres_template"))
+
+
 @pytest.fixture
-async def store(database: Path) -> AsyncIterator[SqlStore]:
+async def store(url: str) -> AsyncIterator[SqlStore]:
+    """A store in each kind of database."""
+    store = SqlStore(url)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def sqlite_store(database: Path) -> AsyncIterator[SqlStore]:
+    """A store in the file `database`."""
     store = SqlStore(f"sqlite:///{database}")
     await store.open()
     yield store

@@ -18,6 +18,7 @@ from turnstream.store.journal.operations import AppendJournal
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment
 from turnstream.store.operations.chats import CreateChat
 from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.operations.progress import FinishTurn, MarkStreaming
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.schema import chats
@@ -86,6 +87,14 @@ def finish(turn: TurnRecord, status: TurnStatus = "complete", **fields: Any) -> 
     }
     outcome = OutcomeRecord(status=status, **(values | fields))
     return FinishTurn(turn_id=turn.id, generation=turn.generation, outcome=outcome, **operation)
+
+
+async def delete_chat(store: SqlStore, chat: ChatRecord) -> list[str]:
+    """Delete a chat with all its rows. Return the ids of its turns."""
+    turn_ids = await store.write(DeleteChat(owner=chat.owner, chat_id=chat.id))
+    while not await store.write(PurgeChat(chat_id=chat.id)):
+        pass
+    return turn_ids
 
 
 async def stored_chat(store: SqlStore, owner: str = OWNER) -> ChatRecord:

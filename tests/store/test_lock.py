@@ -56,25 +56,25 @@ def told(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-async def test_a_second_process_is_refused_and_told_what_to_do(store: SqlStore, database: Path):
+async def test_a_second_process_is_refused_and_told_what_to_do(sqlite_store: SqlStore, database: Path):
     with start(database) as second:
         answer = told(second)
     assert answer.startswith("StoreLocked database_locked:")
     assert str(database) in answer
     assert f"(pid {os.getpid()})" in answer
     assert "sqlite:///OTHER/PATH" in answer
-    turn = await running_turn(store)
-    await store.write(save(turn, 0))
+    turn = await running_turn(sqlite_store)
+    await sqlite_store.write(save(turn, 0))
 
 
-async def test_a_second_store_and_a_hand_made_upgrade_are_refused_too(store: SqlStore, database: Path):
+async def test_a_second_store_and_a_hand_made_upgrade_are_refused_too(sqlite_store: SqlStore, database: Path):
     with pytest.raises(StoreLocked):
         await SqlStore(f"sqlite:///{database}").open()
     with pytest.raises(StoreLocked):
         upgrade_database(f"sqlite:///{database}")
     with pytest.raises(StoreError, match="open already"):
-        await store.open()
-    await running_turn(store)
+        await sqlite_store.open()
+    await running_turn(sqlite_store)
 
 
 @pytest.mark.parametrize("end", ["close", "kill"])
@@ -94,14 +94,14 @@ async def test_the_lock_ends_with_its_holder(database: Path, end: str):
     await store.close()
 
 
-async def test_a_refused_store_can_be_opened_later(store: SqlStore, database: Path):
+async def test_a_refused_store_can_be_opened_later(sqlite_store: SqlStore, database: Path):
     second = SqlStore(f"sqlite:///{database}")
     with pytest.raises(StoreLocked):
         await second.open()
     with pytest.raises(NotStarted):
-        await second.write(save(await running_turn(store), 0))
+        await second.write(save(await running_turn(sqlite_store), 0))
     await second.close()
-    await store.close()
+    await sqlite_store.close()
     await second.open()
     await running_turn(second)
     await second.close()
@@ -136,7 +136,8 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         ("sqlite:///file:turns?mode=memory&uri=true", "an SQLite URL contains only a path"),
         ("sqlite://turns.db", "sqlite:///relative/path"),
         ("sqlite:///turns.db?timeout=5", "an SQLite URL contains only a path"),
-        ("postgresql://localhost/turns", "postgresql is not supported as a database yet"),
+        ("mysql://localhost/turns", "mysql is not supported as a database"),
+        ("postgresql://localhost", "names no database"),
         ("turns.db", "give sqlite:///PATH"),
         ("", "give sqlite:///PATH"),
     ],

@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, make_url
 
 from tests.store.samples import make_segment, running_turn, save
 from turnstream.core.identifiers import new_id
@@ -38,6 +38,9 @@ def tables(database: Path) -> set[str]:
     return {name for (name,) in rows}
 
 
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+
+
 def test_a_fresh_database_has_the_tables_of_the_schema(tmp_path: Path):
     database = tmp_path / "a folder" / "that is missing" / "turns.db"
     url = f"sqlite:///{database}"
@@ -48,8 +51,8 @@ def test_a_fresh_database_has_the_tables_of_the_schema(tmp_path: Path):
     assert all(name.startswith(PREFIX) for name in tables(database))
 
 
-def test_the_migrations_lead_to_the_schema_that_the_code_uses(empty_database: Path):
-    engine = create_engine(f"sqlite:///{empty_database}")
+def test_the_migrations_lead_to_the_schema_that_the_code_uses(url: str):
+    engine = create_engine(make_url(url).set(drivername=DRIVERS[make_url(url).drivername]))
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "version_table": VERSION_TABLE}

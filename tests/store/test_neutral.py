@@ -30,7 +30,7 @@ from turnstream.store.queries import AllBlocks, AttemptsOfTurn, GetTurn, ListCha
 from turnstream.store.sql import SqlStore
 
 STORE = Path(turnstream.store.__file__).parent
-OWN = ("sqlite", "migrations")
+OWN = ("sqlite", "postgresql", "migrations")
 WORDS = ("pragma", "begin immediate", "lastrowid", "insert or ", "(?", "= ?", "wal_", "julianday")
 
 

@@ -13,6 +13,7 @@ from tests.store.samples import (
     OWNER,
     STRANGER,
     append_journal,
+    delete_chat,
     finish,
     make_block,
     make_chat,
@@ -49,7 +50,7 @@ async def test_a_chat_is_made_renamed_and_deleted(store: SqlStore):
     )
     assert (marked.title, marked.metadata, marked.updated_at) == (None, {"a": [1]}, 10)
     assert await store.read(GetChat(owner=OWNER, chat_id=chat.id)) == marked
-    assert await store.write(DeleteChat(owner=OWNER, chat_id=chat.id)) == []
+    assert await delete_chat(store, chat) == []
     with pytest.raises(NotFound):
         await store.read(GetChat(owner=OWNER, chat_id=chat.id))
 
@@ -104,7 +105,7 @@ async def test_deleting_a_chat_takes_everything_in_it(store: SqlStore):
             rows=(Annotation(assistant.id, 3, b'{"type":"notice"}'),),
         )
     )
-    deleted = await store.write(DeleteChat(owner=OWNER, chat_id=chat.id))
+    deleted = await delete_chat(store, chat)
     assert sorted(deleted) == sorted([user.id, assistant.id])
     for query in (
         AllBlocks(turn_id=user.id),
@@ -120,7 +121,7 @@ async def test_deleting_a_chat_takes_everything_in_it(store: SqlStore):
 async def test_an_executor_of_a_deleted_turn_writes_nothing_more(store: SqlStore):
     chat = await stored_chat(store)
     turn = await running_turn(store, chat)
-    await store.write(DeleteChat(owner=OWNER, chat_id=chat.id))
+    await delete_chat(store, chat)
     await store.write(append_journal(segments=(make_segment(turn, 0, 0),)))
     for operation in (save(turn, 0), finish(turn), finish(turn, "cancelled")):
         with pytest.raises(Fenced):

@@ -120,8 +120,8 @@ async def test_unfinished_turns_are_the_assistants_that_have_not_ended(store: Sq
     assert set(unfinished) == {pending.id, running.id}
 
 
-async def test_looking_for_unfinished_turns_reads_only_them(store: SqlStore):
-    plan = await store.read(PlanOfUnfinished())
+async def test_looking_for_unfinished_turns_reads_only_them(sqlite_store: SqlStore):
+    plan = await sqlite_store.read(PlanOfUnfinished())
     assert "ix_turnstream_turns_unfinished" in plan, plan
 
 

@@ -73,6 +73,8 @@ class Endless(Query[int], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> int:
         self.begun.set()
+        if connection.dialect.name == "postgresql":
+            return connection.execute(text("SELECT 0 FROM pg_sleep(60)")).scalar_one()
         count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
         return connection.execute(text(count)).scalar_one()
 
@@ -134,6 +136,6 @@ class Vandal(Query[None], frozen=True):
 
 async def test_a_query_cannot_write(store: SqlStore):
     chat = await stored_chat(store)
-    with pytest.raises(StoreError, match="readonly"):
+    with pytest.raises(StoreError, match=r"read-?only"):
         await store.read(Vandal())
     assert await store.read(GetChat(owner=OWNER, chat_id=chat.id)) == chat

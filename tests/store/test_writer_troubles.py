@@ -141,16 +141,16 @@ async def test_a_locked_database_fails_writes_and_nothing_else(database: Path):
             assert await sequences(store, turn) == [0]
 
 
-async def test_a_lock_shorter_than_the_timeout_goes_unnoticed(store: SqlStore, database: Path):
-    turn = await running_turn(store)
+async def test_a_lock_shorter_than_the_timeout_goes_unnoticed(sqlite_store: SqlStore, database: Path):
+    turn = await running_turn(sqlite_store)
     outsider = sqlite3.connect(database, isolation_level=None)
     outsider.execute("BEGIN IMMEDIATE")
     loop = asyncio.get_running_loop()
     began = loop.time()
     loop.call_later(0.2, outsider.close)
-    await asyncio.wait_for(store.write(save(turn, 0)), DEADLINE)
+    await asyncio.wait_for(sqlite_store.write(save(turn, 0)), DEADLINE)
     assert loop.time() - began >= 0.2, "the write did not meet the lock"
-    assert await sequences(store, turn) == [0]
+    assert await sequences(sqlite_store, turn) == [0]
 
 
 class LimitedPages:
@@ -177,36 +177,38 @@ class LimitedPages:
 
 
 @pytest.mark.requirement("D3")
-async def test_a_full_disk_fails_writes_and_nothing_else(store: SqlStore, database: Path):
-    pages = LimitedPages(store)
-    turns = [await running_turn(store) for _ in range(5)]
-    await store.write(save(turns[0], 0, "before"))
+async def test_a_full_disk_fails_writes_and_nothing_else(sqlite_store: SqlStore, database: Path):
+    pages = LimitedPages(sqlite_store)
+    turns = [await running_turn(sqlite_store) for _ in range(5)]
+    await sqlite_store.write(save(turns[0], 0, "before"))
     pages.fill_up(database)
-    async with held(store):
+    async with held(sqlite_store):
         large = [save(turn, 1, "x" * 100_000) for turn in turns]
-        tasks = await queue(store, [*large, finish(turns[4], "cancelled")])
+        tasks = await queue(sqlite_store, [*large, finish(turns[4], "cancelled")])
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoreError}
     assert "database or disk is full" in str(answers[0])
-    assert await sequences(store, turns[0]) == [0]
-    assert (await store.read(GetTurn(owner=None, turn_id=turns[4].id))).status == "streaming"
+    assert await sequences(sqlite_store, turns[0]) == [0]
+    assert (await sqlite_store.read(GetTurn(owner=None, turn_id=turns[4].id))).status == "streaming"
     pages.make_room()
-    await asyncio.gather(*(store.write(operation) for operation in large))
-    assert await store.write(finish(turns[4], "cancelled"))
+    await asyncio.gather(*(sqlite_store.write(operation) for operation in large))
+    assert await sqlite_store.write(finish(turns[4], "cancelled"))
     for turn in turns[1:]:
-        assert await sequences(store, turn) == [1]
+        assert await sequences(sqlite_store, turn) == [1]
 
 
-async def test_what_fits_on_a_full_disk_is_stored_though_its_group_was_not(store: SqlStore, database: Path):
-    pages = LimitedPages(store)
-    small, large = await running_turn(store), await running_turn(store)
-    await store.write(save(small, 0))
+async def test_what_fits_on_a_full_disk_is_stored_though_its_group_was_not(
+    sqlite_store: SqlStore, database: Path
+):
+    pages = LimitedPages(sqlite_store)
+    small, large = await running_turn(sqlite_store), await running_turn(sqlite_store)
+    await sqlite_store.write(save(small, 0))
     pages.fill_up(database)
-    async with held(store):
-        tasks = await queue(store, [finish(small), save(large, 0, "x" * 100_000)])
+    async with held(sqlite_store):
+        tasks = await queue(sqlite_store, [finish(small), save(large, 0, "x" * 100_000)])
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(answer) for answer in answers] == [bool, StoreError]
-    assert (await store.read(GetTurn(owner=None, turn_id=small.id))).status == "complete"
+    assert (await sqlite_store.read(GetTurn(owner=None, turn_id=small.id))).status == "complete"
 
 
 # -- sudden death

@@ -80,12 +80,23 @@ class OpenDatabase(Protocol):
         """
         ...
 
+    def interrupt(self, connection: Connection) -> None:
+        """End the read that runs on a connection, if `read` does not notice `is_unwanted` while it waits.
+
+        Another thread than that of the read calls this.
+        """
+        ...
+
     def committed(self, connection: Connection) -> None:
         """Do maintenance between two transactions of the writer."""
         ...
 
     def health(self) -> str | None:
         """Return the reason if new writes would be lost, else None."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are not in use. The connection that has the lock stays open."""
         ...
 
 

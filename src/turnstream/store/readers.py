@@ -6,12 +6,13 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from turnstream.errors import RequestError, StoreError, Unreadable
 from turnstream.store.base import Query
@@ -21,6 +22,9 @@ from turnstream.telemetry.measures import StoreMeasures
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+_INTERRUPTION_SECONDS = 0.02
+"""Seconds between two interruptions of a read that goes on."""
 
 
 class Readers:
@@ -50,6 +54,8 @@ class Readers:
         self._most_threads = threads
         self._threads: list[threading.Thread] = []
         self._queue: SimpleQueue[_RunningRead | None] = SimpleQueue()
+        self._interrupter = ThreadPoolExecutor(1, thread_name_prefix="turnstream-interrupter")
+        self._running: set[_RunningRead] = set()
 
     async def fetch(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Return the answer of `query`.
@@ -68,19 +74,20 @@ class Readers:
         reading = _RunningRead(self._database, query, self._is_closed, loop)
         self._waiting += 1
         began = monotonic()
-        deadline = loop.call_later(timeout, reading.expire, timeout)
+        self._running.add(reading)
+        deadline = loop.call_later(timeout, self._expire, reading, timeout)
         try:
             self._begin(reading)
             return cast("Result", await reading.answer)
         except asyncio.CancelledError:
-            reading.stop()
+            self._stop(reading)
             raise
         except (RequestError, StoreError):
             raise
         except TimeoutError as error:
             self._measures.failed_reads += 1
             raise StoreError(str(error)) from None
-        except OperationalError as error:
+        except DBAPIError as error:
             self._measures.failed_reads += 1
             raise StoreError(f"the database refused the read: {describe_failure(error)}") from error
         except Exception as error:
@@ -89,6 +96,7 @@ class Readers:
         finally:
             deadline.cancel()
             self._waiting -= 1
+            self._running.discard(reading)
             self._measures.reads.observe(monotonic() - began)
 
     def _begin(self, reading: _RunningRead) -> None:
@@ -110,6 +118,18 @@ class Readers:
         else:
             answer.set_result(result)
 
+    def _expire(self, reading: _RunningRead, seconds: float) -> None:
+        """Fail a query whose deadline has passed."""
+        self._stop(reading)
+        if not reading.answer.done():
+            reading.answer.set_exception(TimeoutError(f"the database did not answer within {seconds:g} s"))
+
+    def _stop(self, reading: _RunningRead) -> None:
+        """End a query: no caller waits for its answer."""
+        reading.stop()
+        if not self._closed:
+            self._interrupter.submit(reading.interrupt)
+
     def _is_closed(self) -> bool:
         return self._closed
 
@@ -121,6 +141,9 @@ class Readers:
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
+        for reading in tuple(self._running):
+            reading.interrupt()
+        self._interrupter.shutdown(wait=True)
         for thread in self._threads:
             thread.join()
         self._engine.dispose()
@@ -193,24 +216,39 @@ class _RunningRead:
         self._query = query
         self._is_closed = is_closed
         self._unwanted = False
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        """Held while the connection is taken or left, so that no other query is interrupted."""
 
     def run(self, kept: _KeptConnection) -> Any:
         """Return the query's answer. Raises StoreError if the store was closed before."""
-        if self._is_unwanted():
-            raise StoreError("the store was closed", retryable=False)
         connection = kept.get()
 
         def fetch() -> Any:
             with connection.begin():
                 return self._query.fetch(connection)
 
-        return self._database.read(connection, fetch, self._is_unwanted)
+        with self._lock:
+            self._connection = connection
+        try:
+            if self._is_unwanted():
+                raise StoreError("the store was closed", retryable=False)
+            return self._database.read(connection, fetch, self._is_unwanted)
+        finally:
+            with self._lock:
+                self._connection = None
 
-    def expire(self, seconds: float) -> None:
-        """Fail the query, whose deadline has passed."""
-        self.stop()
-        if not self.answer.done():
-            self.answer.set_exception(TimeoutError(f"the database did not answer within {seconds:g} s"))
+    def interrupt(self) -> None:
+        """End the query if it runs. Another thread than that of the query calls this.
+
+        An interruption between two statements is lost, so it is repeated.
+        """
+        while True:
+            with self._lock:
+                if self._connection is None:
+                    return
+                self._database.interrupt(self._connection)
+            sleep(_INTERRUPTION_SECONDS)
 
     def stop(self) -> None:
         """End the query: no caller waits for its answer."""

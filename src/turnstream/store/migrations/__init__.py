@@ -25,7 +25,7 @@ _BUSY_TIMEOUT = 5.0
 
 
 def upgrade_database(url: str) -> str:
-    """Upgrade the database at `url` (`sqlite:///PATH`) to the newest schema. Return the new revision.
+    """Upgrade the database at `url` to the newest schema. Return the new revision.
 
     A missing database is created. Raises ConfigurationError if the URL does not name a database, StoreLocked
     if a server writes to the database, and StoreError if the database cannot be opened or has the schema of a
@@ -67,14 +67,14 @@ def _connected(
     database: Database, choose: Callable[[OpenDatabase], Engine]
 ) -> Generator[Connection, None, None]:
     """Yield a connection in a transaction. Raises StoreError if the database fails."""
-    engine = choose(database.open(_BUSY_TIMEOUT, 1))
+    opened = database.open(_BUSY_TIMEOUT, 1)
     try:
-        with engine.begin() as connection:
+        with choose(opened).begin() as connection:
             yield connection
     except DBAPIError as error:
         raise _unusable(database.name, error) from error
     finally:
-        engine.dispose()
+        opened.close()
 
 
 def _unusable(name: str, error: Exception) -> StoreError:

@@ -94,6 +94,9 @@ class OpenSqlite:
             driver.text_factory = str
             driver.set_progress_handler(None, 0)
 
+    def interrupt(self, connection: Connection) -> None:
+        """Do nothing: SQLite asks `is_unwanted` while it works."""
+
     def committed(self, connection: Connection) -> None:
         """Restart the write-ahead log if it is large."""
         self._checkpointer.after_commit(connection)
@@ -110,6 +113,10 @@ class OpenSqlite:
             self._is_replaced = True
             logger.critical("%s", reason)
         return reason
+
+    def close(self) -> None:
+        self.reader.dispose()
+        self.writer.dispose()
 
 
 class WriterLock:

@@ -1,0 +1,1 @@
+"""Code for PostgreSQL only: its driver, its connections, its lock."""

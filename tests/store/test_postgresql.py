@@ -1,0 +1,111 @@
+"""The store in PostgreSQL alone: text with U+0000, one writer, connections that end."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.postgresql import PostgresServer
+from tests.store.samples import DEADLINE, OWNER, running_turn, save, stored_chat
+from turnstream.errors import StoreError, StoreLocked
+from turnstream.store.migrations import upgrade_database
+from turnstream.store.postgresql.text import escape, unescape
+from turnstream.store.queries import AllBlocks, GetChat
+from turnstream.store.sql import SqlStore
+
+MARKED = st.text(st.sampled_from("\x00\x1a01a"))
+
+
+@pytest.fixture
+def url(postgres: PostgresServer, postgres_template: str) -> str:
+    return postgres.database(postgres_template)
+
+
+@given(st.text() | MARKED, st.text() | MARKED)
+def test_escaped_text_has_no_nul_and_is_unique(one: str, other: str):
+    assert "\x00" not in escape(one)
+    assert unescape(escape(one)) == one
+    assert (escape(one) == escape(other)) == (one == other)
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\x00", "\x1a0", "\x1a\x00\x1a1", "\x1a"])
+async def test_any_text_is_stored_as_it_is(store: SqlStore, text: str):
+    turn = await running_turn(store)
+    await store.write(save(turn, 0, text))
+    (row,) = await store.read(AllBlocks(turn_id=turn.id))
+    assert row.block.text_content == text
+
+
+async def test_a_second_writer_is_refused_and_told_what_to_do(store: SqlStore, url: str):
+    with pytest.raises(StoreLocked, match="postgresql://HOST/OTHER"):
+        await SqlStore(url).open()
+    with pytest.raises(StoreLocked):
+        upgrade_database(url)
+    await running_turn(store)
+
+
+async def test_the_lock_ends_with_its_holder(store: SqlStore, url: str):
+    await store.close()
+    other = SqlStore(url)
+    await other.open()
+    await running_turn(other)
+    await other.close()
+
+
+def end_connections(url: str, *kinds: str) -> int:
+    """End all other connections to the database. Return their number."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchall()
+    return len(ended)
+
+
+async def test_a_connection_that_ended_is_made_again(store: SqlStore, url: str):
+    chat = await stored_chat(store)
+    assert (await store.read(GetChat(owner=OWNER, chat_id=chat.id))) == chat
+    assert await asyncio.to_thread(end_connections, url) >= 2
+    assert (await store.read(GetChat(owner=OWNER, chat_id=chat.id))) == chat
+    with pytest.raises(StoreError):
+        await stored_chat(store)
+    assert await stored_chat(store)
+
+
+async def test_a_writer_that_lost_its_lock_to_another_writes_nothing(store: SqlStore, url: str):
+    turn = await running_turn(store)
+    await asyncio.to_thread(end_connections, url)
+    other = SqlStore(url)
+    await other.open()
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(store.write(save(turn, 0)), DEADLINE)
+    assert await other.read(AllBlocks(turn_id=turn.id)) == []
+    await other.close()
+    await store.write(save(turn, 0))
+
+
+async def test_a_server_that_is_not_there_is_named(tmp_path: Any):
+    with pytest.raises(StoreError, match="cannot be reached"):
+        await SqlStore(f"postgresql://postgres@/turns?host={tmp_path}").open()
+
+
+def test_without_the_driver_the_url_is_refused_with_the_remedy():
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from turnstream.store.urls import database_of\n"
+        "from turnstream.errors import ConfigurationError\n"
+        "try: database_of('postgresql://localhost/turns')\n"
+        "except ConfigurationError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "pip install 'turnstream[postgresql]'" in done.stdout, done.stderr
