@@ -26,6 +26,7 @@ from turnstream.server.protocols.conversing import (
     store_answers,
     without_asking_tools,
 )
+from turnstream.server.protocols.route_table import add_routes
 from turnstream.server.protocols.ui_messages import messages_json
 from turnstream.server.protocols.workflow import (
     FINISH,
@@ -60,25 +61,16 @@ _FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True, reconnects=True)
 def add_ai_sdk_routes(router: APIRouter, context: ServerContext) -> None:
     """Add the routes for each major version to `router`."""
     for path, major in PATHS.items():
-        _add_routes(router, AiSdkAnswers(context, major), path)
-
-
-def _add_routes(router: APIRouter, answers: AiSdkAnswers, path: str) -> None:
-    @router.post(path, include_in_schema=False)
-    async def chat(request: Request) -> Response:
-        return await answers.start(request)
-
-    @router.get(path + "/{chat_id:path}/stream", include_in_schema=False)
-    async def resume(request: Request, chat_id: str) -> Response:
-        return await answers.resume(request, chat_id)
-
-    @router.get(path + "/{chat_id:path}/messages", include_in_schema=False)
-    async def messages(request: Request, chat_id: str) -> Response:
-        return await answers.messages(request, chat_id)
-
-    @router.post(path + "/{chat_id:path}/stop", include_in_schema=False)
-    async def stop(request: Request, chat_id: str) -> Response:
-        return await answers.stop(request, chat_id)
+        answers, chat = AiSdkAnswers(context, major), f"{path}/{{chat_id:path}}"
+        add_routes(
+            router,
+            {
+                f"POST {path}": answers.start,
+                f"GET {chat}/stream": answers.resume,
+                f"GET {chat}/messages": answers.messages,
+                f"POST {chat}/stop": answers.stop,
+            },
+        )
 
 
 class AiSdkAnswers:

@@ -25,6 +25,7 @@ from turnstream.server.auth import Principal, is_cross_site
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import answer_stream, stop_on_disconnect
 from turnstream.server.protocols.first_output import OutputStream
+from turnstream.server.protocols.route_table import add_routes
 from turnstream.server.streams import EventStream, StreamFormat
 from turnstream.store.queries import GetChat, GetTurn, ListChats
 from turnstream.turnlog.dialect_subscription import DialectSubscription
@@ -54,27 +55,15 @@ class _Question(NamedTuple):
 def add_relay_routes(router: APIRouter, context: ServerContext) -> None:
     """Add the routes to `router`."""
     relay = Relay(context)
-
-    @router.post(PATH + "/message", include_in_schema=False)
-    async def post(request: Request) -> Response:
-        return await relay.post(request)
-
-    @router.get(PATH + "/message", include_in_schema=False)
-    async def listen(request: Request) -> Response:
-        return await relay.listen(request)
-
-    @router.get(PATH + "/conversations", include_in_schema=False)
-    async def conversations(request: Request) -> Response:
-        return await relay.conversations(request)
-
-    @router.get("/agents", include_in_schema=False)
-    async def agents(request: Request) -> Response:
-        await context.principal(request)
-        presets = [
-            {"id": name, "model": preset.model, "active": preset.active}
-            for name, preset in context.presets.items()
-        ]
-        return JSONResponse({"agents": presets})
+    add_routes(
+        router,
+        {
+            f"POST {PATH}/message": relay.post,
+            f"GET {PATH}/message": relay.listen,
+            f"GET {PATH}/conversations": relay.conversations,
+            "GET /agents": relay.agents,
+        },
+    )
 
 
 class Relay:
@@ -139,6 +128,15 @@ class Relay:
             if "agentId" in chat.metadata and agent_id in (None, chat.metadata["agentId"])
         ]
         return JSONResponse({"conversations": found})
+
+    async def agents(self, request: Request) -> Response:
+        """List the presets."""
+        await self._context.principal(request)
+        presets = [
+            {"id": name, "model": preset.model, "active": preset.active}
+            for name, preset in self._context.presets.items()
+        ]
+        return JSONResponse({"agents": presets})
 
     async def _resume(self, principal: Principal, last: str) -> Response:
         position = parse_position(last)

@@ -26,6 +26,7 @@ from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.agent_messages import AgentMessages, conversation_view
 from turnstream.server.protocols.conversing import answer_stream
+from turnstream.server.protocols.route_table import add_routes
 from turnstream.server.streams import StreamFormat
 from turnstream.store.agent_rows import ChangeAgentMessage, ListAgentConversations, WrittenMessage
 from turnstream.store.queries import GetChat
@@ -131,13 +132,7 @@ class StagedAgent:
 
 
 def _add_runs(router: APIRouter, agent: StagedAgent) -> None:
-    @router.post(CHAT + "/stream", include_in_schema=False)
-    async def stream(request: Request) -> Response:
-        return await agent.stream(request)
-
-    @router.post(CHAT, include_in_schema=False)
-    async def chat(request: Request) -> Response:
-        return await agent.answer(request)
+    add_routes(router, {f"POST {CHAT}/stream": agent.stream, f"POST {CHAT}": agent.answer})
 
     @router.post(PATH + "/resume/{workflow_id}", include_in_schema=False)
     async def resume(request: Request, workflow_id: str) -> Response:

@@ -61,53 +61,55 @@ class Conversations:
             await self._context.commands.conversations.append(owner, chat.id, None, messages)
         return JSONResponse(_view(chat))
 
-    async def read(self, request: Request, identity: str) -> Response:
+    async def read(self, request: Request, conversation_id: str) -> Response:
         """Return a conversation."""
-        return JSONResponse(_view(await self._chat(request, identity)))
+        return JSONResponse(_view(await self._chat(request, conversation_id)))
 
-    async def change(self, request: Request, identity: str) -> Response:
+    async def change(self, request: Request, conversation_id: str) -> Response:
         """Replace the metadata of a conversation."""
         owner = (await self._context.principal(request)).owner
         asked = parsed_body(await request.body(), ConversationChange)
         metadata = dict(asked.metadata or {})
-        return JSONResponse(_view(await self._chats.update(owner, chat_of(identity), metadata=metadata)))
+        return JSONResponse(
+            _view(await self._chats.update(owner, chat_of(conversation_id), metadata=metadata))
+        )
 
-    async def delete(self, request: Request, identity: str) -> Response:
+    async def delete(self, request: Request, conversation_id: str) -> Response:
         """Delete a conversation with its items and responses."""
         owner = (await self._context.principal(request)).owner
-        await self._chats.delete(owner, chat_of(identity))
-        return JSONResponse({"id": identity, "object": "conversation.deleted", "deleted": True})
+        await self._chats.delete(owner, chat_of(conversation_id))
+        return JSONResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
-    async def add_items(self, request: Request, identity: str) -> Response:
+    async def add_items(self, request: Request, conversation_id: str) -> Response:
         """Add items at the end of a conversation, without an answer."""
-        chat = await self._chat(request, identity)
+        chat = await self._chat(request, conversation_id)
         messages = parse_items(parsed_body(await request.body(), ItemsBody).items)
         before = len(await self._items(chat))
         commands = self._context.commands.conversations
         await commands.append(chat.owner, chat.id, chat.active_turn_id, messages)
-        items = await self._items(await self._chat(request, identity))
+        items = await self._items(await self._chat(request, conversation_id))
         return JSONResponse(item_list(items[before:]))
 
-    async def list_items(self, request: Request, identity: str) -> Response:
+    async def list_items(self, request: Request, conversation_id: str) -> Response:
         """Return a page of the items."""
-        return JSONResponse(item_page(request, await self._items(await self._chat(request, identity))))
+        return JSONResponse(item_page(request, await self._items(await self._chat(request, conversation_id))))
 
-    async def read_item(self, request: Request, identity: str, item_id: str) -> Response:
+    async def read_item(self, request: Request, conversation_id: str, item_id: str) -> Response:
         """Return one item."""
-        return JSONResponse((await self._item(await self._chat(request, identity), item_id)).raw)
+        return JSONResponse((await self._item(await self._chat(request, conversation_id), item_id)).raw)
 
-    async def delete_item(self, request: Request, identity: str, item_id: str) -> Response:
+    async def delete_item(self, request: Request, conversation_id: str, item_id: str) -> Response:
         """Delete an item of a turn that has ended. Later answers do not see it."""
-        chat = await self._chat(request, identity)
+        chat = await self._chat(request, conversation_id)
         item = await self._item(chat, item_id)
         if self._context.commands.registry.executor(item.turn_id) is not None:
             raise Conflict("the answer of this item is being written: cancel its response first")
         await self._chats.delete_blocks(chat.owner, item.turn_id, item.sequences)
         return JSONResponse(_view(chat))
 
-    async def _chat(self, request: Request, identity: str) -> ChatRecord:
+    async def _chat(self, request: Request, conversation_id: str) -> ChatRecord:
         owner = (await self._context.principal(request)).owner
-        return await self._store.read(GetChat(owner=owner, chat_id=chat_of(identity)))
+        return await self._store.read(GetChat(owner=owner, chat_id=chat_of(conversation_id)))
 
     async def _items(self, chat: ChatRecord) -> list[StoredItem]:
         path: Path = []

@@ -21,16 +21,18 @@ from turnstream.dialects.openai_responses.encoder import (
     response_of,
 )
 from turnstream.dialects.openai_responses.ids import turn_of
-from turnstream.dialects.openai_responses.items import StoredItem, items_of_path
+from turnstream.dialects.openai_responses.items import items_of_path
 from turnstream.dialects.openai_responses.request import ResponsesRequest, parse_request
 from turnstream.dialects.openai_responses.response_fields import facts_of
 from turnstream.errors import Conflict, InvalidRequest, NotFound
+from turnstream.model_loop.estimates import estimated_input_tokens
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.conversing import (
     start_answer,
     stop_on_disconnect,
     without_asking_tools,
 )
+from turnstream.server.protocols.openai_responses.item_lists import item_page
 from turnstream.server.protocols.openai_responses.references import with_referenced_items
 from turnstream.server.protocols.provider_shaped import ProviderShape, WholeAnswer
 from turnstream.server.protocols.provider_shaped import turn_of as answered_turn
@@ -39,6 +41,7 @@ from turnstream.store.base import TurnRecord
 from turnstream.store.queries import GetChat, GetTurn
 from turnstream.turns.conversations import ResentConversation
 from turnstream.turns.histories import Path, read_history
+from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.openai_responses.wire import WIRE
 from turnstream.wires.shared.lenient_json import encode_json
 
@@ -104,14 +107,32 @@ class Responses:
         await self._context.commands.chats.delete_turn(owner, turn_id, keeps_chat=facts.conversation)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
-    async def input_items(self, owner: str, response_id: str) -> list[StoredItem]:
-        """Return the items that a request sent, in order."""
+    async def input_items(self, request: Request, response_id: str) -> Response:
+        """Answer with a page of the items that a request sent, in order."""
+        owner = (await self._context.principal(request)).owner
         store = self._context.commands.store
         turn = await store.read(GetTurn(owner=owner, turn_id=turn_of(response_id)))
         check_response(turn)
-        if turn.prev_turn_id is None:
-            return []
-        return items_of_path(_sent_with(turn, await read_history(store, turn.prev_turn_id)))
+        path = [] if turn.prev_turn_id is None else await read_history(store, turn.prev_turn_id)
+        return JSONResponse(item_page(request, items_of_path(_sent_with(turn, path))))
+
+    async def count_tokens(self, request: Request) -> Response:
+        """Answer with the estimated tokens of a request's input. The answer says that it is an estimate.
+
+        The history that `previous_response_id` or `conversation` names is not counted.
+        """
+        owner = (await self._context.principal(request)).owner
+        body = await with_referenced_items(self._context, owner, await request.body())
+        asked = parse_request(body, default_model="none").asked
+        given = asked.conversation
+        call = ModelRequest(
+            model="",
+            messages=(*given.messages, *given.last),
+            system=asked.system,
+            tools=tuple(tool for tool in asked.tools or () if isinstance(tool, ToolDefinition)),
+        )
+        tokens = estimated_input_tokens(call)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens, "estimated": True})
 
     async def _placed(self, owner: str, asked: ResponsesRequest) -> ClientRequest:
         """Return the request with the place of its input in a chat."""
