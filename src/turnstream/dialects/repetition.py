@@ -37,12 +37,46 @@ RETRACTED = TurnError(
 """The end of a stream whose text was retracted."""
 
 
+class AppendedState(Protocol):
+    """The state of a dialect that cannot retract."""
+
+    @property
+    def is_over(self) -> bool:
+        """True if the stream has ended."""
+        ...
+
+    @property
+    def last_block(self) -> int:
+        """Index of the last block that was shown, or -1."""
+        ...
+
+
 class AppendingEncoder(DialectEncoder, Protocol):
-    """An encoder of a dialect that cannot retract."""
+    """An encoder of a dialect that cannot retract. Its states are of the kind `AppendedState`."""
 
     def last_block(self, state: object) -> int:
         """Return the index of the last block that was shown, or -1."""
-        ...
+        now: AppendedState = state  # type: ignore[assignment]
+        return now.last_block
+
+    def is_over(self, state: object) -> bool:
+        """Return True if the stream has ended."""
+        now: AppendedState = state  # type: ignore[assignment]
+        return now.is_over
+
+    def needs_replay(self, state: object) -> bool:
+        """Return False: retracted text cannot be replaced."""
+        del state
+        return False
+
+    def is_settled(self, state: object) -> bool:
+        """Return True: a waiting turn keeps its stream open."""
+        del state
+        return True
+
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return nothing. See `is_settled`."""
+        return b"", state
 
 
 class Repeating(msgspec.Struct, frozen=True, gc=False):

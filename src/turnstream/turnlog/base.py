@@ -37,10 +37,8 @@ class DialectEncoder(Protocol):
     value.
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the dialect. Frames are shared by name."""
-        ...
+    name: str
+    """Name of the dialect. Frames are shared by name."""
 
     def begin(self) -> object:
         """Return the state before a turn's first event."""

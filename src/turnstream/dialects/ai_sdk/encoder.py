@@ -24,7 +24,7 @@ from turnstream.core.turn_events import (
 )
 from turnstream.dialects.ai_sdk.chunk_writer import ChunkWriter, Major
 from turnstream.dialects.ai_sdk.stream_state import StreamState
-from turnstream.dialects.repetition import RepetitionEncoder
+from turnstream.dialects.repetition import AppendingEncoder, RepetitionEncoder
 from turnstream.turnlog.base import DialectEncoder
 
 HEARTBEAT = b": keep-alive\n\n"
@@ -39,7 +39,7 @@ _BEGIN = StreamState()
 _encode = msgspec.json.Encoder().encode
 
 
-class AiSdkEncoder:
+class AiSdkEncoder(AppendingEncoder):
     """Encodes the events of one turn as chunks.
 
     Args:
@@ -59,10 +59,6 @@ class AiSdkEncoder:
     def begin(self) -> StreamState:
         """Return the state before the first turn of a UI message."""
         return _BEGIN
-
-    def is_over(self, state: object) -> bool:
-        """Return True if the stream has ended."""
-        return cast(StreamState, state).is_over
 
     def last_block(self, state: object) -> int:
         """Return the index of the last block that was shown, or -1."""

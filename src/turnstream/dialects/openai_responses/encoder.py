@@ -43,7 +43,7 @@ from turnstream.dialects.openai_responses.server_calls import marked_content, wi
 from turnstream.dialects.openai_responses.stream_state import ATTEMPT_NUMBERS, ResponseState, end_number
 from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.dialects.provider_shaped.projection import BlockEvent, Projection, text_delta
-from turnstream.dialects.repetition import RETRACTED, RepetitionEncoder
+from turnstream.dialects.repetition import RETRACTED, AppendingEncoder, RepetitionEncoder
 from turnstream.store.base import BlockRecord, TurnRecord
 from turnstream.turnlog.base import ResetRecord
 from turnstream.turns.ending import terminal_event
@@ -63,7 +63,7 @@ HEADERS = {
 }
 
 
-class ResponsesEncoder:
+class ResponsesEncoder(AppendingEncoder):
     """Encodes the events of one turn as a stream of Responses. Wrap it by `repeating`.
 
     Args:
@@ -99,19 +99,6 @@ class ResponsesEncoder:
         """Return the state before a turn's first event."""
         return ResponseState(sent=self._starting_after)
 
-    def is_over(self, state: object) -> bool:
-        """Return True if the stream has ended."""
-        return cast(ResponseState, state).is_over
-
-    def last_block(self, state: object) -> int:
-        """Return the index of the last block that was shown, or -1."""
-        return cast(ResponseState, state).last_index
-
-    def needs_replay(self, state: object) -> bool:
-        """Return False: retracted text cannot be replaced."""
-        del state
-        return False
-
     def is_settled(self, state: object) -> bool:
         """Return True unless a catch-up ends. A waiting turn keeps its stream open."""
         return not cast(ResponseState, state).divides
@@ -143,7 +130,7 @@ class ResponsesEncoder:
             head=head,
             text=TextChain(text) if now.text is None else now.text.plus(text),
             number=number,
-            last_index=now.last_index,
+            last_block=now.last_block,
             seq=seq,
         )
         return b"%b%b%b%d}\n\n" % (head, on_one_line(encode_text(text)), DELTA_TAIL, number - 1), after
@@ -186,7 +173,7 @@ class ResponsesEncoder:
             data = self._cut(encoder, event.block_index, events)
         else:
             data = encoder.feed(_divided(events) if now.divides else events)
-        shown = replace(now, block=block, last_index=max(now.last_index, event.block_index))
+        shown = replace(now, block=block, last_block=max(now.last_block, event.block_index))
         return data, self._after(shown, seq, encoder, divides=now.divides)
 
     @staticmethod
@@ -205,14 +192,14 @@ class ResponsesEncoder:
         if event.usage is not None:
             encoder.feed((Metadata(event.usage),))
         data = encoder.end(number=end_number(encoder.next_number), **end_fields(event))
-        return data, ResponseState(seq=seq, is_over=True, last_index=now.last_index)
+        return data, ResponseState(seq=seq, is_over=True, last_block=now.last_block)
 
     def _retract(self, now: ResponseState, seq: int) -> tuple[bytes, ResponseState]:
         """End the stream, but not the response, with an error."""
         encoder = self._caught_up(now)
         encoder.number_from(max(end_number(encoder.next_number), now.sent + 1))
         data = encoder.fail({"code": RETRACTED.code, "message": RETRACTED.error, "param": None})
-        return data, ResponseState(seq=seq, is_over=True, last_index=now.last_index)
+        return data, ResponseState(seq=seq, is_over=True, last_block=now.last_block)
 
     # -- attempts --------------------------------------------------------------------------------------------
 
@@ -261,7 +248,7 @@ class ResponsesEncoder:
             block=block,
             head=encoder.delta_head(block.index) if is_plain and block is not None else None,
             number=number,
-            last_index=now.last_index,
+            last_block=now.last_block,
             seq=seq,
             sent=now.sent if number <= now.sent else -1,
             divides=divides,

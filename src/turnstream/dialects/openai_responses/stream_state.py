@@ -32,7 +32,7 @@ class ResponseState(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=Tru
         head: The bytes of the next delta before its text, or None if it has to be fed.
         text: Deltas that came since `encoder`, or None.
         number: Number of the next event or character.
-        last_index: Index of the last block that was shown, or -1.
+        last_block: Index of the last block that was shown, or -1.
         seq: Seq of the last event that changed the state.
         sent: Number of the last event that the client has, while the stream repeats such events. Else -1.
         divides: True while deltas are divided into single characters. See `ResponsesEncoder`.
@@ -44,7 +44,7 @@ class ResponseState(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=Tru
     head: bytes | None = None
     text: TextChain | None = None
     number: int = 0
-    last_index: int = -1
+    last_block: int = -1
     seq: int = 0
     sent: int = -1
     divides: bool = False
@@ -52,7 +52,7 @@ class ResponseState(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=Tru
 
     @property
     def _key(self) -> tuple[object, ...]:
-        return (self.seq, self.number, self.sent, self.divides, self.is_over, self.last_index)
+        return (self.seq, self.number, self.sent, self.divides, self.is_over, self.last_block)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ResponseState) and self._key == other._key

@@ -41,7 +41,7 @@ from turnstream.dialects.provider_shaped.projection import (
     Projection,
     events_of_end,
 )
-from turnstream.dialects.repetition import Repeating
+from turnstream.dialects.repetition import AppendingEncoder, Repeating
 from turnstream.wires.base import DeltaFrame, ForkingEncoder
 from turnstream.wires.shared.lenient_json import encode_text, on_one_line
 
@@ -53,20 +53,25 @@ class AnswerState(msgspec.Struct, frozen=True, gc=False):
         encoder: The wire's encoder. None before the turn's start.
         block: The block that is being shown, or None.
         frame: The bytes around the next deltas of that block, or None if they have to be fed.
-        last_index: Index of the last block that the client saw, or -1.
+        last_block: Index of the last block that the client saw, or -1.
         end: The events of the turn's end. Nothing may follow them.
     """
 
     encoder: ForkingEncoder | None = None
     block: ProjectedBlock | None = None
     frame: DeltaFrame | None = None
-    last_index: int = -1
+    last_block: int = -1
     end: tuple[StreamEvent, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """True if the turn has ended."""
+        return bool(self.end)
 
     @property
     def has_output(self) -> bool:
         """True if a part of the answer was sent, and not only its beginning."""
-        return self.last_index >= 0
+        return self.last_block >= 0
 
     @property
     def failure(self) -> StreamError | None:
@@ -84,7 +89,7 @@ def answer_state(state: object) -> AnswerState:
     return cast(AnswerState, state.inner if isinstance(state, Repeating) else state)
 
 
-class ProviderShapedEncoder:
+class ProviderShapedEncoder(AppendingEncoder):
     """Encodes the events of one turn as the answer of one model call.
 
     Args:
@@ -104,28 +109,6 @@ class ProviderShapedEncoder:
     def begin(self) -> AnswerState:
         """Return the state before a turn's first event."""
         return _BEGIN
-
-    def is_over(self, state: object) -> bool:
-        """Return True if the stream has ended."""
-        return bool(cast(AnswerState, state).end)
-
-    def last_block(self, state: object) -> int:
-        """Return the index of the last block that was shown, or -1."""
-        return cast(AnswerState, state).last_index
-
-    def needs_replay(self, state: object) -> bool:
-        """Return False: retracted text cannot be replaced."""
-        del state
-        return False
-
-    def is_settled(self, state: object) -> bool:
-        """Return True: a waiting turn keeps its stream open, because clients cannot answer approvals."""
-        del state
-        return True
-
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return nothing. See `is_settled`."""
-        return b"", state
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the bytes of one event, and the state after it. See `DialectEncoder.encode`."""
@@ -164,7 +147,7 @@ class ProviderShapedEncoder:
         frame: DeltaFrame | None = None
         if block is not None and block.is_plain:
             frame = encoder.delta_frame(block.index, block.block_type)
-        return on_one_line(data), AnswerState(encoder, block, frame, max(state.last_index, event.block_index))
+        return on_one_line(data), AnswerState(encoder, block, frame, max(state.last_block, event.block_index))
 
     @staticmethod
     def _end(state: AnswerState, event: Terminal) -> tuple[bytes, AnswerState]:

@@ -25,7 +25,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.dialects.repetition import Repeating, RepetitionEncoder
+from turnstream.dialects.repetition import AppendingEncoder, Repeating, RepetitionEncoder
 from turnstream.turnlog.base import DialectEncoder
 
 HEARTBEAT = b": keep-alive\n\n"
@@ -85,7 +85,7 @@ def relay_state(state: object) -> RelayState:
     return cast(RelayState, state.inner if isinstance(state, Repeating) else state)
 
 
-class RelayEncoder:
+class RelayEncoder(AppendingEncoder):
     """Encodes the events of one turn.
 
     Args:
@@ -100,28 +100,6 @@ class RelayEncoder:
     def begin(self) -> RelayState:
         """Return the state before the turn's first event."""
         return RelayState()
-
-    def is_over(self, state: object) -> bool:
-        """Return True if the stream has ended."""
-        return cast(RelayState, state).is_over
-
-    def last_block(self, state: object) -> int:
-        """Return the index of the last block that has begun, or -1."""
-        return cast(RelayState, state).last_block
-
-    def needs_replay(self, state: object) -> bool:
-        """Return False: text cannot be retracted."""
-        del state
-        return False
-
-    def is_settled(self, state: object) -> bool:
-        """Return True: the relay offers no tools that ask."""
-        del state
-        return True
-
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return nothing. See `is_settled`."""
-        return b"", state
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the frames of one event, and the state after it. See `DialectEncoder.encode`."""

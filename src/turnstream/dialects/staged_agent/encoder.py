@@ -25,7 +25,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.dialects.repetition import RepetitionEncoder
+from turnstream.dialects.repetition import AppendingEncoder, RepetitionEncoder
 from turnstream.turnlog.base import DialectEncoder
 from turnstream.workflow.events import EVENT
 
@@ -66,7 +66,7 @@ class StagedState(msgspec.Struct, frozen=True, gc=False):
     is_over: bool = False
 
 
-class StagedAgentEncoder:
+class StagedAgentEncoder(AppendingEncoder):
     """Encodes the events of one turn.
 
     Args:
@@ -82,28 +82,6 @@ class StagedAgentEncoder:
     def begin(self) -> StagedState:
         """Return the state before the turn's first event."""
         return StagedState()
-
-    def is_over(self, state: object) -> bool:
-        """Return True if the stream has ended."""
-        return cast(StagedState, state).is_over
-
-    def last_block(self, state: object) -> int:
-        """Return the index of the last block that has begun, or -1."""
-        return cast(StagedState, state).last_block
-
-    def needs_replay(self, state: object) -> bool:
-        """Return False: text cannot be retracted."""
-        del state
-        return False
-
-    def is_settled(self, state: object) -> bool:
-        """Return True: a workflow has no tools that ask."""
-        del state
-        return True
-
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return nothing. See `is_settled`."""
-        return b"", state
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the lines of one event, and the state after it. See `DialectEncoder.encode`."""
