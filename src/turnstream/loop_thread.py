@@ -71,11 +71,7 @@ class LoopThread:
 
     def close(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel all running work, run `work` last, and end the thread. A second call does nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            loop, thread = self._loop, self._thread
+        loop, thread = self._closing()
         if loop is None or thread is None:
             return
         try:
@@ -86,11 +82,7 @@ class LoopThread:
 
     def abandon(self) -> None:
         """End the thread at once, without last work. A finalizer may call this in any thread."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            loop, thread = self._loop, self._thread
+        loop, thread = self._closing()
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
@@ -111,6 +103,13 @@ class LoopThread:
     def closed(self) -> bool:
         """True after `close` or `abandon`."""
         return self._closed
+
+    def _closing(self) -> tuple[asyncio.AbstractEventLoop | None, threading.Thread | None]:
+        """Note that it is closed. Return what has to end: nothing if it was closed before."""
+        with self._lock:
+            running = (None, None) if self._closed else (self._loop, self._thread)
+            self._closed = True
+        return running
 
     def _closed_error(self) -> TurnstreamError:
         return TurnstreamError(

@@ -11,9 +11,9 @@ turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -135,9 +135,9 @@ class ModelSource(TurnSource):
         if number and not self._continues:
             return None
         if number:
-            stream = _LaterStream(self.next_stream)
+            stream = _later_stream(self.next_stream)
         elif self._redaction is not None:
-            stream = _LaterStream(partial(self._begin, self._request))
+            stream = _later_stream(partial(self._begin, self._request))
         else:
             stream = self._plan.begin(self._request)
         return self._preparations.watched(stream)
@@ -290,22 +290,11 @@ class ModelSource(TurnSource):
         return self._rounds < self._tools.runner.limits.rounds
 
 
-class _LaterStream:
-    """A model call whose request is built on entry."""
-
-    def __init__(self, build: Callable[[], Awaitable[Stream]]) -> None:
-        self._build = build
-        self._stream: Stream | None = None
-
-    async def __aenter__(self) -> Batches:
-        self._stream = await self._build()
-        return await self._stream.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._stream is not None:
-            await self._stream.__aexit__(kind, error, trace)
+@asynccontextmanager
+async def _later_stream(build: Callable[[], Awaitable[Stream]]) -> AsyncGenerator[Batches]:
+    """Enter a model call whose request `build` makes."""
+    async with await build() as batches:
+        yield batches
 
 
 class _Results:

@@ -7,8 +7,8 @@ a call's block starts in the model's stream ─► `prepare` runs ─► the cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from types import TracebackType
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from turnstream.core.stream_events import ContentBlockStart
@@ -40,7 +40,7 @@ class Preparations:
 
     def watched(self, stream: Stream) -> Stream:
         """Return `stream` wrapped to see the starts of calls, or `stream` itself if no tool prepares."""
-        return _WatchedBlock(stream, self._see) if self._wanted else stream
+        return _watched_stream(stream, self._see) if self._wanted else stream
 
     def begin(self, call: ToolCallName) -> None:
         """Begin to prepare a call that runs now, if its tool is prepared only after an approval."""
@@ -92,20 +92,13 @@ class Preparations:
             task.add_done_callback(self._dropped.discard)
 
 
-class _WatchedBlock:
-    """A model's stream that shows each batch to a function before it is folded."""
-
-    def __init__(self, stream: Stream, see: Callable[[Sequence[SourceEvent]], None]) -> None:
-        self._stream = stream
-        self._see = see
-
-    async def __aenter__(self) -> Batches:
-        return _SeenCall(await self._stream.__aenter__(), self._see)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stream.__aexit__(kind, error, trace)
+@asynccontextmanager
+async def _watched_stream(
+    stream: Stream, see: Callable[[Sequence[SourceEvent]], None]
+) -> AsyncGenerator[Batches]:
+    """Enter a model's stream that shows each batch to a function before it is folded."""
+    async with stream as batches:
+        yield _SeenCall(batches, see)
 
 
 class _SeenCall:
