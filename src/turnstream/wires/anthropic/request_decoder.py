@@ -12,7 +12,7 @@ from turnstream.wires.base import ModelRequest
 from turnstream.wires.shared.function_tools import split_tools
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.lenient_json import encode_json
-from turnstream.wires.shared.request_bodies import expect, read_body
+from turnstream.wires.shared.request_bodies import expect, expect_objects, read_body
 
 _MAPPED_FIELDS = (
     "model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking",
@@ -26,7 +26,7 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     System blocks are joined to one text. Tools without an input schema (the provider's own) stay in
     `params["tools"]`.
     """
-    fields = read_body(body, complaint="the body must be an object")
+    fields = read_body(body)
     try:
         return _parse_request(fields)
     except ValueError as error:
@@ -48,10 +48,10 @@ def _parse_request(fields: JsonObject) -> ModelRequest:
     tools, others = split_tools(fields.get("tools"), schema="input_schema", types=("custom", None))
     if others:
         params["tools"] = [expect(tool, dict, "a tool") for tool in others]
-    messages = expect(fields.get("messages"), list, "messages")
+    messages = expect_objects(fields.get("messages"), "messages", "a message")
     return ModelRequest(
         model=expect(fields.get("model"), str, "model"),
-        messages=tuple(_parse_message(expect(message, dict, "a message")) for message in messages),
+        messages=tuple(map(_parse_message, messages)),
         system=_parse_system(fields.get("system")),
         tools=tools,
         params=params,
@@ -65,8 +65,8 @@ def _parse_message(message: JsonObject) -> Message:
         raise InvalidRequest("a message's role is user or assistant")
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
-    blocks = enumerate(expect(content, list, "content"))
-    return Message(role, tuple(_parse_content(n, expect(block, dict, "a block")) for n, block in blocks))
+    blocks = enumerate(expect_objects(content, "content", "a block"))
+    return Message(role, tuple(_parse_content(n, block) for n, block in blocks))
 
 
 def _parse_content(sequence: int, raw: RawBlock) -> Block:
@@ -86,7 +86,7 @@ def _parse_content(sequence: int, raw: RawBlock) -> Block:
 def _parse_system(system: Any) -> str | None:
     if system is None or isinstance(system, str):
         return system
-    blocks = [expect(block, dict, "a system block") for block in expect(system, list, "system")]
+    blocks = expect_objects(system, "system", "a system block")
     return "\n\n".join(expect(block.get("text"), str, "a system block's text") for block in blocks)
 
 

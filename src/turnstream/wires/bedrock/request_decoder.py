@@ -21,7 +21,7 @@ from turnstream.wires.bedrock.params import (
 )
 from turnstream.wires.shared.json_values import JsonObject, is_object, text_in, without
 from turnstream.wires.shared.lenient_json import encode_json
-from turnstream.wires.shared.request_bodies import expect, read_body
+from turnstream.wires.shared.request_bodies import expect, expect_objects, read_body
 
 _PATH = re.compile(
     r"/model/(?P<model>.+)/(?P<call>converse|converse-stream|invoke|invoke-with-response-stream)$"
@@ -42,7 +42,7 @@ def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
     if matched is None:
         raise InvalidRequest("the path is not like /model/{modelId}/converse-stream")
     model, call = unquote(matched["model"]), matched["call"]
-    fields = read_body(body, complaint="the body must be an object")
+    fields = read_body(body)
     stream = call.endswith("-stream")
     if call.startswith("invoke"):
         invocation = claude.decode_request(path, encode_json({**fields, "model": model}))
@@ -55,7 +55,7 @@ def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
 
 def _parse_request(model: str, fields: JsonObject, *, stream: bool) -> ModelRequest:
     params = without(fields, "messages", "system", "toolConfig", *FIELDS)
-    messages = expect(fields.get("messages") or [], list, "messages")
+    messages = expect_objects(fields.get("messages") or [], "messages", "a message")
     system, others = _parse_system(fields.get("system"))
     if others is not None:
         params["system"] = others
@@ -66,18 +66,17 @@ def _parse_request(model: str, fields: JsonObject, *, stream: bool) -> ModelRequ
     return ModelRequest(model, tuple(map(_parse_message, messages)), system, tools, params, stream)
 
 
-def _parse_message(raw: Any) -> Message:
+def _parse_message(message: JsonObject) -> Message:
     """Return a message. Raises InvalidRequest, or ValueError if a field of a block has the wrong type."""
-    message = expect(raw, dict, "a message")
     role = message.get("role")
     if role not in ("user", "assistant"):
         raise InvalidRequest("a message's role is user or assistant")
-    blocks = enumerate(expect(message.get("content"), list, "a message's content"))
-    return Message(role, tuple(parse_block(n, expect(block, dict, "a block")) for n, block in blocks))
+    blocks = enumerate(expect_objects(message.get("content"), "a message's content", "a block"))
+    return Message(role, tuple(parse_block(n, block) for n, block in blocks))
 
 
 def _parse_system(system: Any) -> tuple[str | None, list[JsonObject] | None]:
-    blocks = [expect(block, dict, "a system block") for block in expect(system or [], list, "system")]
+    blocks = expect_objects(system or [], "system", "a system block")
     texts = [expect(block["text"], str, "a system block's text") for block in blocks if "text" in block]
     others = any(block.keys() != {"text"} for block in blocks)
     return "\n\n".join(texts) or None, blocks if others else None

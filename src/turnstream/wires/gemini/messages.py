@@ -28,6 +28,7 @@ from turnstream.wires.shared.histories import (
 )
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
 from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.request_bodies import expect, expect_objects
 
 Part: TypeAlias = JsonObject
 
@@ -191,23 +192,18 @@ def _dump_server_part(block: Block) -> Part | None:
             return None
 
 
-def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
+def parse_contents(raw: Sequence[JsonObject]) -> tuple[Message, ...]:
     """Return the messages of a request's `contents`. Calls without an id get one, and so do their responses.
 
     Raises InvalidRequest if the contents are invalid.
     """
     messages: list[Message] = []
     calls = _CallIds()
-    for item in raw:
-        if not is_object(item):
-            raise InvalidRequest("a content is not an object")
-        content = named(item)
+    for content in map(named, raw):
         role = content.get("role", "user")
         if role not in ("user", "model", "function", "tool"):
             raise InvalidRequest("a content's role is user or model")
-        parts = content.get("parts", [])
-        if not is_list(parts) or not all(is_object(part) for part in parts):
-            raise InvalidRequest("the parts of a content are not a list of objects")
+        parts = expect_objects(content.get("parts", []), "the parts of a content", "a part")
         blocks = tuple(_parse_part(n, named(part), calls) for n, part in enumerate(parts))
         messages.append(Message("assistant" if role == "model" else "user", blocks))
     return tuple(messages)
@@ -295,9 +291,8 @@ def _parse_call(call: JsonObject, calls: _CallIds) -> Content:
 
 
 def _parse_response(response: JsonObject, calls: _CallIds) -> Content:
-    name, value = text_in(response.get("name")), response.get("response", {})
-    if not is_object(value):
-        raise InvalidRequest("a functionResponse has no response")
+    name = text_in(response.get("name"))
+    value = expect(response.get("response", {}), dict, "the response of a functionResponse")
     identity = calls.answered(name, text_in(response.get("id")))
     result: Any = value
     failed = False

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-from turnstream.errors import InvalidRequest
 from turnstream.wires.gemini.chunks import named
 from turnstream.wires.gemini.tools import parse_tool_config
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.normal_params import read_response_format, read_stop
-from turnstream.wires.shared.request_bodies import JSON
+from turnstream.wires.shared.request_bodies import JSON, expect
 
 CONFIG_OF = {
     "max_tokens": "maxOutputTokens",
@@ -80,10 +79,7 @@ def _dump_thinking(model: str, thinking: JsonObject) -> JsonObject:
 
 def parse_params(fields: JsonObject) -> JsonObject:
     params = {key: value for key, value in without(fields, *_MAPPED_FIELDS).items() if value not in ({}, [])}
-    config = fields.get("generationConfig", {})
-    if not is_object(config):
-        raise InvalidRequest("generationConfig is not an object")
-    config = named(config)
+    config = named(expect(fields.get("generationConfig", {}), dict, "generationConfig"))
     params |= {_PARAM_OF.get(field, field): value for field, value in config.items()}
     schema = params.pop("responseJsonSchema", None)
     if params.get("responseMimeType") == JSON and "responseSchema" not in params:

@@ -11,8 +11,8 @@ from turnstream.wires.gemini.chunks import named
 from turnstream.wires.gemini.messages import parse_contents, text_of_parts
 from turnstream.wires.gemini.params import parse_params
 from turnstream.wires.gemini.tools import parse_tools
-from turnstream.wires.shared.json_values import JsonObject, is_list
-from turnstream.wires.shared.request_bodies import read_body
+from turnstream.wires.shared.json_values import JsonObject
+from turnstream.wires.shared.request_bodies import expect_objects, read_body
 
 _VERSION = re.compile(r"\A/*(?:v\d\w*/)?")
 
@@ -27,15 +27,20 @@ def decode_request(path: str, body: bytes) -> ModelRequest:
     contents = fields.get("contents")
     if isinstance(contents, str):
         contents = [{"parts": [{"text": contents}]}]
-    if not is_list(contents):
-        raise InvalidRequest("contents is not a list")
     model, stream = _parse_path(path, fields)
     tools, others = parse_tools(fields.get("tools"))
     params = parse_params(fields)
     if others:
         params["tools"] = others
     system = text_of_parts(fields.get("systemInstruction")) or None
-    return ModelRequest(model, parse_contents(contents), system, tools, params, stream)
+    return ModelRequest(
+        model,
+        parse_contents(expect_objects(contents, "contents", "a content")),
+        system,
+        tools,
+        params,
+        stream,
+    )
 
 
 def _parse_path(path: str, fields: JsonObject) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from turnstream.wires.base import ToolDefinition
 from turnstream.wires.gemini.chunks import named
 from turnstream.wires.shared.function_tools import dump_function
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.request_bodies import expect_if_given
 
 _DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 
@@ -68,11 +69,9 @@ def parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
 
     Raises InvalidRequest if `raw` is invalid.
     """
-    if raw is not None and not is_list(raw):
-        raise InvalidRequest("tools is not a list")
     tools: list[ToolDefinition] = []
     others: list[Any] = []
-    for item in raw or []:
+    for item in expect_if_given(raw, list, "tools"):
         fields = named(item) if is_object(item) else {}
         declared = fields.get("functionDeclarations")
         if fields.keys() != {"functionDeclarations"} or not is_list(declared):

@@ -28,6 +28,7 @@ from turnstream.wires.shared.histories import (
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text
+from turnstream.wires.shared.request_bodies import expect, expect_if_given
 
 _MEDIA_TYPES = (
     ("iVBORw0KGgo", "image/png"),
@@ -58,7 +59,7 @@ def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
     return dumped
 
 
-def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
+def parse_messages(raw: Sequence[JsonObject]) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system text and the history. Consecutive messages of a role become one.
 
     Raises InvalidRequest if a message is invalid.
@@ -67,13 +68,9 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     entries: list[tuple[Role, list[Block]]] = []
     calls = _CallNames()
     for item in raw:
-        if not is_object(item):
-            raise InvalidRequest("a message is not an object")
-        role, content = item.get("role"), item.get("content")
-        if content is not None and not isinstance(content, str):
-            raise InvalidRequest("a message's content is not text")
+        role, content = item.get("role"), expect_if_given(item.get("content"), str, "a message's content")
         if role == "system":
-            system.append(content or "")
+            system.append(content)
             continue
         entries.append(_parse_message(role, item, calls))
     return "\n\n".join(system) or None, merge_sides(entries)
@@ -225,9 +222,7 @@ def _parse_message(role: Any, raw: JsonObject, calls: _CallNames) -> tuple[Role,
         case "assistant":
             thinking = raw.get("thinking")
             thought = [_block("thinking", thinking)] if isinstance(thinking, str) and thinking else []
-            found: Any = raw.get("tool_calls") or []
-            if not is_list(found):
-                raise InvalidRequest("tool_calls is not a list")
+            found = expect(raw.get("tool_calls") or [], list, "tool_calls")
             return "assistant", [*thought, *blocks, *shown, *(_parse_call(call, calls) for call in found)]
         case _:
             raise InvalidRequest(f"a message's role is {role!r}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ModelRequest
 from turnstream.wires.ollama.messages import parse_messages
 from turnstream.wires.ollama.options import OWN_OPTIONS, PARAM_OF, SHARED_OPTIONS
 from turnstream.wires.shared.function_tools import split_tools
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
-from turnstream.wires.shared.request_bodies import read_body, read_model
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
+from turnstream.wires.shared.request_bodies import expect_if_given, expect_objects, read_body, read_model
 
 _MAPPED_FIELDS = (
     "model", "messages", "tools", "stream", "options", "prompt", "system", "images", "raw", "format", "think",
@@ -25,7 +24,7 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     """
     value = read_body(body)
     model = read_model(value)
-    system, history = parse_messages(_messages_of(value))
+    system, history = parse_messages(expect_objects(_messages_of(value), "messages", "a message"))
     tools, others = split_tools(
         value.get("tools"), schema="parameters", types=("function", None), inside="function"
     )
@@ -35,14 +34,12 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     return ModelRequest(model, history, system, tools, params, stream=value.get("stream") is not False)
 
 
-def _messages_of(value: JsonObject) -> list[Any]:
+def _messages_of(value: JsonObject) -> Any:
     """Return the messages, or those for a prompt of `/api/generate`."""
     messages = value.get("messages")
     if messages is None and "prompt" in value:
         system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
         return [*system, {"role": "user", "content": value["prompt"], "images": value.get("images")}]
-    if not is_list(messages):
-        raise InvalidRequest("messages is not a list")
     return messages
 
 
@@ -56,11 +53,7 @@ def _parse_params(value: JsonObject) -> JsonObject:
         params["thinking"] = {"effort": think}
     elif think is not None:
         params["think"] = think
-    options = value.get("options")
-    if options is None:
-        return params
-    if not is_object(options):
-        raise InvalidRequest("options is not an object")
+    options: JsonObject = expect_if_given(value.get("options"), dict, "options")
     for option, item in options.items():
         if item is not None:
             params[PARAM_OF.get(option, option)] = item

@@ -37,6 +37,7 @@ from turnstream.wires.shared.histories import (
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, list_in
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text
+from turnstream.wires.shared.request_bodies import expect, expect_if_given
 
 REFUSAL: Content = {"provider_metadata": {"refusal": True}}
 """Metadata of a refusal's text."""
@@ -85,14 +86,12 @@ def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObjec
     return messages
 
 
-def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
+def parse_messages(raw: Sequence[JsonObject]) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system text and the history. Adjacent messages of one side become one of ours. Raises
     InvalidRequest."""
     system: list[str] = []
     entries: list[tuple[Role, list[Block]]] = []
     for item in raw:
-        if not is_object(item):
-            raise InvalidRequest("a message is not an object")
         role = item.get("role")
         if role in ("system", "developer"):
             system.append(_text_of(item.get("content")))
@@ -238,11 +237,8 @@ def _parse_assistant(raw: JsonObject) -> list[Block]:
     blocks.extend(_parse_content(raw.get("content")))
     if isinstance(refusal := raw.get("refusal"), str) and refusal:
         blocks.append(_block("text", refusal, REFUSAL))
-    calls = raw.get("tool_calls")
-    if is_list(calls):
-        blocks.extend(_parse_call(call) for call in calls)
-    elif calls is not None:
-        raise InvalidRequest("tool_calls is not a list")
+    calls = expect_if_given(raw.get("tool_calls"), list, "tool_calls")
+    blocks.extend(map(_parse_call, calls))
     if not calls and is_object(legacy := raw.get("function_call")):
         blocks.append(_parse_call({"id": legacy.get("name"), "function": legacy}))
     return blocks
@@ -261,14 +257,9 @@ def _parse_content(content: Any) -> list[Block]:
 def _parse_part(part: Any) -> Block | None:
     if isinstance(part, str):
         return _block("text", part)
-    if not is_object(part):
-        raise InvalidRequest("a content part is not an object")
-    match part.get("type"):
+    match expect(part, dict, "a content part").get("type"):
         case "text" | "input_text" | "output_text":
-            text = part.get("text")
-            if not isinstance(text, str):
-                raise InvalidRequest("a text part has no text")
-            return _block("text", text)
+            return _block("text", expect(part.get("text"), str, "the text of a part"))
         case "refusal":
             return _block("text", str(part.get("refusal", "")), REFUSAL)
         case "image_url":
@@ -317,9 +308,7 @@ def _parse_call(call: Any) -> Block:
 
 def _parse_result(raw: JsonObject) -> Block:
     text = _text_of(raw.get("content"))
-    identity = raw.get("tool_call_id") or raw.get("name") or ""
-    if not isinstance(identity, str):
-        raise InvalidRequest("tool_call_id is not a string")
+    identity = expect(raw.get("tool_call_id") or raw.get("name") or "", str, "tool_call_id")
     return _block("tool_result", None, read_result(identity, text))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ModelRequest
 from turnstream.wires.openai_chat.messages import parse_messages
 from turnstream.wires.shared.function_tools import split_tools
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
-from turnstream.wires.shared.request_bodies import read_body, read_model
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
+from turnstream.wires.shared.request_bodies import expect_objects, read_body, read_model
 
 _MAPPED_FIELDS = (
     "model", "messages", "tools", "tool_choice", "stream", "stop", "max_completion_tokens", "response_format",
@@ -22,10 +21,8 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     """Return the request in `body`. Tools that are not functions stay in `params["tools"]`. Raises
     InvalidRequest."""
     value = read_body(body)
-    model, messages = read_model(value), value.get("messages")
-    if not is_list(messages):
-        raise InvalidRequest("messages is not a list")
-    system, history = parse_messages(messages)
+    model = read_model(value)
+    system, history = parse_messages(expect_objects(value.get("messages"), "messages", "a message"))
     tools, others = split_tools(
         value.get("tools"), schema="parameters", types=("function", None), inside="function"
     )

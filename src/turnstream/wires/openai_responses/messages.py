@@ -43,6 +43,7 @@ from turnstream.wires.shared.histories import (
 )
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, is_one_of, without
 from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.request_bodies import expect
 
 _CALLS = frozenset(
     {"function_call", "custom_tool_call", "mcp_call", "code_interpreter_call", "file_search_call"}
@@ -239,9 +240,7 @@ def parse_input(raw: Any) -> tuple[str | None, tuple[Message, ...]]:
     system: list[str] = []
     entries: list[tuple[Role, list[Block]]] = []
     for item in items:
-        if not is_object(item):
-            raise InvalidRequest("an input item is not an object")
-        if item.get("role") in ("system", "developer"):
+        if expect(item, dict, "an input item").get("role") in ("system", "developer"):
             system.append("".join(block.text_content or "" for block in _parse_content(item)))
             continue
         entries.append(_parse_item(item))
@@ -274,9 +273,8 @@ def _parse_reasoning(item: JsonObject) -> list[Block]:
     for field in ("summary", "content"):
         parts = item.get(field)
         for part in parts if is_list(parts) else []:
-            text = part.get("text") if is_object(part) else None
-            if not isinstance(text, str):
-                raise InvalidRequest("a part of a reasoning item has no text")
+            said = part.get("text") if is_object(part) else None
+            text = expect(said, str, "the text of a reasoning item's part")
             mark = {"part": "reasoning_text"} if field == "content" else {}
             own = {**kept["provider_metadata"][KEY], **mark}
             blocks.append(Block(0, "thinking", text, {"provider_metadata": {KEY: own}}))
@@ -297,9 +295,7 @@ def _parse_call(item: JsonObject) -> list[Block]:
 
 
 def _parse_result(item: JsonObject) -> Block:
-    identity = item.get("call_id")
-    if not isinstance(identity, str):
-        raise InvalidRequest("call_id is not a string")
+    identity = expect(item.get("call_id"), str, "call_id")
     kept = without(item, "type", "call_id", "output")
     content = read_result(identity, item.get("output"))
     if kept or item["type"] != "function_call_output":
@@ -318,13 +314,10 @@ def _parse_content(item: JsonObject) -> list[Block]:
 
 
 def _parse_part(part: Any, kept: Content) -> Block:
-    if not is_object(part):
-        raise InvalidRequest("a content part is not an object")
-    text = part.get("text", part.get("refusal"))
+    text = expect(part, dict, "a content part").get("text", part.get("refusal"))
     match part.get("type"):
         case "input_text" | "output_text" | "text":
-            if not isinstance(text, str):
-                raise InvalidRequest("a text part has no text")
+            expect(text, str, "the text of a part")
             annotations = part.get("annotations")
             cited = {"citations": annotations} if is_list(annotations) and annotations else {}
             return Block(0, "text", text, {**cited, **kept} or None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ModelRequest
 from turnstream.wires.openai_responses.items import ENCRYPTED, KEEPING, SUMMARY
 from turnstream.wires.openai_responses.messages import parse_input
 from turnstream.wires.shared.function_tools import split_tools
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
-from turnstream.wires.shared.request_bodies import read_body, read_model
+from turnstream.wires.shared.request_bodies import expect_if_given, read_body, read_model
 
 _MAPPED_FIELDS = (
     "model", "input", "instructions", "tools", "tool_choice", "stream", "max_output_tokens", "reasoning",
@@ -20,9 +19,8 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     """Return the request in `body`. Tools that are not functions stay in `params["tools"]`. Raises
     InvalidRequest."""
     value = read_body(body)
-    model, instructions = read_model(value), value.get("instructions")
-    if instructions is not None and not isinstance(instructions, str):
-        raise InvalidRequest("instructions is not text")
+    model = read_model(value)
+    instructions: str = expect_if_given(value.get("instructions"), str, "instructions")
     system, history = parse_input(value.get("input"))
     tools, others = split_tools(value.get("tools"), schema="parameters", types=("function",))
     params = _parse_params(value)

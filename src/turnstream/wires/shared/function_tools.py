@@ -7,7 +7,8 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ToolDefinition
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.request_bodies import expect_if_given
 
 _FIELDS = frozenset({"name", "description", "strict"})
 
@@ -43,11 +44,9 @@ def split_tools(
     Raises InvalidRequest if the tools are not a list, or if a function has no name or its schema is not an
     object.
     """
-    if raw is not None and not is_list(raw):
-        raise InvalidRequest("tools is not a list")
     functions: list[ToolDefinition] = []
     others: list[Any] = []
-    for tool in raw or []:
+    for tool in expect_if_given(raw, list, "tools"):
         found = _function_of(tool, types, inside)
         if found is None or found.keys() - _FIELDS - {schema}:
             others.append(tool)

@@ -6,7 +6,7 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest
-from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import decode_json, encode_repaired, replace_surrogates
 from turnstream.wires.shared.normal_params import read_extra_body
 
@@ -29,16 +29,13 @@ def post(
     return HttpRequest(path, headers, encode_repaired(body))
 
 
-def read_body(body: bytes, *, complaint: str = "the body is not an object") -> JsonObject:
-    """Return the object in a body. Raises InvalidRequest, with the message `complaint` for JSON of another
-    type."""
+def read_body(body: bytes) -> JsonObject:
+    """Return the object in a body. Raises InvalidRequest for anything else."""
     try:
         value: Any = replace_surrogates(decode_json(body))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
-    if not is_object(value):
-        raise InvalidRequest(complaint)
-    return value
+    return expect(value, dict, "the body")
 
 
 def read_model(fields: JsonObject) -> str:
@@ -63,3 +60,13 @@ def expect(value: Any, kind: type[Any], name: str) -> Any:
         expected = {dict: "an object", list: "a list", str: "a string"}[kind]
         raise InvalidRequest(f"{name} must be {expected}")
     return value
+
+
+def expect_if_given(value: Any, kind: type[Any], name: str) -> Any:
+    """Return what `expect` returns, or an empty value of the type if `value` is None."""
+    return kind() if value is None else expect(value, kind, name)
+
+
+def expect_objects(value: Any, name: str, item: str) -> list[JsonObject]:
+    """Return `value` if it is a list of objects. Raises InvalidRequest with the name of the list or item."""
+    return [expect(one, dict, item) for one in expect(value, list, name)]
