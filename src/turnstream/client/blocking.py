@@ -22,7 +22,7 @@ from turnstream.client.following import FollowedStream, FrameStream
 from turnstream.client.questions import Content, QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
-from turnstream.client.turns import AsyncTurn
+from turnstream.client.turns import ANOTHER_TURN_WATCHER, AsyncTurn
 from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import TurnstreamError
@@ -235,7 +235,7 @@ class Turn(_Following, WatchedTurn):
         self, thread: LoopThread, transport: Transport, turn_id: str, *, after: str | None = None
     ) -> None:
         WatchedTurn.__init__(self, turn_id, after=after)
-        _Following.__init__(self, thread, transport, self, "client.watch(turn_id) makes another watcher")
+        _Following.__init__(self, thread, transport, self, ANOTHER_TURN_WATCHER)
 
     def __iter__(self) -> Generator[TurnEvent, None, None]:
         try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Self
 
-from turnstream.client.following import FrameStream
-from turnstream.client.one_loop import OneLoop
+from turnstream.client.following import AsyncFollowing
 from turnstream.client.transport import Transport
 from turnstream.client.watched_turn import Frame, NativeEvent, native_event
 from turnstream.core.cursor import Cursor
@@ -61,7 +59,7 @@ class WatchedEvents:
 
 
 @short_tracebacks
-class AsyncEvents(WatchedEvents):
+class AsyncEvents(AsyncFollowing, WatchedEvents):
     """The events of all turns of the caller, or of one chat, as PROTOCOL.md lists them.
 
         async for event in client.events():
@@ -75,25 +73,8 @@ class AsyncEvents(WatchedEvents):
     """
 
     def __init__(self, transport: Transport, path: str, *, after: str | None = None) -> None:
-        super().__init__(path, after=after)
-        self.transport = transport
-        self._following = FrameStream(transport, self)
-        self._one_loop = OneLoop(self.close, ANOTHER_WATCHER)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def losses(self) -> int:
-        """Number of connections that were lost or could not be opened."""
-        return self._following.losses
-
-    def close(self) -> None:
-        """Close the connection. The next iteration continues after the last event."""
-        self._following.close()
+        WatchedEvents.__init__(self, path, after=after)
+        AsyncFollowing.__init__(self, transport, self, ANOTHER_WATCHER)
 
     async def __aiter__(self) -> AsyncGenerator[NativeEvent, None]:
         loop = self._one_loop.begin()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import aiohttp
 
+from turnstream.client.one_loop import OneLoop
 from turnstream.client.refusals import TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, retry_after_seconds
 from turnstream.client.transport import ERROR_LIMIT, Transport, read_body
@@ -199,6 +200,36 @@ class FrameStream:
             self._reached[cursor.generation] = cursor.seq
             self._repeats = 0
             self._backoff.succeeded()
+
+
+class AsyncFollowing:
+    """Base of streams that are followed by one asynchronous loop at a time.
+
+    Args:
+        transport: The client's connections.
+        stream: The stream that is followed.
+        advice: The remedy that the error names if two loops watch at the same time.
+    """
+
+    def __init__(self, transport: Transport, stream: FollowedStream, advice: str) -> None:
+        self.transport = transport
+        self._following = FrameStream(transport, stream)
+        self._one_loop = OneLoop(self.close, advice)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def losses(self) -> int:
+        """Number of connections that were lost or could not be opened."""
+        return self._following.losses
+
+    def close(self) -> None:
+        """Close the connection. Turns continue on the server, and the next iteration after the last event."""
+        self._following.close()
 
 
 def _unread(content: aiohttp.StreamReader, taken: int) -> bytes:

@@ -6,17 +6,18 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Self
 
 from turnstream.client.answers import Interrupted
-from turnstream.client.following import FrameStream
-from turnstream.client.one_loop import OneLoop
+from turnstream.client.following import AsyncFollowing
 from turnstream.client.transport import Request, Transport
 from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import TurnstreamError
 from turnstream.tracebacks import short_tracebacks, shorten
 
+ANOTHER_TURN_WATCHER = "client.watch(turn_id) makes another watcher"
+
 
 @short_tracebacks
-class AsyncTurn(WatchedTurn):
+class AsyncTurn(AsyncFollowing, WatchedTurn):
     """A turn that is watched by iteration. `blocks`, `text`, `status`, `usage` etc. are always current.
 
         async with await client.send("Why is the sky blue?") as turn:
@@ -32,25 +33,8 @@ class AsyncTurn(WatchedTurn):
     """
 
     def __init__(self, transport: Transport, turn_id: str, *, after: str | None = None) -> None:
-        super().__init__(turn_id, after=after)
-        self.transport = transport
-        self._following = FrameStream(transport, self)
-        self._one_loop = OneLoop(self.close, "client.watch(turn_id) makes another watcher")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def losses(self) -> int:
-        """Number of connections that were lost or could not be opened."""
-        return self._following.losses
-
-    def close(self) -> None:
-        """Close the connection. The turn continues on the server."""
-        self._following.close()
+        WatchedTurn.__init__(self, turn_id, after=after)
+        AsyncFollowing.__init__(self, transport, self, ANOTHER_TURN_WATCHER)
 
     async def __aiter__(self) -> AsyncGenerator[TurnEvent, None]:
         loop = self._one_loop.begin()

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
-from turnstream.core.accumulator import DEFAULT_MAX_LENGTH, Accumulator, CutBlock, Statistics
+from turnstream.core.accumulator import DEFAULT_MAX_LENGTH, Accumulator, Statistics
 from turnstream.core.answers import fold_all
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import StreamEvent
-from turnstream.core.turn_events import BlockDelta, BlockStop, TurnEvent
+from turnstream.core.turn_events import TurnEvent
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+def _locked(step: Step) -> Step:
+    @wraps(step)
+    def locked(self: SharedAccumulator, *args: Any, **named: Any) -> Any:
+        with self.lock:
+            return step(self, *args, **named)
+
+    return cast("Step", locked)
 
 
 class SharedAccumulator(Accumulator):
@@ -21,8 +34,9 @@ class SharedAccumulator(Accumulator):
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
         super().__init__(first_sequence, max_length=max_length)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
+    @_locked
     def feed(
         self, events: Sequence[StreamEvent], now: float | None = None
     ) -> tuple[list[TurnEvent], list[Block]]:
@@ -32,35 +46,17 @@ class SharedAccumulator(Accumulator):
         """
         changes: list[TurnEvent] = []
         blocks: list[Block] = []
-        with self._lock:
-            fold_all(self, events, changes, blocks, now)
+        fold_all(self, events, changes, blocks, now)
         return changes, blocks
 
     @property
     def statistics(self) -> Statistics:
-        with self._lock:
+        with self.lock:
             return super().statistics
 
-    def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
-        with self._lock:
-            return super().fold(events, position, now)
-
-    def extend_shown(self, events: Sequence[StreamEvent]) -> list[BlockDelta] | None:
-        with self._lock:
-            return super().extend_shown(events)
-
-    def take_changes(self) -> list[TurnEvent]:
-        with self._lock:
-            return super().take_changes()
-
-    def release(self) -> BlockStop:
-        with self._lock:
-            return super().release()
-
-    def end(self) -> None:
-        with self._lock:
-            super().end()
-
-    def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
-        with self._lock:
-            return super().cut()
+    fold = _locked(Accumulator.fold)
+    extend_shown = _locked(Accumulator.extend_shown)
+    take_changes = _locked(Accumulator.take_changes)
+    release = _locked(Accumulator.release)
+    end = _locked(Accumulator.end)
+    cut = _locked(Accumulator.cut)
