@@ -26,7 +26,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.wires.gemini.calls import FunctionCalls
 from turnstream.wires.gemini.chunks import named, text_in
-from turnstream.wires.gemini.messages import THOUGHT, parse_image
+from turnstream.wires.gemini.messages import THOUGHT, ServerTools, parse_image
 from turnstream.wires.shared.histories import as_metadata
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.kept_fields import KeptFields
@@ -38,7 +38,6 @@ _BLOCKS = (
     "inlineData", "fileData", "executableCode", "codeExecutionResult", "toolCall", "toolResponse",
 )  # fmt: skip
 """Fields of the parts that become separate blocks."""
-_OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
 
 
 class PartBuilder:
@@ -54,7 +53,7 @@ class PartBuilder:
         """Characters of the open text block."""
         self.signed = False
         self._has_output = False
-        self._last_code = ""
+        self._server_tools = ServerTools(self.calls.new_id)
         self._citations: list[Any] = []
         self._cited: set[bytes] = set()
         self._kept = KeptFields()
@@ -210,7 +209,7 @@ class PartBuilder:
         """Return type, content and tool input of a part that is a separate block, or None for others."""
         for name in _BLOCKS:
             value = part.get(name)
-            parsed = self._parse_block(name, named(value)) if is_object(value) else None
+            parsed = parse_image(name, value) or self._server_tools.parse(name, value)
             if parsed is not None:
                 block_type, content, text = parsed
                 metadata = without(part, name)
@@ -218,28 +217,6 @@ class PartBuilder:
                     metadata["part"] = name
                 return block_type, content | as_metadata(metadata), text
         return None
-
-    def _parse_block(self, name: str, value: JsonObject) -> tuple[BlockType, Content, str] | None:
-        """Return the block of an image, or of a call or a result of Gemini's own tools.
-
-        None for media other than a plain image.
-        """
-        given, fields = text_in(value.get("id")), without(value, "id")
-        match name:
-            case "inlineData" | "fileData":
-                return parse_image(value)
-            case "executableCode" | "toolCall":
-                self._last_code = self.calls.new_id(given)
-                is_code = name == "executableCode"
-                tool = "code_execution" if is_code else text_in(value.get("toolType"))
-                content: Content = {"tool_use_id": self._last_code, "tool_name": tool}
-                arguments = fields if is_code else value.get("args")
-                text = "" if arguments is None else encode_json(arguments).decode("utf-8", "replace")
-                return "tool_use", {**content, "provider_executed": True}, text
-            case _:
-                failed = name == "codeExecutionResult" and value.get("outcome", _OK[0]) not in _OK
-                content = {"tool_use_id": given or self._last_code, "content": fields, "is_error": failed}
-                return "tool_result", {**content, "provider_executed": True}, ""
 
     def _add(self, block_type: BlockType, content: Content, text: str, events: list[StreamEvent]) -> None:
         index = next(self._indexes)

@@ -10,7 +10,7 @@ A tool's result becomes `{"output": …}`, or `{"error": …}` if the tool faile
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
@@ -44,6 +44,8 @@ _RAW_PARTS = frozenset(
         "codeExecutionResult", "toolCall", "toolResponse",
     }
 )  # fmt: skip
+_SERVER_PARTS = frozenset({"executableCode", "codeExecutionResult", "toolCall", "toolResponse"})
+_OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
 _UNKNOWN_FUNCTION = "unknown_function"
 """Name in the response of a function whose call is unknown. The API requires a name."""
 _ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
@@ -227,7 +229,7 @@ class _CallIds:
     def __init__(self) -> None:
         self._count = 0
         self._unanswered: deque[tuple[str, str]] = deque()
-        self._last_code = ""
+        self.server_tools = ServerTools(lambda given: given or self._new())
 
     def called(self, name: str, given: str) -> str:
         identity = given or self._new()
@@ -241,13 +243,6 @@ class _CallIds:
                 self._unanswered.remove(waiting)
                 return identity
         return given or self._new()
-
-    def code(self, given: str) -> str:
-        self._last_code = given or self._new()
-        return self._last_code
-
-    def code_result(self, given: str) -> str:
-        return given or self._last_code or self._new()
 
     def _new(self) -> str:
         self._count += 1
@@ -268,16 +263,25 @@ def _parse_part(sequence: int, part: Part, calls: _CallIds) -> Block:
         case {"functionCall": call} if len(data) == 1 and is_object(call):
             return Block(sequence, "tool_use", None, {**metadata, **_parse_call(named(call), calls)})
         case {"functionResponse": response} if len(data) == 1 and is_object(response):
-            parsed = _parse_response(named(response), calls)
-            return Block(sequence, "tool_result", None, {**metadata, **parsed})
+            result = _parse_response(named(response), calls)
+            return Block(sequence, "tool_result", None, {**metadata, **result})
         case {"inlineData": media} | {"fileData": media} if len(data) == 1 and is_object(media):
             found = _parse_media(named(media))
             if found is not None:
                 return Block(sequence, found[0], None, {**found[1], **metadata})
+        case _ if len(data) == 1:
+            ((name, value),) = data.items()
+            if (parsed := calls.server_tools.parse(name, value)) is not None:
+                block_type, content, text = parsed
+                content |= {"provider_metadata": {**extra, "part": name}}
+                return Block(
+                    sequence,
+                    block_type,
+                    None,
+                    finish_tool_use(content, text) if block_type == "tool_use" else content,
+                )
         case _:
-            server = _parse_server_part(sequence, data, extra, calls)
-            if server is not None:
-                return server
+            pass
     return Block(sequence, "provider", None, dict(part))
 
 
@@ -309,11 +313,14 @@ def _parse_response(response: JsonObject, calls: _CallIds) -> Content:
     return {"tool_use_id": identity, "content": result, "is_error": failed}
 
 
-def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
+def parse_image(name: str, value: Any) -> tuple[BlockType, Content, str] | None:
     """Return the block of an image: its type, its content, and an empty text.
 
-    `value` is `inlineData` or `fileData`. None if it is not an image or has other fields.
+    None for a field other than `inlineData` or `fileData`, for other media, and if it has other fields.
     """
+    if name not in ("inlineData", "fileData") or not is_object(value):
+        return None
+    value = named(value)
     media_type = value.get("mimeType")
     if not (isinstance(media_type, str) and media_type.startswith("image/")):
         return None
@@ -326,7 +333,7 @@ def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
 
 def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
     """Return the type and the content of an image or a document, or None if it has other fields."""
-    if (image := parse_image(media)) is not None:
+    if (image := parse_image("inlineData", media)) is not None:
         return "image", image[1]
     media_type = media.get("mimeType")
     data = media.get("data")
@@ -337,25 +344,30 @@ def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
     return None
 
 
-def _parse_server_part(sequence: int, data: Part, extra: Part, calls: _CallIds) -> Block | None:
-    """Return the block of a call or a result of Gemini's own tools, or None for another part."""
-    name = next(iter(data)) if len(data) == 1 else ""
-    value = data.get(name)
-    if not is_object(value):
-        return None
-    own = without(named(value), "id")
-    given = text_in(named(value).get("id"))
-    metadata = {"provider_executed": True, "provider_metadata": {**extra, "part": name}}
-    match name:
-        case "executableCode" | "toolCall":
-            arguments = own if name == "executableCode" else own.get("args", {})
-            tool = "code_execution" if name == "executableCode" else text_in(own.get("toolType"))
-            content: Content = {"tool_use_id": calls.code(given), "tool_name": tool, **metadata}
-            text = encode_json(arguments).decode("utf-8", "replace")
-            return Block(sequence, "tool_use", None, finish_tool_use(content, text))
-        case "codeExecutionResult" | "toolResponse":
-            failed = own.get("outcome", "OUTCOME_OK") != "OUTCOME_OK"
-            content = {"tool_use_id": calls.code_result(given), "content": own, "is_error": failed}
-            return Block(sequence, "tool_result", None, {**content, **metadata})
-        case _:
+class ServerTools:
+    """The calls and results of Gemini's own tools in one message or request.
+
+    `new_id`: returns the id of a call, given the provider's id or an empty string.
+    """
+
+    def __init__(self, new_id: Callable[[str], str]) -> None:
+        self._new_id = new_id
+        self._last_call = ""
+
+    def parse(self, name: str, value: Any) -> tuple[BlockType, Content, str] | None:
+        """Return type, content and tool input of a part with one field. None for another part."""
+        if name not in _SERVER_PARTS or not is_object(value):
             return None
+        value = named(value)
+        given, fields = text_in(value.get("id")), without(value, "id")
+        content: Content = {"provider_executed": True}
+        if name in ("executableCode", "toolCall"):
+            self._last_call = self._new_id(given)
+            is_code = name == "executableCode"
+            tool = "code_execution" if is_code else text_in(value.get("toolType"))
+            arguments = fields if is_code else value.get("args")
+            text = "" if arguments is None else encode_json(arguments).decode("utf-8", "replace")
+            return "tool_use", {"tool_use_id": self._last_call, "tool_name": tool, **content}, text
+        failed = name == "codeExecutionResult" and value.get("outcome", _OK[0]) not in _OK
+        identity = given or self._last_call or self._new_id("")
+        return "tool_result", {"tool_use_id": identity, "content": fields, "is_error": failed, **content}, ""
