@@ -6,7 +6,7 @@ get their numbers at the first read after them, in their order.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, desc, func, insert, select, update
@@ -90,7 +90,6 @@ _ONE_MESSAGE = _MESSAGE.where(agent_messages.c.number == bindparam("number"))
 _MESSAGES = _MESSAGE.where(agent_conversations.c.number == bindparam("conversation")).order_by(
     agent_messages.c.created_at, agent_messages.c.number
 )
-_NUMBERED = agent_messages.alias("numbered")
 _UNNUMBERED = (
     select(turns.c.id, turns.c.prev_turn_id, turns.c.created_at)
     .join(agent_messages, agent_messages.c.turn_id == turns.c.id, isouter=True)
@@ -101,28 +100,11 @@ _NUMBER_OF_TURN = select(agent_messages.c.number).where(agent_messages.c.turn_id
 _NOW = select(DatabaseTime())
 
 
-def _conversation(row: Row[Any]) -> AgentConversation:
-    fields = {name: getattr(row, name) for name in AgentConversation.__struct_fields__}
-    return msgspec.convert(fields, AgentConversation)
+Record = TypeVar("Record", AgentConversation, AgentMessage)
 
 
-def _message(row: Row[Any]) -> AgentMessage:
-    fields = {name: getattr(row, name) for name in AgentMessage.__struct_fields__}
-    return msgspec.convert(fields, AgentMessage)
-
-
-def _found(connection: Connection, owner: str, number: int) -> AgentConversation:
-    row = connection.execute(_ONE_CONVERSATION, {"owner": owner, "number": number}).first()
-    if row is None:
-        raise NotFound("no such conversation")
-    return _conversation(row)
-
-
-def _found_message(connection: Connection, owner: str, number: int) -> AgentMessage:
-    row = connection.execute(_ONE_MESSAGE, {"owner": owner, "number": number}).first()
-    if row is None:
-        raise NotFound("no such message")
-    return _message(row)
+def _record(kind: type[Record], row: Row[Any]) -> Record:
+    return msgspec.convert({name: getattr(row, name) for name in kind.__struct_fields__}, kind)
 
 
 class FindAgentConversation(Query[AgentConversation], frozen=True, kw_only=True):
@@ -132,7 +114,10 @@ class FindAgentConversation(Query[AgentConversation], frozen=True, kw_only=True)
     number: int
 
     def fetch(self, connection: Connection) -> AgentConversation:
-        return _found(connection, self.owner, self.number)
+        row = connection.execute(_ONE_CONVERSATION, {"owner": self.owner, "number": self.number}).first()
+        if row is None:
+            raise NotFound("no such conversation")
+        return _record(AgentConversation, row)
 
 
 class ListAgentConversations(Query[tuple[list[AgentConversation], int]], frozen=True, kw_only=True):
@@ -155,7 +140,7 @@ class ListAgentConversations(Query[tuple[list[AgentConversation], int]], frozen=
         total = connection.execute(select(func.count()).select_from(statement.subquery()), owner).scalar()
         page = statement.order_by(desc(chats.c.updated_at), desc(agent_conversations.c.number))
         rows = connection.execute(page.limit(self.limit).offset(self.offset), owner)
-        return [_conversation(row) for row in rows], total or 0
+        return [_record(AgentConversation, row) for row in rows], total or 0
 
 
 class FindAgentMessage(Query[AgentMessage], frozen=True, kw_only=True):
@@ -165,7 +150,10 @@ class FindAgentMessage(Query[AgentMessage], frozen=True, kw_only=True):
     number: int
 
     def fetch(self, connection: Connection) -> AgentMessage:
-        return _found_message(connection, self.owner, self.number)
+        row = connection.execute(_ONE_MESSAGE, {"owner": self.owner, "number": self.number}).first()
+        if row is None:
+            raise NotFound("no such message")
+        return _record(AgentMessage, row)
 
 
 class CreateAgentConversation(Operation[AgentConversation], frozen=True, kw_only=True):
@@ -184,7 +172,7 @@ class CreateAgentConversation(Operation[AgentConversation], frozen=True, kw_only
         row = {"chat_id": self.chat.id, "page_name": self.page_name, "user_id": self.user_id}
         made = connection.execute(insert(agent_conversations), {**row, "status": "active"})
         (number,) = made.inserted_primary_key or (0,)
-        return _found(connection, self.chat.owner, number)
+        return FindAgentConversation(owner=self.chat.owner, number=number).fetch(connection)
 
 
 class DeleteAgentConversation(Operation[None], frozen=True, kw_only=True):
@@ -194,7 +182,7 @@ class DeleteAgentConversation(Operation[None], frozen=True, kw_only=True):
     number: int
 
     def apply(self, connection: Connection) -> None:
-        _found(connection, self.owner, self.number)
+        FindAgentConversation(owner=self.owner, number=self.number).fetch(connection)
         change = update(agent_conversations).where(agent_conversations.c.number == self.number)
         connection.execute(change.values(status="deleted"))
 
@@ -209,7 +197,8 @@ class NumberAgentMessages(Operation[list[AgentMessage]], frozen=True, kw_only=Tr
     conversation: int
 
     def apply(self, connection: Connection) -> list[AgentMessage]:
-        chat_id = _found(connection, self.owner, self.conversation).chat_id
+        asked = FindAgentConversation(owner=self.owner, number=self.conversation)
+        chat_id = asked.fetch(connection).chat_id
         for row in connection.execute(_UNNUMBERED, {"chat_id": chat_id}).all():
             parent = None
             if row.prev_turn_id is not None:
@@ -220,7 +209,7 @@ class NumberAgentMessages(Operation[list[AgentMessage]], frozen=True, kw_only=Tr
                 {"chat_id": chat_id, "turn_id": row.id, "parent": parent, **times},
             )
         rows = connection.execute(_MESSAGES, {"owner": self.owner, "conversation": self.conversation})
-        return [_message(row) for row in rows]
+        return [_record(AgentMessage, row) for row in rows]
 
 
 class CreateAgentMessage(Operation[int], frozen=True, kw_only=True):
@@ -232,7 +221,8 @@ class CreateAgentMessage(Operation[int], frozen=True, kw_only=True):
     written: WrittenMessage
 
     def apply(self, connection: Connection) -> int:
-        chat_id = _found(connection, self.owner, self.conversation).chat_id
+        asked = FindAgentConversation(owner=self.owner, number=self.conversation)
+        chat_id = asked.fetch(connection).chat_id
         now = connection.execute(_NOW).scalar()
         is_complete = self.written.status == "completed"
         made = connection.execute(
@@ -271,7 +261,8 @@ class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
     status: MessageStatus | None = None
 
     def apply(self, connection: Connection) -> AgentMessage:
-        message = _found_message(connection, self.owner, self.number)
+        asked = FindAgentMessage(owner=self.owner, number=self.number)
+        message = asked.fetch(connection)
         written = message.written or WrittenMessage(content=self.turn_text)
         tokens = written.token_count
         if self.token_count is not None:
@@ -293,4 +284,4 @@ class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
                 completed_at=message.completed_at or (now if has_ended else None),
             )
         )
-        return _found_message(connection, self.owner, self.number)
+        return asked.fetch(connection)
