@@ -218,7 +218,10 @@ def _until(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
     open_index: int | None = None
     for number, event in enumerate(events):
         if number < after or isinstance(event, MessageStart):
-            open_index = _open_after(event, open_index)
+            if isinstance(event, ContentBlockStart):
+                open_index = event.index
+            elif isinstance(event, ContentBlockStop):
+                open_index = None
             yield event
         elif isinstance(event, Metadata):
             yield event
@@ -241,13 +244,3 @@ def _blocked_input(events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
     yield ContentBlockStop(0)
     yield RedactContent("user", texts.WITHDRAWN)
     yield MessageStop("guardrail_intervened")
-
-
-def _open_after(event: StreamEvent, open_index: int | None) -> int | None:
-    match event:
-        case ContentBlockStart(index):
-            return index
-        case ContentBlockStop():
-            return None
-        case _:
-            return open_index
