@@ -160,19 +160,32 @@ def prepared_hook(
     """
     if authenticate is local_use and origins:
         authenticate = local_use_from(origins)
-    return authenticate if note is None else _noting_refusals(authenticate, note)
+    return authenticate if note is None else NotingHook(authenticate, note)
 
 
-def _noting_refusals(authenticate: Authenticate, note: Callable[[str | None], None]) -> Authenticate:
-    async def authenticated(request: Request) -> Principal:
+class NotingHook:
+    """Calls another hook, and notes each caller that it refuses.
+
+    Args:
+        hook: The other hook.
+        note: Called with the address of each refused caller.
+    """
+
+    def __init__(self, hook: Authenticate, note: Callable[[str | None], None]) -> None:
+        self.hook = hook
+        self._note = note
+
+    async def __call__(self, request: Request) -> Principal:
         try:
-            answer = authenticate(request)
+            answer = self.hook(request)
             return await answer if inspect.isawaitable(answer) else answer
         except Unauthorized:
-            note(None if request.client is None else request.client.host)
+            self.note_refusal(request)
             raise
 
-    return authenticated
+    def note_refusal(self, request: Request) -> None:
+        """Note that the caller of a request is refused."""
+        self._note(None if request.client is None else request.client.host)
 
 
 def prepare_for(hook: Callable[[TurnPreparation, Principal], object]) -> PrepareHook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.live import Answer, Client, serving
+from turnstream.config import AuditSettings
 from turnstream.engine import Engine
 from turnstream.server.page import sessions
 from turnstream.server.page.sessions import COOKIE, SESSION_SECONDS, KeyOrSession
@@ -45,6 +47,26 @@ async def test_the_cookie_of_a_session_opens_the_api(client: Client) -> None:
     assert (await client.call("GET", "/session", headers=cookie)).json["signed_in"]
     assert (await client.call("GET", "/chats", headers={**OWN, **cookie})).status == 200
     assert (await client.call("POST", "/chats", {"title": "a"}, {**OWN, **cookie})).status == 201
+
+
+async def test_an_audit_log_changes_nothing_but_records_a_wrong_key(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    engine = Engine(
+        f"sqlite:///{tmp_path}/turns.sqlite",
+        authenticate=KeyOrSession(KEY),
+        audit=AuditSettings(path=str(log)),
+    )
+    async with serving(engine.application()) as port:
+        client = Client(port)
+        assert (await client.call("GET", "/session")).json == {"signed_in": False, "needs_key": True}
+        assert (await client.call("POST", "/session", {"key": "another"}, OWN)).status == 401
+        cookie = cookie_of(await signed_in(client))
+        assert (await client.call("GET", "/session", headers=cookie)).json["signed_in"]
+        assert (await client.call("GET", "/chats", headers={**OWN, **cookie})).status == 200
+    (refused,) = [
+        line for line in map(json.loads, log.read_text().splitlines()) if line["act"] == "access.refused"
+    ]
+    assert refused["details"]["count"] == 1
 
 
 async def test_no_script_and_no_other_site_gets_the_cookie(client: Client) -> None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from turnstream.errors import NotFound, Unauthorized
+from turnstream.server.auth import NotingHook
 from turnstream.server.context import ServerContext
 from turnstream.server.error_answers import error_response, limited_route
 from turnstream.server.page.built_page import BUILT, BuiltPage
@@ -67,15 +68,18 @@ def add_page(  # noqa: PLR0913 - the application, and all that its page shows
 
 
 def _add_session(router: APIRouter, context: ServerContext) -> None:
-    access = context.authenticate
+    noting = context.authenticate if isinstance(context.authenticate, NotingHook) else None
+    access = context.authenticate if noting is None else noting.hook
     sessions = access.sessions if isinstance(access, KeyOrSession) else None
 
     async def state(request: Request) -> dict[str, bool]:
+        if sessions is not None:
+            return {"signed_in": sessions.is_signed_in(request), "needs_key": True}
         try:
             await context.principal(request)
         except Unauthorized:
-            return {"signed_in": False, "needs_key": sessions is not None}
-        return {"signed_in": True, "needs_key": sessions is not None}
+            return {"signed_in": False, "needs_key": False}
+        return {"signed_in": True, "needs_key": False}
 
     @router.get("/session")
     async def read_session(request: Request) -> JSONResponse:
@@ -87,6 +91,8 @@ def _add_session(router: APIRouter, context: ServerContext) -> None:
         if not isinstance(access, KeyOrSession):
             return JSONResponse(await state(request))
         if not access.is_key(body.key.strip()):
+            if noting is not None:
+                noting.note_refusal(request)
             raise Unauthorized("this is not the server's key: ask the operator of the server for it")
         response = JSONResponse({"signed_in": True, "needs_key": True})
         access.sessions.begin(response, request)
