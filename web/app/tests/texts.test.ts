@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { mediaTypeOf } from "../src/chat/files";
+import { hasFormulas, withDollars } from "../src/markdown/formulas";
 import { visibleText } from "../src/markdown/visibleText";
 
 test("controls and bidirectional overrides are written out", () => {
@@ -22,4 +23,11 @@ test.each([
   ["a.exe", "application/octet-stream", null],
 ])("%s is sent as %s", (name, type, expected) => {
   expect(mediaTypeOf({ name, type })).toBe(expected);
+});
+
+test("formulas of TeX are written with dollars, except in code", () => {
+  expect(withDollars("a \\(x^2\\) b \\[ y \\] c")).toBe("a $$x^2$$ b \n$$\ny\n$$\n c");
+  expect(withDollars("`\\(x\\)` and\n```\n\\[y\\]\n```")).toBe("`\\(x\\)` and\n```\n\\[y\\]\n```");
+  expect(hasFormulas("it costs $5 or $6")).toBe(false);
+  expect(hasFormulas("$$a$$")).toBe(true);
 });

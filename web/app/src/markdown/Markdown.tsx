@@ -1,29 +1,54 @@
-import { memo, useState, type ComponentProps } from "react";
+import { memo, useEffect, useState, type ComponentProps } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import remend from "remend";
 import { CodeBlock } from "./CodeBlock";
+import { hasFormulas, withDollars } from "./formulas";
 import { makeSplitter } from "./pieces";
 import { visibleText } from "./visibleText";
 
-const PLUGINS = [remarkGfm];
+type Formulas = typeof import("./math");
+
+let loadedFormulas: Formulas | null = null;
+
+/** Return the plugins for formulas, when they are needed and have come. */
+function useFormulas(isNeeded: boolean): Formulas | null {
+  const [formulas, setFormulas] = useState(() => loadedFormulas);
+  useEffect(() => {
+    if (!isNeeded || loadedFormulas !== null) return;
+    let isShown = true;
+    import("./math").then(
+      (module) => {
+        loadedFormulas = module;
+        if (isShown) setFormulas(module);
+      },
+      () => undefined, // Without the chunk, as after an update of the server, formulas are shown as TeX.
+    );
+    return () => { isShown = false; };
+  }, [isNeeded]);
+  return isNeeded ? (formulas ?? loadedFormulas) : null;
+}
 
 /** Show a Markdown text that may still grow. Finished pieces of it are not parsed again. */
 export function Markdown({ text, isOpen }: { text: string; isOpen: boolean }) {
   const [splitter] = useState(makeSplitter);
-  const texts = splitter(visibleText(text));
+  const visible = visibleText(text);
+  const isMath = hasFormulas(visible);
+  const formulas = useFormulas(isMath);
+  const texts = splitter(isMath ? withDollars(visible) : visible);
   return (
     <div className="markdown">
       {texts.map((piece, place) => (
-        <Piece key={place} text={isOpen && place === texts.length - 1 ? remend(piece) : piece} />
+        <Piece key={place} text={isOpen && place === texts.length - 1 ? remend(piece) : piece} formulas={formulas} />
       ))}
     </div>
   );
 }
 
-const Piece = memo(function Piece({ text }: { text: string }) {
+const Piece = memo(function Piece({ text, formulas }: { text: string; formulas: Formulas | null }) {
+  const remarkPlugins = formulas === null ? [remarkGfm] : [remarkGfm, ...formulas.remarkPlugins];
   return (
-    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS} urlTransform={safeAddress}>
+    <ReactMarkdown remarkPlugins={remarkPlugins} rehypePlugins={formulas?.rehypePlugins ?? null} components={COMPONENTS} urlTransform={safeAddress}>
       {text}
     </ReactMarkdown>
   );

@@ -136,6 +136,18 @@ test("a tool that asks first runs after a click, never after Enter alone", async
   await picture(page, "tools");
 });
 
+test("formulas are MathML, and code has colours", async () => {
+  await ask(page, "The root $$\\sqrt{2}$$ costs $5 or $6, and \\(a^2\\).\n\n```python\nprint('hello')  # a comment\n```");
+  await ended(page);
+  await expect.poll(() => page.locator(".turn.assistant math").count()).toBe(2);
+  expect(await page.locator(".turn.assistant math msqrt").count()).toBe(1);
+  expect(await page.locator(".turn.assistant p").first().textContent()).toContain("costs $5 or $6");
+  await page.locator(".turn.assistant .token-string-expression, .turn.assistant .token-string").first().waitFor();
+  await page.locator(".turn.assistant .token-comment").first().waitFor();
+  expect(await page.locator(".turn.assistant pre code").textContent()).toBe("print('hello')  # a comment");
+  await picture(page, "formulas");
+});
+
 test("thinking is folded", async () => {
   await page.getByLabel("Model", { exact: true }).selectOption("sim/thinking");
   await ask(page, "Think about it");

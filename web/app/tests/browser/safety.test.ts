@@ -72,7 +72,7 @@ test("hostile answers, questions and titles run nothing and reach nothing", asyn
   }
   await page.reload();
   await page.locator(".turn.assistant").last().waitFor();
-  const elements = await page.locator(".turns").locator("script, iframe, object, embed, style, link, svg:not(.drawing), form, video, audio, base, meta, img, math").count();
+  const elements = await page.locator(".turns").locator("script, iframe, object, embed, style, link, svg:not(.drawing), form, video, audio, base, meta, img, math a, math [href], mglyph, annotation-xml").count();
   expect(elements).toBe(0);
   const addresses = await page.locator(".turns a").evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).protocol));
   expect(addresses.length).toBeGreaterThan(3);
