@@ -72,6 +72,7 @@ FIXED: dict[str, float] = {
     "the address (`url`) of an image or document": checks.LONGEST_URL,
     "a document's title": checks.LONGEST_TITLE,
     "tools of a turn": bound(views.CallBody, "tools"),
+    "alternatives of a turn": bound(views.CallBody, "alternatives"),
     "fallback models of a turn": bound(views.CallBody, "fallbacks"),
     "an `Idempotency-Key`": turns.MAX_KEY,
     "the reason of an approval": MAX_REASON,

@@ -112,6 +112,11 @@ def _start(operation: StartTurns) -> AuditRecord:
             "blocks": len(operation.user_blocks),
             "characters": _characters(operation.user_blocks),
             "tools": len(turn.tools or ()),
+            **(
+                {"alternatives": [other.id for other in operation.alternatives]}
+                if operation.alternatives
+                else {}
+            ),
         },
     )
 

@@ -108,7 +108,7 @@ def name_models(commands: Commands, document: dict[str, Any]) -> None:
         "pattern": "|".join([f"^({prefixes})/.", *(f"^{re.escape(n)}$" for n in names)]),
     }
     tool = [{"type": "string", "enum": tools}] if tools else []
-    for body in ("CallBody", "TurnBody"):
+    for body in ("CallBody", "TurnBody", "AlternativeBody"):
         fields = document["components"]["schemas"][body]["properties"]
         fields["model"]["anyOf"][0] = model
         fields["fallbacks"]["anyOf"][0]["items"] = model

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,12 +32,12 @@ from turnstream.server.openapi_additions import (
 )
 from turnstream.server.turn_json import page_json, single_json
 from turnstream.server.views import (
+    AnswerBody,
     ApprovalBody,
     ApprovalView,
     BlocksView,
     CallBody,
     InterruptView,
-    StartedView,
     ToolBody,
     TurnBody,
     TurnListView,
@@ -44,7 +45,7 @@ from turnstream.server.views import (
 )
 from turnstream.tools.asking import ApprovalAnswer
 from turnstream.turns.chats import LIST_PORTION
-from turnstream.turns.commands import StartedTurn, TurnRequest
+from turnstream.turns.new_turns import Alternative, StartedTurn, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
@@ -68,6 +69,38 @@ _CURSOR_DOCS: dict[str, Any] = {
 _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "the turn's events; see PROTOCOL.md"}
 }
+
+
+class StartedAlternative(BaseModel):
+    assistant_turn: TurnView
+    stream_url: str
+
+
+class StartedView(BaseModel):
+    user_turn: TurnView | None
+    assistant_turn: TurnView
+    stream_url: str
+    alternatives: list[StartedAlternative]
+    """Further answers that the request has started. Empty for one answer."""
+
+    @classmethod
+    def of(cls, started: StartedTurn, turns_url: str) -> StartedView:
+        """Return the view. `turns_url`: address of the turns, to which the id of a turn is added."""
+        user = started.user_turn
+        answer, *others = [
+            StartedAlternative(
+                assistant_turn=TurnView.of_turn(turn), stream_url=f"{turns_url}/{turn.id}/stream"
+            )
+            for turn in (started.assistant_turn, *started.alternatives)
+        ]
+        return cls(
+            user_turn=TurnView.of_turn(user, started.user_blocks) if user is not None else None,
+            assistant_turn=answer.assistant_turn,
+            stream_url=answer.stream_url,
+            alternatives=others,
+        )
+
+
 _STARTS: dict[str, Any] = {
     "status_code": 201,
     "response_model": StartedView,
@@ -220,7 +253,7 @@ async def answer_turn(
 
 def _started(started: StartedTurn, request: Request, collection: str) -> Response:
     root = request.url.path.rpartition(collection)[0]
-    view = StartedView.of(started, f"{root}/turns/{started.assistant_turn.id}/stream")
+    view = StartedView.of(started, f"{root}/turns")
     return Response(view.model_dump_json(), 201, media_type="application/json")
 
 
@@ -252,12 +285,21 @@ def _call_request(
         raise InvalidRequest(
             f"Idempotency-Key must have 1 to {MAX_KEY} characters, without control characters"
         )
-    asked: dict[str, Any] = {name: getattr(body, name) for name in CallBody.model_fields}
-    asked["fallbacks"] = None if body.fallbacks is None else tuple(body.fallbacks)
-    asked["tools"] = None if body.tools is None else tuple(_tool(tool) for tool in body.tools)
+    asked = _answer_fields(body)
+    asked["store"] = body.store
     asked["metadata"] = {**body.metadata, **principal_metadata}
+    if body.alternatives is not None:
+        asked["alternatives"] = tuple(Alternative(**_answer_fields(each)) for each in body.alternatives)
     fingerprint = _fingerprint(asked_of, body) if key is not None else None
     return TurnRequest(chat_id="", idempotency_key=key, fingerprint=fingerprint, **asked)
+
+
+def _answer_fields(body: AnswerBody) -> dict[str, Any]:
+    """Return the options of an answer, as a request of the engine has them."""
+    asked: dict[str, Any] = {name: getattr(body, name) for name in AnswerBody.model_fields}
+    asked["fallbacks"] = None if body.fallbacks is None else tuple(body.fallbacks)
+    asked["tools"] = None if body.tools is None else tuple(_tool(tool) for tool in body.tools)
+    return asked
 
 
 def _tool(tool: str | ToolBody) -> str | ToolDefinition:

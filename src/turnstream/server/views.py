@@ -38,8 +38,12 @@ from turnstream.server.params import JsonObject, Metadata, Params
 from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
 from turnstream.tools.asking import MAX_REASON
 from turnstream.turns.clock import iso_timestamp
-from turnstream.turns.commands import StartedTurn, TurnState
+from turnstream.turns.commands import TurnState
 from turnstream.turns.ending import is_unpriced
+
+MIN_ALTERNATIVES = 2
+MAX_ALTERNATIVES = 4
+"""Answers that one request may start at once."""
 
 
 class _Body(BaseModel):
@@ -111,8 +115,8 @@ class ToolBody(_Body):
     input_schema: JsonObject = Field(default={"type": "object"})
 
 
-class CallBody(_Body):
-    """Options of a model call. A field that is left out keeps its value from the previous answer."""
+class AnswerBody(_Body):
+    """Options of one answer."""
 
     model: str | None = Field(default=None, max_length=300)
     fallbacks: list[str] | None = Field(default=None, max_length=8)
@@ -122,6 +126,19 @@ class CallBody(_Body):
     tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
     """The server's tools by name, and definitions of the client's own. null: all of the server's tools."""
     metadata: Metadata = Field(default={})
+
+
+class AlternativeBody(AnswerBody):
+    """One of several answers. A field that is left out is that of the request."""
+
+
+class CallBody(AnswerBody):
+    """Options of a model call. A field that is left out keeps its value from the previous answer."""
+
+    alternatives: list[AlternativeBody] | None = Field(
+        default=None, min_length=MIN_ALTERNATIVES, max_length=MAX_ALTERNATIVES
+    )
+    """Answers to start at once, as branches. The first of them is shown. null: one answer."""
     store: StrictBool | None = None
     """false: a turn without rows, which is lost when memory drops it. null: the server's setting."""
 
@@ -325,21 +342,6 @@ class PathView(BaseModel):
     turns: list[PathTurnView]
     previous: Identifier | None = None
     """Value for `before` to read the turns before these; null on the page with the first turn."""
-
-
-class StartedView(BaseModel):
-    user_turn: TurnView | None
-    assistant_turn: TurnView
-    stream_url: str
-
-    @classmethod
-    def of(cls, started: StartedTurn, stream_url: str) -> StartedView:
-        user = started.user_turn
-        return cls(
-            user_turn=TurnView.of_turn(user, started.user_blocks) if user is not None else None,
-            assistant_turn=TurnView.of_turn(started.assistant_turn),
-            stream_url=stream_url,
-        )
 
 
 class BlocksView(BaseModel):

@@ -126,6 +126,42 @@ class GetTurn(Query[TurnRecord], frozen=True, kw_only=True):
         return turn
 
 
+_first = turns.alias("first")
+_STARTED_WITH = (
+    select(turns)
+    .join(
+        _first,
+        and_(
+            turns.c.chat_id == _first.c.chat_id,
+            turns.c.prev_turn_id.is_not_distinct_from(_first.c.prev_turn_id),
+            turns.c.created_at > _first.c.created_at,
+            turns.c.created_at < _first.c.created_at + bindparam("count"),
+            turns.c.role == _first.c.role,
+        ),
+    )
+    .where(_first.c.id == bindparam("turn_id"))
+    .order_by(turns.c.created_at)
+)
+
+
+class StartedWith(Query[tuple[TurnRecord, ...]], frozen=True, kw_only=True):
+    """Reads the alternatives that one request started with an answer, in their order.
+
+    One write starts them all, at moments that follow each other. No other write of the owner has these.
+
+    Args:
+        turn_id: Id of the first answer.
+        count: Number of answers, the first included.
+    """
+
+    turn_id: str
+    count: int
+
+    def fetch(self, connection: Connection) -> tuple[TurnRecord, ...]:
+        rows = connection.execute(_STARTED_WITH, {"turn_id": self.turn_id, "count": self.count}).all()
+        return tuple(read_turns(connection, rows))
+
+
 _DELETED_CHATS = (
     select(chats.c.id)
     .where(

@@ -6,7 +6,7 @@ Every command takes the owner. It raises NotFound for the id of another owner's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,22 +14,20 @@ import msgspec
 
 from turnstream.audit.records import AuditRecord
 from turnstream.core.admission import plain_request_json
-from turnstream.core.blocks import Message
 from turnstream.core.lifecycle import TERMINAL_STATUSES, has_executor
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import InvalidRequest, NotFound
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.capabilities import Capabilities
 from turnstream.providers.catalog import Catalog, ListedModel
-from turnstream.providers.conversations import run_work
 from turnstream.store.base import ApprovalRecord, BlockRecord, Store, TurnRecord
-from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
     AttemptsOfTurn,
     FindIdempotent,
     GetTurn,
+    StartedWith,
 )
 from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.chats import ChatCommands
@@ -40,8 +38,11 @@ from turnstream.turns.new_turns import (
     KeysInUse,
     StartedTurn,
     TurnRequest,
+    alternative_of,
     assistant_turn,
     client_ids_of,
+    each_alternative,
+    entries_of_question,
     idempotency_conflict,
     inherit_fields,
     user_turn,
@@ -171,11 +172,28 @@ class Commands:
     async def _call(self, owner: str, request: TurnRequest, path: Path) -> StartedTurn:
         """Start the model's answer to `path` and the request's blocks, if there are any."""
         is_stored = self.is_stored(store=request.store)
+        if request.alternatives:
+            return await self._call_alternatives(owner, request, path, is_stored=is_stored)
         request, source = await self._models.prepare(owner, request, path, is_stored=is_stored)
         started = await self._start(owner, request, source, with_user_turn=bool(request.blocks))
         if request.blocks or started.replayed or not path:
             return started
         return started._replace(answered=path[-1][1])
+
+    async def _call_alternatives(
+        self, owner: str, request: TurnRequest, path: Path, *, is_stored: bool
+    ) -> StartedTurn:
+        """Start several answers. All of them are prepared first, so that a refusal stores nothing."""
+        if not is_stored:
+            raise InvalidRequest(
+                "turns without rows have no alternatives: leave out `alternatives`, or ask for rows",
+                code="alternatives_not_stored",
+            )
+        asked = [await self._models.prepare(owner, each, path) for each in each_alternative(request)]
+        (first, source), *others = asked
+        return await self._start(
+            owner, first, source, with_user_turn=bool(request.blocks), alternatives=others
+        )
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource | MakeSource) -> StartedTurn:
         """Start a turn whose content comes from `source`, or from the source that it returns for the turn.
@@ -289,15 +307,19 @@ class Commands:
         fingerprint, user_turn_id, assistant_turn_id = found
         if fingerprint != request.fingerprint:
             raise idempotency_conflict()
-        return await self._started(owner, user_turn_id, assistant_turn_id)
+        return await self._started(owner, user_turn_id, assistant_turn_id, count=len(request.alternatives))
 
-    async def _started(self, owner: str, user_turn_id: str | None, assistant_turn_id: str) -> StartedTurn:
+    async def _started(
+        self, owner: str, user_turn_id: str | None, assistant_turn_id: str, *, count: int
+    ) -> StartedTurn:
         assistant = await self.store.read(GetTurn(owner=owner, turn_id=assistant_turn_id))
+        query = StartedWith(turn_id=assistant_turn_id, count=count)
+        others = await self.store.read(query) if count else ()
         if user_turn_id is None:
-            return StartedTurn(None, (), assistant, replayed=True)
+            return StartedTurn(None, (), assistant, replayed=True, alternatives=others)
         user = await self.store.read(GetTurn(owner=owner, turn_id=user_turn_id))
         blocks = tuple(await self.store.read(AllBlocks(turn_id=user_turn_id)))
-        return StartedTurn(user, blocks, assistant, replayed=True)
+        return StartedTurn(user, blocks, assistant, replayed=True, alternatives=others)
 
     async def _require_chat(self, owner: str, request: TurnRequest) -> None:
         """Raise NotFound unless the owner has the chat, the request creates it, or the turn needs none."""
@@ -328,6 +350,7 @@ class Commands:
         source: MakeSource,
         *,
         with_user_turn: bool,
+        alternatives: Sequence[tuple[TurnRequest, MakeSource]] = (),
     ) -> StartedTurn:
         if not self.is_stored(store=request.store):
             if self._audit is not None:
@@ -336,18 +359,25 @@ class Commands:
         user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
         assistant = assistant_turn(owner, request, user, awaits_hook=self._models.has_end_hook)
         executor = self._models.executor(assistant)
+        has_hook = self._models.has_end_hook
+        turns = [
+            (assistant_turn(owner, asked, user, awaits_hook=has_hook), make) for asked, make in alternatives
+        ]
         operation = StartTurns(
             turn_id=assistant.id,
             owner=owner,
             user_turn=user,
             user_blocks=user_blocks,
-            user_entries=await _entries_of(request),
+            user_entries=await entries_of_question(request),
             assistant_turn=assistant,
             idempotency_key=request.idempotency_key,
             request_hash=request.fingerprint,
             client_ids=client_ids_of(request, user, assistant),
             opening=request.opening,
+            alternatives=tuple(turn for turn, _ in turns),
         )
+        if turns:
+            self.registry.admit(1 + len(turns))  # then none of the reservations below fails
         read = source(assistant)
         self.registry.reserve(executor, read)
         launch = partial(self.registry.launch, executor, read)
@@ -359,18 +389,20 @@ class Commands:
             launch()
         else:  # the model is called only after the write shows that this is not a repetition, and its record
             starting = executor.begin_with(writing, launch)
+        for number, (turn, make) in enumerate(turns):
+            other, its_source = self._models.executor(turn), make(turn)
+            self.registry.reserve(other, its_source)
+            launch_other = partial(self.registry.launch, other, its_source)
+            other.begin_with(alternative_of(starting, number), launch_other)
         if key is not None:
             self.keys.hold(owner, key, starting)
         # Shielded: a caller that disconnects during the write has started the turn all the same.
         started = await asyncio.shield(starting)
         if started.replayed:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
-            return await self._started(owner, user_turn_id, started.assistant_turn.id)
-        return StartedTurn(started.user_turn, user_blocks, started.assistant_turn)
-
-
-async def _entries_of(request: TurnRequest) -> tuple[str, ...]:
-    if request.entries is not None:
-        return request.entries
-    said = Message("user", request.blocks)
-    return await run_work((said,), partial(entries_of, said.role, said.blocks))
+            return await self._started(
+                owner, user_turn_id, started.assistant_turn.id, count=1 + len(turns) if turns else 0
+            )
+        return StartedTurn(
+            started.user_turn, user_blocks, started.assistant_turn, alternatives=started.alternatives
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,10 +16,25 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import Conflict, InvalidRequest
+from turnstream.providers.conversations import run_work
 from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, TurnRecord
+from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.opening import ClientTurnId, Opening
+from turnstream.store.operations.start import StartedRecords
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.wires.base import ToolDefinition
+
+
+class Alternative(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several answers to a question. Fields that are None are those of the request."""
+
+    model: str | None = None
+    fallbacks: tuple[str, ...] | None = None
+    system: str | None = None
+    params: dict[str, Any] | None = None
+    tools: tuple[str | ToolDefinition, ...] | None = None
+    metadata: dict[str, Any] = {}
+    """Added to the request's metadata."""
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +71,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     None: all the engine's tools.
     """
+    alternatives: tuple[Alternative, ...] = ()
+    """Answers to start at once, as branches. The first of them is shown. Empty: one answer."""
     history_limit: int | None = None
     """Turns before this one that the model gets. None: all."""
     idempotency_key: str | None = None
@@ -88,6 +106,7 @@ class StartedTurn(NamedTuple):
 
     Attributes:
         user_turn: The user's turn. None for a turn without one.
+        alternatives: Further answers that were started with `assistant_turn`.
         replayed: True if the request repeats an earlier one with the same idempotency key.
         answered: Blocks of the stored user turn that is answered, if there is no new one. May be empty.
     """
@@ -97,6 +116,7 @@ class StartedTurn(NamedTuple):
     assistant_turn: TurnRecord
     replayed: bool = False
     answered: tuple[Block, ...] = ()
+    alternatives: tuple[TurnRecord, ...] = ()
 
     @property
     def question(self) -> tuple[Block, ...]:
@@ -166,6 +186,33 @@ def inherit_fields(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[
     if request.model is None:
         taken["model"] = previous.asked_model or previous.model
     return msgspec.structs.replace(request, **taken)
+
+
+def each_alternative(request: TurnRequest) -> list[TurnRequest]:
+    """Return the requests of the answers that a request with alternatives starts, in their order."""
+    requests: list[TurnRequest] = []
+    for wanted in request.alternatives:
+        given = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
+        own = {name: value for name, value in given.items() if value is not None}
+        own["metadata"] = {**request.metadata, **wanted.metadata}
+        requests.append(msgspec.structs.replace(request, alternatives=(), **own))
+    return requests
+
+
+async def entries_of_question(request: TurnRequest) -> tuple[str, ...]:
+    """Return the digests of the entries of a request's blocks."""
+    if request.entries is not None:
+        return request.entries
+    said = Message("user", request.blocks)
+    return await run_work((said,), partial(entries_of, said.role, said.blocks))
+
+
+async def alternative_of(starting: asyncio.Future[StartedRecords], number: int) -> StartedRecords:
+    """Wait for the write that starts several answers. Return the records of one of them."""
+    started = await asyncio.shield(starting)
+    if started.replayed:
+        return started
+    return StartedRecords(started.user_turn, started.alternatives[number], replayed=False)
 
 
 def idempotency_conflict() -> Conflict:

@@ -124,11 +124,11 @@ class Registry:
         unsaved = self._unsaved.get(turn_id)
         return unsaved.executor if unsaved is not None else None
 
-    def admit(self) -> None:
-        """Raise Unavailable if no more turns may start: the server drains, or too many turns are running."""
+    def admit(self, count: int = 1) -> None:
+        """Raise Unavailable if `count` turns may not start: the server drains, or too many are running."""
         if self.draining:
             raise Unavailable("the server is being stopped: try again in a moment", code="draining")
-        if len(self._active) >= self._max_active:
+        if len(self._active) + count > self._max_active:
             raise Unavailable(f"{self._max_active} turns are being written already: try again later")
 
     def reserve(self, executor: Executor, source: TurnSource, *, ends: bool = False) -> None:

@@ -43,11 +43,13 @@ class StartedRecords(msgspec.Struct, frozen=True):
     """The started turns.
 
     `replayed`: True for the turns of the first use of an idempotency key, as they are now.
+    `alternatives`: the further answers. Empty if `replayed`.
     """
 
     user_turn: TurnRecord | None
     assistant_turn: TurnRecord
     replayed: bool
+    alternatives: tuple[TurnRecord, ...] = ()
 
 
 class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         user_entries: Digests of the user turn's entries (`store.conversation_digest`).
         client_ids: Ids that the client gave to the turns.
         opening: Part of the conversation to store before these turns.
+        alternatives: Further pending turns that answer the same turn, at the moments that follow.
 
     Raises NotFound if the chat or the previous turn does not belong to the owner. Raises Conflict
     `turn_active` if the previous turn is running, `invalid_prev_turn` if a user turn would follow a user
@@ -76,6 +79,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     idempotency_key: str | None = None
     request_hash: str | None = None
     opening: Opening | None = None
+    alternatives: tuple[TurnRecord, ...] = ()
 
     @property
     def changed_owner(self) -> str:
@@ -125,15 +129,21 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         if placed is not None:
             store_opening(connection, self.owner, placed, moment)
             moment += len(placed.opening.imported)
-        touch_chat(connection, self.owner, assistant, moment)
-        started = StartedRecords(_timed(self.user_turn, moment), _timed(assistant, moment), replayed=False)
+        touch_chat(connection, self.owner, assistant, moment + len(self.alternatives))
+        others = tuple(_timed(turn, moment + number) for number, turn in enumerate(self.alternatives, 1))
+        started = StartedRecords(
+            _timed(self.user_turn, moment), _timed(assistant, moment), replayed=False, alternatives=others
+        )
         self._insert(connection, started, before)
         return started
 
     def _stored(self, connection: Connection) -> StartedRecords:
         """Return the turns of this operation, which was applied before."""
         user_turn = None if self.user_turn is None else _turn(connection, self.user_turn.id)
-        return StartedRecords(user_turn, _turn(connection, self.assistant_turn.id), replayed=False)
+        others = tuple(_turn(connection, turn.id) for turn in self.alternatives)
+        return StartedRecords(
+            user_turn, _turn(connection, self.assistant_turn.id), replayed=False, alternatives=others
+        )
 
     def _use_of_key(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(
@@ -182,7 +192,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         """Insert the rows. `before`: digest of the path before the turns."""
         user, assistant = started.user_turn, started.assistant_turn
         driver = driver_of(connection)
-        rows = [store_settings(connection, assistant)]
+        rows = [store_settings(connection, turn) for turn in (assistant, *started.alternatives)]
         if user is not None:
             digest = None if before is None else path_digest(before, self.user_entries)
             rows.insert(0, store_settings(connection, user, digest))
