@@ -38,6 +38,8 @@ MAX_REASON: Final = 2000
 """Characters of the reason of an approval."""
 MAX_PAGE: Final = 200
 """Largest number of chats or turns in one page."""
+MAX_SEARCH: Final = 200
+"""Characters of a text to search for in chats."""
 MAX_MESSAGES: Final = 10_000
 """Messages of a conversation that a client resends."""
 MAX_CHARACTERS: Final = 32 * 1024 * 1024
@@ -72,6 +74,7 @@ LIMITS: Mapping[str, int] = {
     "a client's own id of a chat, a message or a run": CLIENT_ID_LENGTH,
     "the reason of an approval": MAX_REASON,
     "chats of a page": MAX_PAGE,
+    "a text to search for in chats": MAX_SEARCH,
     "messages of a conversation that a client resends": MAX_MESSAGES,
     "characters of a conversation that a client resends": MAX_CHARACTERS,
     "characters of a message of the relay, or of a text of the staged agent": MAX_MESSAGE,

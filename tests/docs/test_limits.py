@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel
 
 from turnstream.config import ProviderSettings, Settings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
-from turnstream.core.admission import NESTING_LIMIT
 from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
-from turnstream.dialects.relay.request import MAX_MESSAGE
-from turnstream.providers.routing import MAX_FALLBACKS
-from turnstream.server import bodies, chats, connection, error_answers, params, turns, views
-from turnstream.server.attachments import checks
+from turnstream.limits import LIMITS
+from turnstream.server import bodies, connection, error_answers
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols import relay, staged_agent
 from turnstream.store.transient.turn_rows import LARGEST_TURN
 from turnstream.store.transient.turns import MAX_ENDED, MAX_ENDED_BYTES
-from turnstream.tools.asking import MAX_REASON
 from turnstream.tools.runner import RESULT_LIMIT
 from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
 from turnstream.turns.turn_task import STOP_SECONDS
@@ -46,17 +41,13 @@ def value_of(cell: str) -> float:
     return float(number) * UNITS[unit]
 
 
-def bound(model: type[BaseModel], field: str, kind: str = "max_length") -> int:
-    return next(getattr(each, kind) for each in model.model_fields[field].metadata if hasattr(each, kind))
-
-
 FIXED: dict[str, float] = {
+    **LIMITS,
     "time of a stage of a workflow, unless the stage sets it": STAGE_SECONDS,
     "the state of a workflow, as JSON": MAX_STATE,
     "rounds in which a workflow gathers context": default_stages.MAX_ROUNDS,
     "messages before a request that a workflow's model gets": default_stages.MAX_HISTORY,
     "characters of a piece of context that a workflow's model gets": default_stages.MAX_ITEM,
-    "characters of a message of the relay": MAX_MESSAGE,
     "messages before a question that a relay's model gets": relay.HISTORY,
     "conversations of a page of the staged agent": staged_agent.MAX_LISTED,
     "a snapshot of AG-UI": 2 * LARGEST_SNAPSHOT,
@@ -65,19 +56,6 @@ FIXED: dict[str, float] = {
     "time for a request's body": error_answers.BODY_SECONDS,
     "bytes of a body that extend this time by one second": error_answers.BODY_RATE,
     "memory for all bodies that are being read (the first 64 KiB of each do not count)": bodies.BODIES_LIMIT,
-    "nesting of JSON": NESTING_LIMIT,
-    "`metadata` of a chat or turn, as JSON": params.MAX_METADATA,
-    "a chat's title": bound(views.ChatBody, "title"),
-    "blocks of a turn": bound(views.TurnBody, "turn_blocks"),
-    "the address (`url`) of an image or document": checks.LONGEST_URL,
-    "a document's title": checks.LONGEST_TITLE,
-    "tools of a turn": bound(views.CallBody, "tools"),
-    "alternatives of a turn": bound(views.CallBody, "alternatives"),
-    "fallback models of a turn": bound(views.CallBody, "fallbacks"),
-    "an `Idempotency-Key`": turns.MAX_KEY,
-    "the reason of an approval": MAX_REASON,
-    "chats of a page": chats.MAX_PAGE,
-    "a text to search for in chats": chats.MAX_SEARCH,
     "a source that does not stop when its turn does": STOP_SECONDS,
     "ended turns in memory": MAX_RETAINED,
     "memory of ended turns": MAX_RETAINED_BYTES,
@@ -92,7 +70,6 @@ FIXED: dict[str, float] = {
 def test_fixed_limits_are_those_of_the_code() -> None:
     told = {limit: value_of(default) for limit, default, setting, _ in ROWS if setting == "fixed"}
     assert told == FIXED
-    assert FIXED["fallback models of a turn"] == MAX_FALLBACKS
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,10 @@ import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.errors import InvalidRequest
+from turnstream.limits import CLIENT_ID_LENGTH, NESTING_LIMIT
 
-NESTING_LIMIT = 100
-"""Levels of objects and arrays that a JSON value may have, the outermost included."""
 TOO_DEEP = f"JSON nested deeper than {NESTING_LIMIT} levels"
 
-CLIENT_ID_LENGTH = 255
-"""Characters that a client's own id of a chat, a message or a run may have."""
 
 UNREADABLE = "unreadable"
 """The only key of the object that is shown in place of a stored value that cannot be decoded."""

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from turnstream.core.admission import NESTING_LIMIT, TOO_DEEP, encodes_deeper
+from turnstream.core.admission import TOO_DEEP, encodes_deeper
 from turnstream.core.blocks import BlockType, Content
 from turnstream.errors import MalformedEvent, StreamBroken
+from turnstream.limits import NESTING_LIMIT
 
 DEFAULT_MAX_LENGTH: Final = 32 * 1024 * 1024
 """Characters that one model call may answer. A longer answer ends with the error `answer_too_large`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from turnstream.core.admission import NESTING_LIMIT
+from turnstream.limits import NESTING_LIMIT
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?P<quote>")?|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
 _WHOLE_CHARACTERS = re.compile(r'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)

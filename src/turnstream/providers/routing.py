@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from turnstream.config import ModelSettings, RetrySettings
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
+from turnstream.limits import MAX_FALLBACKS
 from turnstream.providers.base import CalledModel, Provider
 from turnstream.providers.catalog import START_AGAIN, Catalog, ListedModel, Target, parse_model
 from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.plan import PlannedModel, Planner
 from turnstream.wires.base import ModelRequest
-
-MAX_FALLBACKS = 8
 
 
 class Routing:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import union_schema
 
-from turnstream.server.attachments.checks import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES, URL_PATTERN
+from turnstream.limits import LONGEST_TITLE, LONGEST_URL, MAX_BLOCKS
+from turnstream.server.attachments.checks import MEDIA_TYPES, URL_PATTERN
 
 _TEXT = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
 _BASE64 = {
@@ -115,8 +116,6 @@ _CONTAINS: dict[str, Any] = {
         ],
     }
 }
-MAX_BLOCKS = 1000
-"""Largest number of blocks of a user turn."""
 PlainText: TypeAlias = Annotated[str, WithJsonSchema(_TEXT)]
 SENDABLE = Field(min_length=1, max_length=MAX_BLOCKS, json_schema_extra=_CONTAINS)
 """Schema that requires a block that can be sent to a model. References alone are not enough."""

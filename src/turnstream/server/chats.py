@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
+from turnstream.limits import MAX_SEARCH
 from turnstream.server.context import ServerContext, checked_id, request_events_cursor, request_paging
 from turnstream.server.json_answers import json_answer
 from turnstream.server.openapi_additions import (
@@ -36,8 +37,6 @@ from turnstream.server.views import (
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
 
-MAX_SEARCH = 200
-"""Characters of a text to search for."""
 _EVENTS_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "the events of all turns; see PROTOCOL.md"}
 }

@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
 
 from turnstream.core.identifiers import ID_PATTERN
-from turnstream.core.owner_events.cursor import MAX_CURSOR
+from turnstream.limits import MAX_EVENTS_CURSOR, MAX_MODEL, MAX_PAGE
 from turnstream.turns.commands import Commands
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -62,7 +62,7 @@ _CURSOR = {
 CURSOR_SCHEMA = {"anyOf": [_CURSOR, {"type": "string", "enum": ["", "0"]}]}
 EVENTS_CURSOR_SCHEMA = {
     "type": "string",
-    "maxLength": MAX_CURSOR,
+    "maxLength": MAX_EVENTS_CURSOR,
     "description": "an `id` of this stream; see PROTOCOL.md",
     "examples": ["5f3a21c0-64a1f0e2b9c40.3c1f0a:1342357987-42"],
 }
@@ -82,8 +82,6 @@ Identifier: TypeAlias = Annotated[str, WithJsonSchema(_ID_SCHEMA)]
 Position: TypeAlias = Annotated[str | None, WithJsonSchema(POSITION_SCHEMA)]
 OptionalIdentifier: TypeAlias = Annotated[str | None, WithJsonSchema(_ID_SCHEMA)]
 """An optional id in a query. Its schema has no null, which a query cannot express."""
-MAX_PAGE = 200
-"""Largest number of chats or turns in one page."""
 Media: TypeAlias = Literal["data", "omit"]
 """omit: the data of images and documents is left out. Their blocks have a `size` in place of it."""
 Limit: TypeAlias = Annotated[int | None, Query(ge=1, le=MAX_PAGE)]
@@ -104,7 +102,7 @@ def name_models(commands: Commands, document: dict[str, Any]) -> None:
     tools = list(commands.tools.tools)
     model = {
         "type": "string",
-        "maxLength": 300,
+        "maxLength": MAX_MODEL,
         "pattern": "|".join([f"^({prefixes})/.", *(f"^{re.escape(n)}$" for n in names)]),
     }
     tool = [{"type": "string", "enum": tools}] if tools else []

@@ -13,11 +13,10 @@ from typing import Annotated, Any, TypeAlias, cast
 
 from pydantic import AfterValidator
 
-from turnstream.core.admission import NESTING_LIMIT, nests_deeper
+from turnstream.core.admission import nests_deeper
+from turnstream.limits import MAX_METADATA, NESTING_LIMIT
 from turnstream.wires.base import WIRE_PARAMS
 
-MAX_METADATA = 16 * 1024
-"""Bytes of JSON metadata that a caller may attach to a chat or a turn."""
 _NEVER = (
     "model",
     "models",

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from turnstream.core.admission import plain_request_json
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest, NotFound
+from turnstream.limits import MAX_KEY
 from turnstream.server.attachments.content import file_response, stored_file
 from turnstream.server.context import ServerContext, checked_id, request_block, request_cursor, request_paging
 from turnstream.server.json_answers import json_answer
@@ -48,7 +49,6 @@ from turnstream.turns.chats import LIST_PORTION
 from turnstream.turns.new_turns import Alternative, StartedTurn, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
-MAX_KEY = 255
 BlockIndex: TypeAlias = Annotated[int, Path(ge=0, le=999_999_999)]
 _KEY = re.compile(KEY_SCHEMA["pattern"])
 _KEY_DOCS: dict[str, Any] = {

@@ -21,6 +21,15 @@ from pydantic_core import CoreSchema
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import InvalidRequest
+from turnstream.limits import (
+    MAX_ALTERNATIVES,
+    MAX_FALLBACKS,
+    MAX_MODEL,
+    MAX_REASON,
+    MAX_TITLE,
+    MAX_TOOLS,
+    MIN_ALTERNATIVES,
+)
 from turnstream.server.attachments.checks import check_attachment
 from turnstream.server.block_shapes import (
     MAX_BLOCKS,
@@ -36,14 +45,9 @@ from turnstream.server.block_shapes import (
 from turnstream.server.openapi_additions import ErrorDetail, Identifier
 from turnstream.server.params import JsonObject, Metadata, Params
 from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
-from turnstream.tools.asking import MAX_REASON
 from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import TurnState
 from turnstream.turns.ending import is_unpriced
-
-MIN_ALTERNATIVES = 2
-MAX_ALTERNATIVES = 4
-"""Answers that one request may start at once."""
 
 
 class _Body(BaseModel):
@@ -51,12 +55,12 @@ class _Body(BaseModel):
 
 
 class ChatBody(_Body):
-    title: str | None = Field(default=None, max_length=500)
+    title: str | None = Field(default=None, max_length=MAX_TITLE)
     metadata: Metadata = Field(default={})
 
 
 class ChatChange(_Body):
-    title: str | None = Field(default=None, max_length=500)
+    title: str | None = Field(default=None, max_length=MAX_TITLE)
     metadata: Metadata | None = None
     active_turn_id: Identifier | None = None
     """The turn whose branch is to be shown."""
@@ -118,12 +122,12 @@ class ToolBody(_Body):
 class AnswerBody(_Body):
     """Options of one answer."""
 
-    model: str | None = Field(default=None, max_length=300)
-    fallbacks: list[str] | None = Field(default=None, max_length=8)
+    model: str | None = Field(default=None, max_length=MAX_MODEL)
+    fallbacks: list[str] | None = Field(default=None, max_length=MAX_FALLBACKS)
     """Models to call, in this order, if `model` fails. null: the server's fallbacks."""
     system: str | None = None
     params: Params | None = None
-    tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
+    tools: list[str | ToolBody] | None = Field(default=None, max_length=MAX_TOOLS)
     """The server's tools by name, and definitions of the client's own. null: all of the server's tools."""
     metadata: Metadata = Field(default={})
 

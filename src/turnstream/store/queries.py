@@ -145,13 +145,9 @@ _STARTED_WITH = (
 
 
 class StartedWith(Query[tuple[TurnRecord, ...]], frozen=True, kw_only=True):
-    """Reads the alternatives that one request started with an answer, in their order.
+    """Reads the alternatives that one request started with the answer `turn_id`, in their order.
 
-    One write starts them all, at moments that follow each other. No other write of the owner has these.
-
-    Args:
-        turn_id: Id of the first answer.
-        count: Number of answers, the first included.
+    One write starts all `count` answers, at moments that follow each other and are theirs only.
     """
 
     turn_id: str

@@ -36,7 +36,7 @@ from sqlalchemy import (
     text,
 )
 
-from turnstream.core.admission import CLIENT_ID_LENGTH
+from turnstream.limits import CLIENT_ID_LENGTH
 from turnstream.store.columns import JsonText, StoredText
 from turnstream.store.conversation_digest import DIGEST_LENGTH
 from turnstream.store.rows import approval_rows, attempt_rows, chat_rows, turn_rows

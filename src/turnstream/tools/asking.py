@@ -16,8 +16,6 @@ logger = logging.getLogger(__name__)
 
 NOT_APPROVED = "not approved, and nothing was run"
 """Result that the model gets for a denied call without a reason."""
-MAX_REASON = 2000
-"""Characters of an answer's reason."""
 
 
 class ApprovalQuestion(NamedTuple):

@@ -20,6 +20,7 @@ from turnstream.core.blocks import Block, Message
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.errors import InvalidRequest, TooLarge
+from turnstream.limits import MAX_CHARACTERS, MAX_MESSAGES
 from turnstream.providers.conversations import run_work
 from turnstream.store.base import SET_BY_STORE, ChatRecord, Store, TurnRecord
 from turnstream.store.client_ids import (
@@ -41,11 +42,6 @@ from turnstream.store.operations.opening import ClientTurnId, ImportedTurn, Name
 from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.new_turns import TurnRequest, block_rows
-
-MAX_MESSAGES = 10_000
-"""Messages of a client's conversation."""
-MAX_CHARACTERS = 32 * 1024 * 1024
-"""Characters of a client's conversation, with its base64 data."""
 
 
 class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,10 +22,10 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from turnstream.limits import MAX_EVENTS_CURSOR
+
 MAX_TURNS: Final = 64
 """Turns that one stream follows at a time, and a cursor names."""
-MAX_CURSOR: Final = 4096
-"""Characters of a cursor."""
 _HEX = "(0|[1-9a-f][0-9a-f]{0,13})"
 _HEAD = re.compile(f"{_HEX}-{_HEX}(-1)?", re.ASCII)
 _OTHER = re.compile(f"{_HEX}-{_HEX}(?:-{_HEX})?", re.ASCII)
@@ -84,9 +84,9 @@ def own_prefix(age: int) -> bytes:
 
 def parse_events_cursor(text: str) -> EventsCursor | None:
     """Return `text` as a cursor, or None if it is not one."""
-    head, *entries = text[: MAX_CURSOR + 1].split(".")
+    head, *entries = text[: MAX_EVENTS_CURSOR + 1].split(".")
     match = _HEAD.fullmatch(head)
-    if match is None or len(text) > MAX_CURSOR or len(entries) > MAX_TURNS:
+    if match is None or len(text) > MAX_EVENTS_CURSOR or len(entries) > MAX_TURNS:
         return None
     moment = int(match[2], 16)
     turns = tuple(_positions(moment, entries))

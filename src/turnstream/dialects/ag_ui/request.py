@@ -15,10 +15,11 @@ from turnstream.dialects.ag_ui.event_writer import RunFacts
 from turnstream.dialects.ag_ui.messages import RunIds, encoded_messages
 from turnstream.dialects.client_request import ClientApproval, ClientRequest, parsed_body
 from turnstream.errors import InvalidRequest
-from turnstream.turns.conversations import MAX_MESSAGES, ResentConversation
+from turnstream.limits import CLIENT_ID_LENGTH, MAX_MESSAGES
+from turnstream.turns.conversations import ResentConversation
 from turnstream.wires.base import ToolDefinition
 
-_ClientId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_ClientId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=CLIENT_ID_LENGTH)]
 _FROM_1 = re.compile(r"0*[1-9][0-9]*(?:\.|\Z)", re.ASCII)
 """Versions of the protocol from 1.0 on."""
 

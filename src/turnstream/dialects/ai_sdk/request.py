@@ -20,8 +20,8 @@ from turnstream.dialects.client_request import (
     parsed_body,
 )
 from turnstream.errors import InvalidRequest
-from turnstream.tools.asking import MAX_REASON
-from turnstream.turns.conversations import MAX_MESSAGES, ResentConversation
+from turnstream.limits import CLIENT_ID_LENGTH, MAX_MESSAGES, MAX_REASON
+from turnstream.turns.conversations import ResentConversation
 from turnstream.wires.base import ToolDefinition
 
 _ANSWERED = ("output-available", "output-error", "output-denied")
@@ -83,7 +83,7 @@ class UiRequest(msgspec.Struct, frozen=True, rename="camel"):
     """
 
     messages: Annotated[list[UiMessage], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=CLIENT_ID_LENGTH)] | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     model: str | None = None
     system: str | None = None

@@ -8,9 +8,7 @@ import msgspec
 
 from turnstream.dialects.client_request import parsed_body
 from turnstream.errors import InvalidRequest
-
-MAX_MESSAGE = 1024 * 1024
-"""Characters of a message."""
+from turnstream.limits import MAX_AGENT_ID, MAX_MESSAGE
 
 
 class AgentPreset(NamedTuple):
@@ -35,7 +33,7 @@ class RelayMessage(msgspec.Struct, frozen=True, rename="camel"):
         conversation_id: The conversation to continue. None: a new one.
     """
 
-    agent_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    agent_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_AGENT_ID)]
     message: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MESSAGE)]
     conversation_id: str | None = None
 

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-Text = Annotated[str, msgspec.Meta(max_length=1024 * 1024)]
-Name = Annotated[str, msgspec.Meta(max_length=255)]
+from turnstream.limits import MAX_AGENT_NAME, MAX_MESSAGE
+
+Text = Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_AGENT_NAME)]
 
 
 class AgentQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +21,7 @@ class AgentQuery(msgspec.Struct, frozen=True, kw_only=True):
         conversation_id: Number of the conversation that stores the messages. None: none.
     """
 
-    query: Annotated[str, msgspec.Meta(min_length=1, max_length=1024 * 1024)]
+    query: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MESSAGE)]
     context: dict[str, Any] = {}
     session_id: Name | None = None
     user_id: Name | None = None

@@ -11,9 +11,7 @@ import re
 from typing import Any
 
 from turnstream.errors import InvalidRequest
-
-LONGEST_URL = 8192
-LONGEST_TITLE = 500
+from turnstream.limits import LONGEST_TITLE, LONGEST_URL
 
 MEDIA_TYPES = {
     "image": re.compile(r"image/(png|jpeg|gif|webp)"),

@@ -13,6 +13,7 @@ from turnstream.core.admission import plain_request_json
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.client_request import ClientApproval, ClientRequest
 from turnstream.errors import Conflict, InvalidRequest
+from turnstream.limits import MAX_REASON
 from turnstream.server.attachments.checks import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
@@ -22,7 +23,7 @@ from turnstream.server.views import CallBody
 from turnstream.store.approvals import FindApproval
 from turnstream.store.base import ApprovalRecord, TurnRecord
 from turnstream.store.queries import CurrentAnswers, GetTurn
-from turnstream.tools.asking import MAX_REASON, ApprovalAnswer
+from turnstream.tools.asking import ApprovalAnswer
 from turnstream.tools.base import Tool
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.model_turns import tools_that_never_ask

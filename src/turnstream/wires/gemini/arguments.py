@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any, TypeAlias
 
-from turnstream.core.admission import NESTING_LIMIT
 from turnstream.errors import MalformedEvent
+from turnstream.limits import NESTING_LIMIT
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, replace_surrogates
 

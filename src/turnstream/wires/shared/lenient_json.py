@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from turnstream.core.admission import NESTING_LIMIT, encodes_deeper, plain_json
+from turnstream.core.admission import encodes_deeper, plain_json
+from turnstream.limits import NESTING_LIMIT
 
 EVENT_NESTING_LIMIT = NESTING_LIMIT + 20
 """Most levels of nesting in one event of a provider: a value that is kept, and the levels that the

@@ -13,14 +13,12 @@ from turnstream.dialects.openai_responses.ids import chat_of, conversation_id
 from turnstream.dialects.openai_responses.items import StoredItem, items_of_path
 from turnstream.dialects.openai_responses.request import Metadata, parse_items
 from turnstream.errors import Conflict, NotFound
+from turnstream.limits import MAX_NEW_ITEMS
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols.openai_responses.item_lists import item_list, item_page
 from turnstream.store.base import ChatRecord
 from turnstream.store.queries import GetChat
 from turnstream.turns.histories import Path, read_history
-
-MAX_NEW_ITEMS = 20
-"""Items that one request may add."""
 
 
 class ItemsBody(msgspec.Struct, frozen=True):

@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from turnstream.dialects.openai_responses.items import StoredItem
 from turnstream.errors import InvalidRequest
+from turnstream.limits import MAX_LISTED_ITEMS
 
 DEFAULT_LIMIT = 20
-MAX_LIMIT = 100
 
 
 def item_page(request: Request, items: Sequence[StoredItem]) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def item_page(request: Request, items: Sequence[StoredItem]) -> dict[str, Any]:
     if order not in {"asc", "desc"}:
         raise InvalidRequest("order has to be asc or desc")
     limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_LIMIT):
-        raise InvalidRequest(f"limit has to be a number from 1 to {MAX_LIMIT}")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_LISTED_ITEMS):
+        raise InvalidRequest(f"limit has to be a number from 1 to {MAX_LISTED_ITEMS}")
     ordered = list(items if order == "asc" else reversed(items))
     if (after := query.get("after")) is not None:
         place = next((place for place, item in enumerate(ordered) if item.identity == after), None)

@@ -7,13 +7,11 @@ from typing import Any
 from turnstream.dialects.openai_responses.ids import turn_of_item
 from turnstream.dialects.openai_responses.items import items_of
 from turnstream.errors import InvalidRequest, NotFound
+from turnstream.limits import MAX_REFERENCES
 from turnstream.server.context import ServerContext
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.request_bodies import read_body
-
-MAX_REFERENCES = 100
-"""References in one request. Each is a read of the store."""
 
 
 async def with_referenced_items(context: ServerContext, owner: str, raw: bytes) -> bytes:
