@@ -27,7 +27,6 @@ from turnstream.store.queries import (
     AttemptsOfTurn,
     FindIdempotent,
     GetTurn,
-    StartedWith,
 )
 from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.chats import ChatCommands
@@ -45,6 +44,7 @@ from turnstream.turns.new_turns import (
     entries_of_question,
     idempotency_conflict,
     inherit_fields,
+    read_started,
     user_turn,
 )
 from turnstream.turns.recovery import TurnRecovery
@@ -307,19 +307,9 @@ class Commands:
         fingerprint, user_turn_id, assistant_turn_id = found
         if fingerprint != request.fingerprint:
             raise idempotency_conflict()
-        return await self._started(owner, user_turn_id, assistant_turn_id, count=len(request.alternatives))
-
-    async def _started(
-        self, owner: str, user_turn_id: str | None, assistant_turn_id: str, *, count: int
-    ) -> StartedTurn:
-        assistant = await self.store.read(GetTurn(owner=owner, turn_id=assistant_turn_id))
-        query = StartedWith(turn_id=assistant_turn_id, count=count)
-        others = await self.store.read(query) if count else ()
-        if user_turn_id is None:
-            return StartedTurn(None, (), assistant, replayed=True, alternatives=others)
-        user = await self.store.read(GetTurn(owner=owner, turn_id=user_turn_id))
-        blocks = tuple(await self.store.read(AllBlocks(turn_id=user_turn_id)))
-        return StartedTurn(user, blocks, assistant, replayed=True, alternatives=others)
+        return await read_started(
+            self.store, user_turn_id, assistant_turn_id, count=len(request.alternatives)
+        )
 
     async def _require_chat(self, owner: str, request: TurnRequest) -> None:
         """Raise NotFound unless the owner has the chat, the request creates it, or the turn needs none."""
@@ -400,9 +390,8 @@ class Commands:
         started = await asyncio.shield(starting)
         if started.replayed:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
-            return await self._started(
-                owner, user_turn_id, started.assistant_turn.id, count=1 + len(turns) if turns else 0
-            )
+            count = 1 + len(turns) if turns else 0
+            return await read_started(self.store, user_turn_id, started.assistant_turn.id, count=count)
         return StartedTurn(
             started.user_turn, user_blocks, started.assistant_turn, alternatives=started.alternatives
         )

@@ -17,10 +17,11 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import Conflict, InvalidRequest
 from turnstream.providers.conversations import run_work
-from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, TurnRecord
+from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, Store, TurnRecord
 from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.opening import ClientTurnId, Opening
 from turnstream.store.operations.start import StartedRecords
+from turnstream.store.queries import AllBlocks, GetTurn, StartedWith
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.wires.base import ToolDefinition
 
@@ -29,9 +30,9 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     """One of several answers to a question. Fields that are None are those of the request."""
 
     model: str | None = None
+    params: dict[str, Any] | None = None
     fallbacks: tuple[str, ...] | None = None
     system: str | None = None
-    params: dict[str, Any] | None = None
     tools: tuple[str | ToolDefinition, ...] | None = None
     metadata: dict[str, Any] = {}
     """Added to the request's metadata."""
@@ -205,6 +206,24 @@ async def entries_of_question(request: TurnRequest) -> tuple[str, ...]:
         return request.entries
     said = Message("user", request.blocks)
     return await run_work((said,), partial(entries_of, said.role, said.blocks))
+
+
+async def read_started(
+    store: Store, user_turn_id: str | None, assistant_turn_id: str, *, count: int
+) -> StartedTurn:
+    """Return the turns of an earlier request of the same owner.
+
+    Args:
+        count: Number of answers that the request started at once. 0: one answer.
+    """
+    assistant = await store.read(GetTurn(owner=None, turn_id=assistant_turn_id))
+    query = StartedWith(turn_id=assistant_turn_id, count=count)
+    others = await store.read(query) if count else ()
+    if user_turn_id is None:
+        return StartedTurn(None, (), assistant, replayed=True, alternatives=others)
+    user = await store.read(GetTurn(owner=None, turn_id=user_turn_id))
+    blocks = tuple(await store.read(AllBlocks(turn_id=user_turn_id)))
+    return StartedTurn(user, blocks, assistant, replayed=True, alternatives=others)
 
 
 async def alternative_of(starting: asyncio.Future[StartedRecords], number: int) -> StartedRecords:
