@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.safety.prefixes import is_live
@@ -119,6 +119,7 @@ FRAGMENTS = [
 
 
 @pytest.mark.requirement("K1")
+@settings(deadline=None)
 @given(fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=12), data=st.data())
 def test_held_text_is_always_a_live_partial_match(fragments: list[str], data: st.DataObject) -> None:
     text = "".join(fragments)

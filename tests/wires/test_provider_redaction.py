@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnstream.core.answers import AnswerFold
@@ -261,6 +261,7 @@ def test_what_is_left_of_an_answer(case: str) -> None:
 
 @pytest.mark.requirement("E2", "E4", "K1")
 @pytest.mark.parametrize("case", CASES)
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_cut_gives_the_same(case: str, data: st.DataObject) -> None:
     wire, body, texts, _ = CASES[case]
