@@ -211,13 +211,17 @@ class _TerminalEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TurnComplete(_TerminalEvent, frozen=True, gc=False, tag="turn_complete"):
-    """The turn is complete."""
+    """The turn is complete.
+
+    `stop_sequence` is the stop sequence at which the answer ended, and unset if the provider names none.
+    """
 
     stop_reason: str | None
     input_tokens: int | None
     output_tokens: int | None
     total_blocks: int
     status: Literal["complete"] = "complete"
+    stop_sequence: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TurnError(_TerminalEvent, frozen=True, gc=False, tag="turn_error"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple, cast
 
@@ -78,6 +78,10 @@ class LoopDriver:
         """Folds the call, or the results of tools, that is being read."""
         self.recovered: ProviderError | None = None
         """The last failure that was recovered."""
+        self.stop_sequence: str | None = None
+        """The stop sequence at which the last model call ended, if the provider names it."""
+        self.answer_headers: Mapping[str, str] = {}
+        """Headers of the last answer of a provider."""
         self.on_account: Callable[[Summary], None] | None = None
         """Called with the account so far: at the end of a step's call, if tools or another step follow, and
         when the source books a call. Then the attempts are left out, because they may still change."""
@@ -125,6 +129,7 @@ class LoopDriver:
                 if source.pending:
                     return None
             reason = stop.stop_reason if stop is not None else "end_turn"
+            self.stop_sequence = stop.stop_sequence if stop is not None else None
             self._sink.show([StepStop(self.step, reason)], self.accumulator.shown)
             self.step += 1
             if (stream := source.step(self.step)) is not None:
@@ -259,6 +264,7 @@ class LoopDriver:
             step,
         )
         self.account.answering()
+        self.answer_headers = self._source.answer_headers
         if not self._step_shown:
             self._step_shown = True
             self._sink.show([self._source.step_start(step)], self.accumulator.shown)

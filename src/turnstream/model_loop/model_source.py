@@ -11,7 +11,7 @@ turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -121,6 +121,10 @@ class ModelSource(TurnSource):
     @property
     def called(self) -> CalledModel:
         return self._plan.called
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        return self._plan.answer_headers
 
     def begin(self, show: Show) -> None:
         self._contexts.show = show

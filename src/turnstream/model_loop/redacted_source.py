@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -62,6 +62,11 @@ class RedactedSource(TurnSource):
     def called(self) -> CalledModel | None:
         """The model that is called."""
         return self._source.called
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """Headers of the last answer of a provider."""
+        return self._source.answer_headers
 
     @property
     def pending(self) -> Sequence[PendingApproval]:

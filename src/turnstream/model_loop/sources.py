@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple, TypeAlias, cast
 
@@ -91,6 +91,11 @@ class TurnSource:
     def called(self) -> CalledModel | None:
         """The model that is called. None if the steps' usage has no price here."""
         return None
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """Headers of the last answer of a provider."""
+        return {}
 
     def begin(self, show: Show) -> None:
         """Take the function that shows a transient event to watchers. It may be called until `close`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -56,6 +56,15 @@ class AdjustableClocks(Protocol):
         ...
 
 
+class AnsweredOverHttp(Protocol):
+    """A call whose answer has HTTP headers."""
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """Headers of the answer. The call must have been entered."""
+        ...
+
+
 class Provider(Protocol):
     """A seam. HTTP providers and the in-process simulator implement it."""
 
@@ -64,7 +73,9 @@ class Provider(Protocol):
     def stream(
         self, request: ModelRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
-        """Return the call, which starts when it is entered. It may implement `AdjustableClocks`.
+        """Return the call, which starts when it is entered.
+
+        It may implement `AdjustableClocks` and `AnsweredOverHttp`.
 
         The iterator yields the events of each read, never an empty batch, and ends after the model's end
         marker. It may implement `PushSource`. Leaving the context, or cancelling a read, closes the upstream

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -116,6 +116,11 @@ class HttpCall:
 
     def __aiter__(self) -> HttpCall:
         return self
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """Headers of the answer. See `AnsweredOverHttp`."""
+        return self._connection.headers
 
     def wait_with(self, patience: Patience) -> None:
         """Choose the clocks. See `AdjustableClocks`."""

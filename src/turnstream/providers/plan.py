@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -145,6 +145,8 @@ class CallPlan:
         self._probes = False
         """True if the admitted call is the probe of an open circuit."""
         self._real_failure: ProviderError | None = None
+        self.answer_headers: Mapping[str, str] = {}
+        """Headers of the last answer of a provider."""
 
     @property
     def called(self) -> CalledModel:
@@ -238,9 +240,10 @@ class CallPlan:
         self._admitted = name
         self._began = self._now()
 
-    def answering(self) -> None:
-        """Report that the provider has accepted the call."""
+    def answering(self, headers: Mapping[str, str]) -> None:
+        """Report that the provider has accepted the call. `headers`: those of its answer."""
         self._probes = False
+        self.answer_headers = headers
         if self._admitted is not None:
             self._planner.circuits.answered(self._admitted, self._owner)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol, TypeAlias
@@ -14,6 +14,8 @@ from turnstream.providers.joining import JoinedBatches, JoinedEvent, Joint
 CallBatches: TypeAlias = AsyncIterator[Sequence[JoinedEvent]]
 Call: TypeAlias = AbstractAsyncContextManager[CallBatches]
 ProviderCall: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class NotCalled(ProviderError):
@@ -33,8 +35,8 @@ class Gate(Protocol):
         """Admit a call of the model at `place`, which is about to be made. Raises CircuitOpen."""
         ...
 
-    def answering(self) -> None:
-        """Report that the provider has accepted the call."""
+    def answering(self, headers: Mapping[str, str]) -> None:
+        """Report that the provider has accepted the call. `headers`: those of its answer."""
         ...
 
 
@@ -53,7 +55,7 @@ class PlannedCall:
             batches = await self._stream.__aenter__()
         except InvalidRequest as error:
             raise NotCalled(error) from error
-        self._gate.answering()
+        self._gate.answering(getattr(self._stream, "answer_headers", _NO_HEADERS))
         return batches if self._joint is None else JoinedBatches(batches, self._joint)
 
     async def __aexit__(

@@ -50,11 +50,14 @@ class ChatRecord(msgspec.Struct, frozen=True, gc=False):
 class OutcomeRecord(AccountRecord, frozen=True, gc=False, kw_only=True):
     """A turn's state or end, with its account.
 
-    `last_seq`: seq of the last event that is stored or was shown.
+    Attributes:
+        stop_sequence: The stop sequence at which the last model call ended, if the provider names it.
+        last_seq: Seq of the last event that is stored or was shown.
     """
 
     status: TurnStatus
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     error_code: str | None = None
     error_message: str | None = None
     last_seq: int = 0

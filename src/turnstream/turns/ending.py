@@ -92,7 +92,13 @@ def terminal_event(turn: TurnRecord, *, total_blocks: int, blocks_completed: int
     match turn.status:
         case "complete":
             return TurnComplete(
-                turn.stop_reason, usage.input_tokens, usage.output_tokens, total_blocks, usage=usage, **cost
+                turn.stop_reason,
+                usage.input_tokens,
+                usage.output_tokens,
+                total_blocks,
+                stop_sequence=msgspec.UNSET if turn.stop_sequence is None else turn.stop_sequence,
+                usage=usage,
+                **cost,
             )
         case "cancelled":
             return TurnCancelled(blocks_completed, usage=usage, **cost)

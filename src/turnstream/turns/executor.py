@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from turnstream.errors import TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
@@ -48,6 +48,11 @@ class Executor(TurnTask):
         self._rest: Rest | None = None
         """Blocks that were not stored when the end was decided."""
 
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """Headers of the last answer of a provider."""
+        return self._driver.answer_headers
+
     def journal_segment(self, *, whole: bool = False) -> JournalSegment | None:
         """Return the text and content that the open block has gained since the last call.
 
@@ -79,7 +84,9 @@ class Executor(TurnTask):
         pending: Sequence[PendingApproval] = ()
         try:
             source.begin(self.notify)
-            outcome = OutcomeRecord(status="complete", stop_reason=await self._driver.run(source))
+            reason = await self._driver.run(source)
+            sequence = self._driver.stop_sequence
+            outcome = OutcomeRecord(status="complete", stop_reason=reason, stop_sequence=sequence)
             pending = source.pending
         except TaskStopped:
             outcome = self._stopped()

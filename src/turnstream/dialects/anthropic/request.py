@@ -30,8 +30,8 @@ class MessagesRequest(NamedTuple):
 
     Attributes:
         stream: True for a streamed answer.
-        stop_sequence: The only stop sequence. None if there are several, or none. A turn does not keep the
-            sequence at which its answer ended.
+        stop_sequence: The only stop sequence. None if there are several, or none. It is the one at which an
+            answer ended if the provider does not name it.
     """
 
     asked: ClientRequest

@@ -17,6 +17,7 @@ from turnstream.dialects.provider_shaped.request import GatewayFields, client_re
 from turnstream.errors import InvalidRequest
 from turnstream.turns.conversations import ResentConversation
 from turnstream.wires.base import ModelRequest
+from turnstream.wires.openai_responses.items import ENCRYPTED
 from turnstream.wires.openai_responses.wire import WIRE
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
 from turnstream.wires.shared.lenient_json import encode_json
@@ -55,7 +56,7 @@ class ResponsesFields(GatewayFields, frozen=True, kw_only=True):
         return given.id if isinstance(given, ConversationName) else given
 
 
-_OWN = frozenset(ResponsesFields.__struct_fields__) | {"tools"}
+_OWN = (frozenset(ResponsesFields.__struct_fields__) | {"tools"}) - {"include"}
 
 
 class ResponsesRequest(NamedTuple):
@@ -94,8 +95,7 @@ def parse_request(
         body["input"] = []
     if default_model is not None:
         body.setdefault("model", default_model)
-    call = _decoded(body)
-    call, server_tools = _split_tools(call)
+    call, server_tools = _split_tools(_with_included(_decoded(body)))
     facts = RequestFacts(
         background=bool(fields.background),
         previous_response_id=fields.previous_response_id,
@@ -147,6 +147,15 @@ def _refuse(fields: ResponsesFields) -> None:
         )
     if fields.top_logprobs or "message.output_text.logprobs" in (fields.include or ()):
         raise InvalidRequest("logprobs are not available here: leave them out")
+
+
+def _with_included(call: ModelRequest) -> ModelRequest:
+    """Return the request with its `include` for models on this protocol, and with encrypted reasoning."""
+    given = call.params.get("include")
+    params = {name: value for name, value in call.params.items() if name != "include"}
+    if given:
+        params["include"] = list(dict.fromkeys((*given, ENCRYPTED)))
+    return msgspec.structs.replace(call, params=params)
 
 
 def _split_tools(call: ModelRequest) -> tuple[ModelRequest, list[str]]:

@@ -277,7 +277,7 @@ def events_of_end(event: Terminal) -> list[StreamEvent]:
         case TurnCancelled():
             return [CANCELLED]
         case TurnComplete():
-            stop = MessageStop(stop_reason_of(event.stop_reason))
+            stop = MessageStop(stop_reason_of(event.stop_reason), stop_sequence=event.stop_sequence or None)
             return [stop] if event.usage is None else [Metadata(event.usage), stop]
 
 

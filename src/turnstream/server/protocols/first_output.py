@@ -59,6 +59,10 @@ class OutputStream(Response):
         """Return the response of an error before the stream."""
         raise NotImplementedError
 
+    def late_headers(self) -> Mapping[str, str]:
+        """Return headers that are known when the response begins, and not before."""
+        return {}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             begun = await self._beginning(receive)
@@ -73,6 +77,7 @@ class OutputStream(Response):
             self._subscription.close()
             await refusal(scope, receive, send)
             return
+        self.headers.update(self.late_headers())
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if begun:
             await send({"type": "http.response.body", "body": begun, "more_body": True})

@@ -32,6 +32,7 @@ from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turns.ending import terminal_event
 from turnstream.turns.executor import Executor
 from turnstream.wires.base import Wire
+from turnstream.wires.shared.error_engine import rate_limits
 
 
 class ProviderShape(NamedTuple):
@@ -67,10 +68,9 @@ class ProviderShape(NamedTuple):
             headers["retry-after"] = str(math.ceil(wait))
         return Response(body, status, headers, media_type="application/json")
 
-    def answer_response(self, answer: Answer, request_id: str) -> Response:
-        """Return the response for a whole answer."""
-        body = (self.encode_answer or self.wire.encode_answer)(answer)
-        return Response(body, headers={self.id_header: request_id}, media_type="application/json")
+    def answer_body(self, answer: Answer) -> bytes:
+        """Return the body of a whole answer."""
+        return (self.encode_answer or self.wire.encode_answer)(answer)
 
     def _encode_refusal(self, error: TurnstreamError, _request_id: str) -> tuple[int, bytes]:
         status, body = self.wire.encode_error(as_provider_error(error))
@@ -95,6 +95,11 @@ class AnsweredTurn(NamedTuple):
     executor: Executor | None
     on_disconnect: Callable[[], None] | None
     debug: bool = False
+
+    @property
+    def rate_limits(self) -> Mapping[str, str]:
+        """Headers of the last answer of a provider that report its rate limits."""
+        return {} if self.executor is None else rate_limits(self.executor.answer_headers)
 
 
 def turn_of(context: ServerContext, shape: ProviderShape, turn_id: str) -> AnsweredTurn:
@@ -134,6 +139,9 @@ class StreamedAnswer(OutputStream):
 
     def error_response(self, error: TurnstreamError) -> Response:
         return self._shape.error_response(error)
+
+    def late_headers(self) -> Mapping[str, str]:
+        return self._turn.rate_limits
 
 
 def _failure_response(shape: ProviderShape, turn: AnsweredTurn, failure: StreamError) -> Response:
@@ -198,9 +206,6 @@ class WholeAnswer(Response):
         if isinstance(answer, Answer) and answer.error is not None:
             await _failure_response(self._shape, self._turn, answer.error)(scope, receive, send)
             return
-        if isinstance(answer, Answer):
-            response = self._shape.answer_response(answer, self._turn.turn_id)
-        else:
-            headers = {self._shape.id_header: self._turn.turn_id}
-            response = Response(answer, headers=headers, media_type="application/json")
-        await response(scope, receive, send)
+        body = self._shape.answer_body(answer) if isinstance(answer, Answer) else answer
+        headers = {**self._turn.rate_limits, self._shape.id_header: self._turn.turn_id}
+        await Response(body, headers=headers, media_type="application/json")(scope, receive, send)

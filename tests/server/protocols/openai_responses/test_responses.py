@@ -314,3 +314,23 @@ async def test_unknown_responses_are_404(tmp_path: Path, identity: str) -> None:
             answer = await client.call(method, f"{RESPONSES}/{identity}{path}")
             assert (answer.status, answer.json["error"]["type"]) == (404, "invalid_request_error"), answer
         assert (await client.call("GET", f"{RESPONSES}/{identity}?stream=true")).status == 404
+
+
+@pytest.mark.requirement("N5")
+async def test_included_fields_go_to_models_on_this_protocol(tmp_path: Path) -> None:
+    sources = "web_search_call.action.sources"
+    encrypted = "reasoning.encrypted_content"
+    wanted = {
+        (sources,): [sources, encrypted],
+        (sources, encrypted): [sources, encrypted],
+        (encrypted,): None,
+    }
+    async with running(tmp_path) as (client, native):
+        for given, sent in wanted.items():
+            made = await create(client, asked("hi", include=list(given)))
+            params = (await native.call("GET", f"/turns/{turn_id(made)}")).json["params"] or {}
+            own = params.get("wire_params", {}).get("openai-responses", {})
+            assert own.get("include") == sent
+        refused = await client.call("POST", RESPONSES, asked("hi", include=["message.output_text.logprobs"]))
+    assert refused.status == 400
+    assert "logprobs" in refused.json["error"]["message"]
