@@ -107,7 +107,8 @@ def test_canonical_requests_decode_to_themselves(request: ModelRequest) -> None:
         b'{"model": 5, "messages": []}',
         b'{"model": "m"}',
         b'{"model": "m", "messages": {}}',
-        b'{"model": "m", "messages": [{"role": "system", "content": "x"}]}',
+        b'{"model": "m", "messages": [{"role": "tool", "content": "x"}]}',
+        b'{"model": "m", "messages": [{"role": "system", "content": 7}]}',
         b'{"model": "m", "messages": [{"role": "user", "content": 5}]}',
         b'{"model": "m", "messages": [{"role": "user", "content": [5]}]}',
         b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}',
@@ -121,6 +122,23 @@ def test_canonical_requests_decode_to_themselves(request: ModelRequest) -> None:
 def test_a_request_of_another_shape_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         WIRE.decode_request("/v1/messages", body)
+
+
+@pytest.mark.requirement("N6")
+def test_system_messages_extend_the_system_prompt() -> None:
+    body = {
+        "model": "m",
+        "system": "a",
+        "messages": [
+            {"role": "user", "content": "hello"},
+            {"role": "system", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]},
+            {"role": "system", "content": "d"},
+            {"role": "user", "content": "again"},
+        ],
+    }
+    request = WIRE.decode_request("/v1/messages", json.dumps(body).encode())
+    assert request.system == "a\n\nb\n\nc\n\nd"
+    assert request.messages == (Message("user", (text("hello"),)), Message("user", (text("again"),)))
 
 
 def test_a_request_as_clients_write_it() -> None:

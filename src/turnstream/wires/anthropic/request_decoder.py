@@ -49,20 +49,31 @@ def _parse_request(fields: JsonObject) -> ModelRequest:
     if others:
         params["tools"] = [expect(tool, dict, "a tool") for tool in others]
     messages = expect_objects(fields.get("messages"), "messages", "a message")
+    said = [fields.get("system"), *(_said(message) for message in messages if _is_system(message))]
     return ModelRequest(
         model=expect(fields.get("model"), str, "model"),
-        messages=tuple(map(_parse_message, messages)),
-        system=_parse_system(fields.get("system")),
+        messages=tuple(_parse_message(message) for message in messages if not _is_system(message)),
+        system="\n\n".join(text for text in map(_parse_system, said) if text) or None,
         tools=tools,
         params=params,
         stream=fields.get("stream") is True,
     )
 
 
+def _is_system(message: JsonObject) -> bool:
+    """Return True for a system prompt among the messages. It belongs to the prompt of the request."""
+    return message.get("role") == "system"
+
+
+def _said(message: JsonObject) -> str | list[Any]:
+    content = message.get("content")
+    return content if isinstance(content, str) else expect(content, list, "content")
+
+
 def _parse_message(message: JsonObject) -> Message:
     role, content = message.get("role"), message.get("content")
     if role not in ("user", "assistant"):
-        raise InvalidRequest("a message's role is user or assistant")
+        raise InvalidRequest("a message's role is user, assistant or system")
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
     blocks = enumerate(expect_objects(content, "content", "a block"))
