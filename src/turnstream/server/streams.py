@@ -200,7 +200,18 @@ class EventStream(SentBody):
         return True
 
 
-class EventStreamResponse(Response):
+class UnsizedResponse(Response):
+    """A response of unknown length. Its headers have the content type."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Encode the headers, and no others."""
+        given = headers or {}
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()
+        ]
+
+
+class EventStreamResponse(UnsizedResponse):
     """The response of one event stream."""
 
     media_type = "text/event-stream"
@@ -215,7 +226,6 @@ class EventStreamResponse(Response):
         on_disconnect: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(status_code=200, headers={**form.headers, **(headers or {})})
-        del self.headers["content-length"]
         self._stream = EventStream(subscription, keep_alive, form)
         self._stream.on_disconnect = on_disconnect
 

@@ -122,9 +122,8 @@ async def store_answers(context: ServerContext, principal: Principal, answered: 
 
 def _check_options(asked: ClientRequest) -> None:
     """Raise InvalidRequest for options that the native protocol refuses."""
-    options: dict[str, object] = {
-        name: getattr(asked, name) for name in ("model", "fallbacks", "system", "params", "metadata")
-    }
+    given = {name: getattr(asked, name) for name in ("model", "fallbacks", "system", "params", "metadata")}
+    options: dict[str, object] = {name: value for name, value in given.items() if value}  # others are valid
     if asked.tools is not None:
         options["tools"] = [
             tool

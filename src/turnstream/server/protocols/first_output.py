@@ -18,14 +18,14 @@ from starlette.types import Receive, Scope, Send
 from turnstream.errors import StoreError, TurnstreamError
 from turnstream.server.error_answers import mask_store_error
 from turnstream.server.sending import serve_in_task, until_disconnect
-from turnstream.server.streams import HAND_OVER_EXTENSION, EventStream, HandOver
+from turnstream.server.streams import HAND_OVER_EXTENSION, EventStream, HandOver, UnsizedResponse
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 
 PATIENCE = 10.0
 """Seconds that a response waits for the first output of its turn."""
 
 
-class OutputStream(Response):
+class OutputStream(UnsizedResponse):
     """The response of a stream that begins with the first output of its turn.
 
     Args:
@@ -43,7 +43,6 @@ class OutputStream(Response):
     ) -> None:
         super().__init__(headers=headers)
         self._debug = debug
-        del self.headers["content-length"]
         self._subscription = subscription
         self._stream = stream
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, or_, select, update
+from sqlalchemy import BigInteger, Connection, Update, bindparam, cast, delete, func, or_, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, sources_of
 from turnstream.core.usage import CallAttempt, StepUsage
@@ -24,7 +25,6 @@ _MARK_STREAMING = _UPDATE_OWNED.where(
     or_(*(turns.c.status == status for status in sorted(sources_of("streaming"))))
 ).values(status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now")))
 _END = _UPDATE_OWNED.values(started_at=func.coalesce(turns.c.started_at, bindparam("began")))
-_FINISH = _END.where(turns.c.status.in_(bindparam("at_statuses", expanding=True)))
 _TAKE_OVER = _END.where(_IS_RUNNING)
 _SAVE_STEPS = _UPDATE_OWNED.where(_IS_RUNNING)
 _DELETE_ATTEMPTS = delete(attempts).where(attempts.c.turn_id == bindparam("of_turn"))
@@ -34,6 +34,21 @@ _RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
 _DELETE_BLOCKS = delete(blocks).where(
     blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence >= bindparam("from_index")
 )
+
+
+_OUTCOME = tuple(column.name for column in outcome_columns.columns())
+
+
+@cache
+def _finish(statuses: frozenset[str], *, sets_model: bool) -> Update:
+    """Return the update that ends a turn with one of these statuses. Its values are named `to_` and a column.
+
+    Every turn's end waits for it, so it goes straight to the driver, which needs a fixed statement.
+    """
+    names = (*_OUTCOME, "path_digest", *(("model",) if sets_model else ()))
+    to: dict[str, Any] = {name: bindparam(f"to_{name}") for name in names}
+    to["started_at"] = func.coalesce(turns.c.started_at, to["started_at"])
+    return _UPDATE_OWNED.where(or_(*(turns.c.status == status for status in sorted(statuses)))).values(to)
 
 
 class MarkStreaming(Operation[None], frozen=True, kw_only=True):
@@ -121,17 +136,20 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
         return msgspec.structs.replace(turn, **outcome, model=self.model or turn.model)
 
     def apply(self, connection: Connection) -> bool:
-        values = _values_of(self.outcome)
-        values["path_digest"] = answer_digest(connection, self.turn_id, self.blocks)
-        if self.model is not None:
-            values["model"] = self.model
+        values = {
+            "at_id": self.turn_id,
+            "at_generation": self.generation,
+            "to_path_digest": answer_digest(connection, self.turn_id, self.blocks),
+            "to_model": self.model,
+        }
+        for name, value in zip(_OUTCOME, outcome_columns.row(self.outcome), strict=True):
+            values[f"to_{name}"] = value
         sources = sources_of(self.outcome.status)
         if self.outcome.started_at is not None:
             sources |= sources_of("streaming")
-        where = {"at_id": self.turn_id, "at_generation": self.generation, "at_statuses": sorted(sources)}
-        if connection.execute(_FINISH, {**where, **values}).rowcount == 0:
-            return _refused(connection, self.turn_id, self.generation, self.outcome)
         driver = driver_of(connection)
+        if driver.update(connection, _finish(sources, sets_model=self.model is not None), values) == 0:
+            return _refused(connection, self.turn_id, self.generation, self.outcome)
         driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
         if any(attempt.step for attempt in self.attempts):
             # Attempts of earlier steps are stored, some without a price.
