@@ -334,8 +334,9 @@ class TurnAccount:
 
     def _cost(self) -> Cost | None:
         steps = self._all()
-        if any(step.cost is None and step.usage != Usage() for step in steps):
-            return None  # one cost is unknown, and the rest would be taken for the whole
+        for step in steps:
+            if step.cost is None and step.usage != Usage():
+                return None  # one cost is unknown, and the rest would be taken for the whole
         return total([step.cost for step in steps])
 
     def _estimate(self, usage: Usage, output_bytes: int) -> Usage | None:

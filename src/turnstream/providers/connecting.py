@@ -141,7 +141,7 @@ class ConnectionPool:
             fields.update(proxy_authorization(self._proxy))
         if body or method not in _WITHOUT_BODY:
             fields["Content-Length"] = str(len(body))
-        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in fields.items()]]
         return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
     def _close_old(self) -> None:
@@ -205,7 +205,7 @@ async def _tunnel(opened: socket.socket, url: URL, proxy: URL) -> None:
     host, port = host_and_port(url)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     fields = {"Host": target} | proxy_authorization(proxy)
-    lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    lines = [f"CONNECT {target} HTTP/1.1", *[f"{name}: {value}" for name, value in fields.items()]]
     await loop.sock_sendall(opened, ("\r\n".join(lines) + "\r\n\r\n").encode())
     answer = b""
     while b"\r\n\r\n" not in answer:

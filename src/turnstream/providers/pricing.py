@@ -252,7 +252,7 @@ def total(costs: list[Cost | None]) -> Cost | None:
     said = [cost for cost in costs if cost is not None]
     if not said:
         return None
-    if len(said) == 1 and said[0].known and said[0].amount is not None:
+    if len(said) == 1 and said[0].known is (said[0].amount is not None):
         return said[0]
     estimated = any(cost.estimated for cost in said)
     if not all(cost.known for cost in said):

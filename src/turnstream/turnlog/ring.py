@@ -237,7 +237,10 @@ class Ring:
         start = seq + 1 - self.first_seq
         if count == 1:
             frame = self._frames[start]
-            return self._frame(start, seq + 1) if frame is None else frame
+            if frame is None:  # as in `_frame`: nearly all events come here
+                frame = self._frames[start] = self._encoder.frame(seq + 1, self._events[start])
+                self.size += _FRAME_COST + len(frame)
+            return frame
         if count <= _JOIN_AT_MOST:
             return b"".join([self._frame(start + place, seq + 1 + place) for place in range(count)])
         return self._merged(start, seq, start + count)
