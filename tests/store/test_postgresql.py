@@ -11,13 +11,17 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from tests.postgresql import PostgresServer
 from tests.store.samples import DEADLINE, OWNER, running_turn, save, stored_chat
 from turnstream.errors import StoreError, StoreLocked
+from turnstream.store.base import Operation
+from turnstream.store.database import driver_of
 from turnstream.store.migrations import upgrade_database
 from turnstream.store.postgresql.text import escape, unescape
 from turnstream.store.queries import AllBlocks, GetChat
+from turnstream.store.schema import secrets
 from turnstream.store.sql import SqlStore
 
 MARKED = st.text(st.sampled_from("\x00\x1a01a"))
@@ -90,6 +94,19 @@ async def test_a_writer_that_lost_its_lock_to_another_writes_nothing(store: SqlS
     assert await other.read(AllBlocks(turn_id=turn.id)) == []
     await other.close()
     await store.write(save(turn, 0))
+
+
+class Incomplete(Operation[None], frozen=True, kw_only=True):
+    """Inserts a row that PostgreSQL refuses, and would quote."""
+
+    def apply(self, connection: Connection) -> None:
+        driver_of(connection).insert(connection, secrets, [("what-the-user-wrote", None)])
+
+
+async def test_an_error_of_the_driver_quotes_no_row(store: SqlStore):
+    with pytest.raises(StoreError, match="not-null") as refused:
+        await store.write(Incomplete())
+    assert "what-the-user-wrote" not in f"{refused.value} {refused.value.__cause__}"
 
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Any):

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from turnstream.errors import ConfigurationError, StoreError, StoreLocked
 from turnstream.store.database import DRIVER, describe_failure
-from turnstream.store.postgresql.driver import PostgresDriver, driver_connection
+from turnstream.store.postgresql.driver import PostgresDriver, driver_connection, drop_detail
 from turnstream.store.postgresql.text import adapt_text
 
 logger = logging.getLogger(__name__)
@@ -175,5 +175,13 @@ def _engine(url: URL, options: str = "", **settings: object) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: psycopg.Connection[object], _: object) -> None:
         adapt_text(connection)
+
+    @event.listens_for(engine, "handle_error")
+    def hide_rows(context: ExceptionContext) -> None:
+        error, wrapped = context.original_exception, context.sqlalchemy_exception
+        if isinstance(error, psycopg.Error):
+            drop_detail(error)
+            if wrapped is not None:
+                wrapped.args = (f"({type(error).__name__}) {error}",)
 
     return engine

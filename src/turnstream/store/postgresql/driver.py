@@ -71,8 +71,16 @@ def execute(
     try:
         return driver_connection(connection).execute(cast("LiteralString", sql), values)
     except psycopg.Error as error:
+        drop_detail(error)
         failure = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True)
         raise cast("DBAPIError", failure) from error
+
+
+def drop_detail(error: psycopg.Error) -> None:
+    """Keep only the first line of an error's text. The others may quote a row, which has users' texts."""
+    primary = error.diag.message_primary
+    if primary is not None:
+        error.args = (primary,)
 
 
 def _run(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> psycopg.Cursor[_Row]:
