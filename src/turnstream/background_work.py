@@ -68,11 +68,12 @@ class BackgroundWork:
             logger.warning("serving already: turns of a stopped server are still being ended")
 
     async def stop(self) -> None:
-        """Cancel the tasks, and wait until they have ended."""
+        """Cancel the tasks, and wait until they have ended. Does nothing if they were not started."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._parts.journal.close()
+        if self._tasks:
+            await self._parts.journal.close()
 
     async def _check_database(self) -> None:
         """Check the database file regularly."""
