@@ -77,8 +77,8 @@ async def test_the_event_loop_makes_no_large_answer_and_parts_are_bounded(
     def watched(name: str) -> None:
         make = getattr(turn_json, name)
 
-        def make_watched(*args: Any) -> bytes:
-            part = make(*args)
+        def make_watched(*args: Any, **options: Any) -> bytes:
+            part = make(*args, **options)
             made.append((threading.current_thread(), len(part)))
             return part
 
