@@ -119,10 +119,16 @@ export interface Path {
   readonly previous: string | null;
 }
 
+export interface StartedAlternative {
+  readonly assistant_turn: StoredTurn;
+  readonly stream_url: string;
+}
+
 export interface Started {
   readonly user_turn: StoredTurn | null;
   readonly assistant_turn: StoredTurn;
   readonly stream_url: string;
+  readonly alternatives: readonly StartedAlternative[];
 }
 
 /** One model call of an ended turn. */
@@ -173,6 +179,26 @@ export interface StoredTurn {
   readonly blocks: readonly StoredBlock[];
 }
 
+/** One of several answers. A field that is left out is that of the request. */
+export interface AlternativeBody {
+  readonly model?: string | null;
+  readonly fallbacks?: readonly string[] | null;
+  readonly system?: string | null;
+  readonly params?: Readonly<Record<string, unknown>> | null;
+  readonly tools?: readonly (string | ToolBody)[] | null;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+/** Options of one answer. */
+export interface AnswerBody {
+  readonly model?: string | null;
+  readonly fallbacks?: readonly string[] | null;
+  readonly system?: string | null;
+  readonly params?: Readonly<Record<string, unknown>> | null;
+  readonly tools?: readonly (string | ToolBody)[] | null;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
 /** Options of a model call. A field that is left out keeps its value from the previous answer. */
 export interface CallBody {
   readonly model?: string | null;
@@ -181,6 +207,7 @@ export interface CallBody {
   readonly params?: Readonly<Record<string, unknown>> | null;
   readonly tools?: readonly (string | ToolBody)[] | null;
   readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly alternatives?: readonly AlternativeBody[] | null;
   readonly store?: boolean | null;
 }
 

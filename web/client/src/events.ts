@@ -190,6 +190,7 @@ export interface TurnComplete {
   readonly output_tokens: number | null;
   readonly total_blocks: number;
   readonly status: "complete";
+  readonly stop_sequence?: string;
   readonly usage: Usage | null;
   readonly cost?: string;
   readonly estimated?: boolean;
