@@ -40,7 +40,7 @@ SHORT_WAYS: dict[str, dict[str, Callable[..., Any]]] = {
     "openai-responses": {"openai_responses.decoder.decode_delta": refuse},
     "gemini": {"gemini.decoder.decode_plain": refuse},
     "ollama": {"ollama.decoder.decode_typed": refuse, "ollama.decoder.decoder_with": lambda _: refuse},
-    "openai-chat": {"openai_chat.decoder.decode_typed": refuse},
+    "openai-chat": {"openai_chat.decoder.decode_typed": refuse, "openai_chat.template.decode_typed": refuse},
 }
 """Functions that decode bytes straight into structs, and what stands in their place: it refuses
 everything."""

@@ -28,5 +28,5 @@ EXTRAS: dict[str, Callable[[int], dict[str, Any]]] = {
 def decode_all(events: list[Any], *, short_cut: bool) -> list[StreamEvent]:
     decoder = OpenAIChatDecoder(event_limit=100_000, on_malformed="skip")
     if not short_cut:
-        decoder._reader_tries = 10**9
+        decoder._template_tries = 10**9
     return [event for sent in [*map(frame, events), DONE] for event in decoder.feed(sent)]

@@ -23,9 +23,9 @@ from turnstream.core.stream_events import (
 from turnstream.wires.openai_chat.calls import ChatCompletionCalls
 from turnstream.wires.openai_chat.chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat.extras import CONTENT, Extras
-from turnstream.wires.openai_chat.lean import OpenTarget
 from turnstream.wires.openai_chat.messages import REFUSAL
 from turnstream.wires.openai_chat.reasoning import ReasoningDetails, detail_text, readable_details
+from turnstream.wires.openai_chat.template import OpenTarget
 from turnstream.wires.openai_chat.thinking_blocks import (
     THINKING_BLOCKS,
     THINKING_FIELDS,

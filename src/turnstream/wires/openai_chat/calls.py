@@ -44,7 +44,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.openai_chat.chunks import FunctionDelta, ToolCallDelta
-from turnstream.wires.openai_chat.lean import OpenTarget
+from turnstream.wires.openai_chat.template import OpenTarget
 from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import decode_json, decode_strictly

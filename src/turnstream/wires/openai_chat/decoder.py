@@ -30,6 +30,7 @@ from turnstream.wires.openai_chat.lean import LeanReader
 from turnstream.wires.openai_chat.lean_learner import LeanLearner
 from turnstream.wires.openai_chat.loose import MessageTexts, decode_loosely
 from turnstream.wires.openai_chat.stop_reasons import failed_finish, parse_ending
+from turnstream.wires.openai_chat.template import Template, learn_template
 from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.json_values import JsonObject, is_object, read_json
@@ -39,7 +40,7 @@ from turnstream.wires.shared.reported_errors import ReportedError, unexplained_w
 from turnstream.wires.shared.unframed_text import names_failure
 
 _DONE = b"[DONE]"
-_READER_TRIES = 8
+_TEMPLATE_TRIES = 8
 
 
 class OpenAIChatDecoder(AnswerStream):
@@ -59,8 +60,10 @@ class OpenAIChatDecoder(AnswerStream):
         self._picker = ChoicePicker()
         self._messages = MessageTexts()
         self._lean = LeanLearner(self._blocks.extras.fields)
-        self._reader: LeanReader | None = None
-        self._reader_tries = 0
+        self._doubted_index: int | None = None
+        self._failed_index: int | None = None
+        self._template: Template | LeanReader | None = None
+        self._template_tries = 0
 
     @property
     def finish(self) -> Finish | None:
@@ -80,8 +83,8 @@ class OpenAIChatDecoder(AnswerStream):
             frames = self._frames.feed(data)
             position = 0
             while position < len(frames):
-                if self._reader is not None:
-                    position = self._reader.read(frames, position, events)
+                if self._template is not None:
+                    position = self._template.read(frames, position, events)
                     if position == len(frames):
                         break
                 name, payload, _ = frames[position]
@@ -98,8 +101,8 @@ class OpenAIChatDecoder(AnswerStream):
         """Read plain events with extras directly from the bytes (`lean`). Return the remaining bytes."""
         if self._failure is not None:
             raise self._failure
-        reader, unfinished = self._reader, self._frames.unfinished
-        if reader is None or not reader.reads_bytes:
+        reader, unfinished = self._template, self._frames.unfinished
+        if not isinstance(reader, LeanReader) or not reader.reads_bytes:
             self._reads_bytes = False
             return data
         if len(unfinished) > len(data) or len(unfinished) + len(data) > self._event_limit:
@@ -122,7 +125,7 @@ class OpenAIChatDecoder(AnswerStream):
             self._end_message(events)
 
     def _take_frame(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        self._retire_reader()
+        self._retire_template()
         if self._is_over:
             self._take_late(payload.strip(), events)
             return
@@ -227,8 +230,8 @@ class OpenAIChatDecoder(AnswerStream):
         has_sources = chunk.search_results is not ABSENT or chunk.citations is not ABSENT
         if has_sources and (sources := self._facts.new_sources(chunk)):
             self._blocks.cite(sources, events)
-        if choices and self._reader_tries < _READER_TRIES:
-            self._learn(choices, payload)
+        if choices and self._template_tries < _TEMPLATE_TRIES:
+            self._learn(chunk, choices, payload)
         if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
             reported = error_in(chunk, value or read_json(payload)) or reported
         if reported is not None:
@@ -305,22 +308,35 @@ class OpenAIChatDecoder(AnswerStream):
         self._failed = type(stop) is StreamError
         events.append(stop)
 
-    def _learn(self, choices: list[Choice], payload: bytes) -> None:
-        """Create a fast path for events like this one."""
-        growing = self._blocks.growing
-        settled = self._picker.settled
-        if growing is None or settled != 0 or (choices[0].index or 0) != 0 or self._finish_reason:
-            return
-        self._reader = self._lean.learn(payload, growing)
-        self._reader_tries += 1
-        self._reads_bytes = self._reader is not None
+    def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
+        """Create a fast path for events like this one.
 
-    def _retire_reader(self) -> None:
+        `template` is faster, for events that differ only in their text. `lean` is for blocks in which a
+        template failed.
+        """
+        growing = self._blocks.growing
+        if growing is None or (choices[0].index or 0) != self._picker.settled or self._finish_reason:
+            return
+        if growing.block_index != self._failed_index:
+            self._template = learn_template(payload, chunk, growing)
+        if self._template is None and self._picker.settled == 0:
+            self._template = self._lean.learn(payload, growing)
+            self._template_tries += self._template is None
+        if self._template is not None:
+            self._template_tries += 1
+            self._reads_bytes = isinstance(self._template, LeanReader)
+
+    def _retire_template(self) -> None:
         """Discard the fast path before an event is decoded in full.
 
         A fast path that was useful may get a successor. After too many useless ones, no more are created.
         """
-        if self._reader is not None:
-            if self._reader.hits >= _READER_TRIES:
-                self._reader_tries = 0
-            self._reader, self._reads_bytes = None, False
+        if self._template is not None:
+            if self._template.hits >= _TEMPLATE_TRIES:
+                self._template_tries = 0
+            elif isinstance(self._template, Template):
+                # The first event often has a role along with its text, so one failure is not enough.
+                block = self._template.block_index
+                self._failed_index = block if self._doubted_index == block else self._failed_index
+                self._doubted_index = block
+            self._template, self._reads_bytes = None, False

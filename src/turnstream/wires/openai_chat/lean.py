@@ -1,23 +1,19 @@
-"""Fast path for plain events, which make up nearly all of a stream.
+"""Fast path for plain events whose extra fields change from one event to the next.
 
-A lean reader decodes such an event directly into structs that accept one text and no other field with an
-effect. The structs are generated for the fields that the stream's deltas have had so far (`kept_fields`). A
-new field, or a value that may have an effect, is refused. A refused event is decoded in full, and the reader
-is discarded.
+`template` reads events that differ only in their text. If a vendor adds token ids, times or counters to each
+delta, the bytes around the text change too. A lean reader decodes such an event directly into structs that
+accept one text and no other field with an effect. The structs are generated for the fields that the stream's
+deltas have had so far (`kept_fields`). A new field, or a value that may have an effect, is refused. A refused
+event is decoded in full, and the reader is discarded.
 
-A provider repeats the same JSON around every token. Most events differ only in one string and, with some
-vendors, in padding at the end. A reader learns the bytes around that string, and decodes only the string if
-they match. If a vendor adds token ids, times or counters to each delta, it learns the bytes around the delta,
-and decodes only the delta. It reads the bytes of the body, because framing costs as much as the rest: a
-single event takes as few Python calls as a framed one, and events in a batch take none of their own. A large
-read of deltas with five changing fields costs 1.15 times one without them. Decoding whole frames costs 2.0
-times.
+Most events differ only in their deltas. A reader learns the bytes around a delta, and decodes only the delta
+if they match. It reads the bytes of the body, because framing costs as much as the rest: a single event takes
+as few Python calls as a framed one, and events in a batch take none of their own. A large read of deltas with
+five changing fields costs 1.15 times one without them. Decoding whole frames costs 2.0 times.
 """
 
 from __future__ import annotations
 
-import re
-import string
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias
@@ -25,29 +21,16 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from turnstream.core.sse import ServerSentEvent
-from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta, ToolInputDelta
+from turnstream.core.stream_events import StreamEvent
+from turnstream.wires.openai_chat.template import DeltaEvent, OpenTarget
 from turnstream.wires.shared.lenient_json import encode_json
 
 _BLANK_LINE = b"\n\n"
 _LINE_FEED = 0x0A
 _CARRIAGE_RETURN = 0x0D
 _FRAME_TRIES = 5
-_STRING_TRIES = 2
-"""Frames around a string that may fail. The first event often has a role along with its text."""
 _HITS_OF_A_FRAME = 32
-_PADDING = re.compile(rb',"(?:obfuscation|p)":"([A-Za-z0-9]*)"\}\Z')
-_PADDED_END = b'"}'
-_PADDED_LINE_END = _PADDED_END + _BLANK_LINE
-_PADDING_LETTERS = (string.ascii_letters + string.digits).encode()
 _Decode: TypeAlias = Callable[[bytes], Any]
-DeltaEvent: TypeAlias = type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]
-
-
-class OpenTarget(NamedTuple):
-    """Target of plain events: the index of an open block, and its list of texts if they are kept."""
-
-    block_index: int
-    texts: list[str] | None = None
 
 
 class _WrittenChoice(msgspec.Struct, gc=False):
@@ -66,24 +49,14 @@ class Decoders(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """The bytes around the part of a plain event that changes. All empty if they are not known.
-
-    Args:
-        before: Bytes before the part.
-        after: Bytes after the part, without padding at the end.
-        around: Their total length.
-        is_string: True if the part is the text of the delta, and not the whole delta.
-        is_padded: True if padding follows.
-    """
+    """Bytes before and after a delta, and their total length. All empty if they are not known."""
 
     before: bytes
     after: bytes
     around: int
-    is_string: bool
-    is_padded: bool
 
 
-_decode_string: _Decode = msgspec.json.Decoder(str).decode
+_decode_string = msgspec.json.Decoder(str).decode
 _decode_written = msgspec.json.Decoder(_WrittenChunk).decode
 
 
@@ -102,8 +75,8 @@ class LeanReader:
     """
 
     __slots__ = (
-        "_around_copies", "_decode", "_decode_delta", "_decode_part", "_event", "_frame",
-        "_growing", "_large", "_learnt_at", "_line", "_tries", "hits", "reads_bytes",
+        "_around_copies", "_decode", "_decode_delta", "_event", "_frame", "_growing",
+        "_large", "_learnt_at", "_line", "_tries", "hits", "reads_bytes",
     )  # fmt: skip
 
     def __init__(self, decoders: Decoders, event: DeltaEvent, growing: OpenTarget, payload: bytes) -> None:
@@ -120,32 +93,26 @@ class LeanReader:
         """Append the events of plain `frames` from `position` on. Return the position of the first other
         frame.
 
-        If an event differs from the last only in its string or its delta, only that is decoded.
+        If an event differs from the last only in its delta, only the delta is decoded.
         """
-        before, after, around, is_string, is_padded = self._frame
-        decode, (index, texts) = self._decode_part, self._growing
+        decode, (before, after, around), (index, texts) = self._decode_delta, self._frame, self._growing
         event, first, total = self._event, position, len(frames)
-        text: Any
         try:
             while position < total:
                 name, payload, _ = frames[position]
-                known = _without_padding(payload, after, _PADDED_END) if is_padded else payload
-                part = known.removeprefix(before).removesuffix(after)
-                if around and len(part) + around == len(known):
-                    text = decode(part) if is_string else decode(part).text
+                delta = payload.removeprefix(before).removesuffix(after)
+                if around and len(delta) + around == len(payload):
+                    text = decode(delta).text
                 else:
                     text = self._decode(payload).choices[0].delta.text
-                    if self._tries and text:
-                        self._learn_frame(payload, position - first)
-                        before, after, around, is_string, is_padded = self._frame
-                        decode = self._decode_part
+                    if self._tries:
+                        before, after, around = self._learn_frame(payload, position - first)
                 if name is not None or not text:
                     break
                 if texts is not None:
-                    if not isinstance(text, str):
-                        text = text[0].function.arguments
-                        if not text:
-                            break
+                    text = text[0].function.arguments
+                    if not text:
+                        break
                     texts.append(text)
                 events.append(event(index, text))
                 position += 1
@@ -162,20 +129,17 @@ class LeanReader:
         """
         if len(data) > self._large:
             return self._read_lines(data, events)
-        before, after, around, is_string, is_padded = self._line
-        known = _without_padding(data, after, _PADDED_LINE_END) if is_padded else data
-        delta = known.removeprefix(before).removesuffix(after)
+        before, after, around = self._line
+        delta = data.removeprefix(before).removesuffix(after)
         if _LINE_FEED in delta:
             return self._read_lines(data, events)
-        if len(delta) + around != len(known) or _CARRIAGE_RETURN in delta:
+        if len(delta) + around != len(data) or _CARRIAGE_RETURN in delta:
             return data
         try:
-            text = self._decode_part(delta)
+            text = self._decode_delta(delta).text
             (index, texts) = self._growing
-            if not is_string:
-                text = text.text
-                if texts is not None:
-                    text = text[0].function.arguments
+            if texts is not None:
+                text = text[0].function.arguments
         except (ValueError, RecursionError):
             return data
         if not text:
@@ -188,9 +152,9 @@ class LeanReader:
 
     def _read_lines(self, data: bytes, events: list[StreamEvent]) -> bytes:
         """Do the same as `read_bytes`, for several events."""
-        before, after, around, is_string, is_padded = self._line
-        if is_padded or _CARRIAGE_RETURN in data:
+        if _CARRIAGE_RETURN in data:
             return data
+        before, after, around = self._line
         begin, end = len(before), len(after) - len(_BLANK_LINE)
         deltas: list[bytes] = []
         place = 0
@@ -206,23 +170,18 @@ class LeanReader:
                 place += around + len(delta)
         (index, kept) = self._growing
         try:
-            decode = self._decode_part
-            texts: list[Any]
-            if is_string:
-                texts = list(map(decode, deltas))
-            else:
-                texts = self._read_copies(deltas) or [decode(delta).text for delta in deltas]
-                if kept is not None:
-                    texts = [fragments[0].function.arguments for fragments in texts]
+            decode = self._decode_delta
+            texts: list[Any] = self._read_copies(deltas) or [decode(delta).text for delta in deltas]
+            if kept is not None:
+                texts = [fragments[0].function.arguments for fragments in texts]
         except (ValueError, RecursionError):
             return data
         if not all(texts):
             return data
         if kept is not None:
             kept += texts
-        elif texts and not is_string:
-            around_text = self._learn_around(deltas[-1], texts[-1])
-            self._around_copies = around_text if len(around_text) > 2 else []
+        elif texts:
+            self._around_copies = self._learn_copies(deltas[-1], texts[-1])
         events += map(self._event, repeat(index), texts)
         self.hits += len(texts)
         return data[place:]
@@ -239,22 +198,22 @@ class LeanReader:
             texts.append(_decode_string(string))
         return texts
 
-    def _learn_around(self, delta: bytes, text: str) -> list[bytes]:
-        """Return the bytes around the copies of a delta's text. Empty if they are not known.
+    def _learn_copies(self, delta: bytes, text: str) -> list[bytes]:
+        """Return the bytes around the copies of a delta's text. Empty if there are none.
 
         LiteLLM repeats thinking in up to three other fields. Comparing bytes costs half of decoding them.
         """
         string, other = encode_json(text), "another" if text != "another" else "other"
         around = delta.split(string)
-        if len(around) < 2:
+        if len(around) < 3:
             return []
         try:
             probe = self._decode_delta(encode_json(other).join(around)).text
         except ValueError:
             return []
-        return around if _text_of(probe) == other else []
+        return around if probe == other else []
 
-    def _learn_frame(self, payload: bytes, read: int) -> None:
+    def _learn_frame(self, payload: bytes, read: int) -> _Frame:
         """Learn the bytes around the delta of a plain event. `read` counts events that are not yet in `hits`.
 
         Each frame that is hardly used costs a try. After the last try the reader decodes whole events.
@@ -263,31 +222,10 @@ class LeanReader:
         self._tries = self._tries - 1 if hits < self._learnt_at + _HITS_OF_A_FRAME else _FRAME_TRIES
         self._learnt_at = hits
         delta = bytes(_decode_written(payload).choices[0].delta)
-        is_known = self._tries > 0 and payload.count(delta) == 1 and _LINE_FEED not in payload
-        before, _, after = payload.partition(delta) if is_known else (b"", b"", b"")
-        around: list[bytes] = []
-        if is_known and self._tries >= _FRAME_TRIES - _STRING_TRIES:
-            around = self._learn_around(delta, _text_of(self._decode_delta(delta).text))
-        is_string = len(around) == 2
-        if is_string:
-            before, after = before + around[0], around[1] + after
-        self._decode_part = _decode_string if is_string else self._decode_delta
-        if (padding := _PADDING.search(after)) is not None:
-            after = after[: padding.start(1)]
-        is_padded = padding is not None
-        self.reads_bytes = is_known
-        self._frame = _Frame(before, after, len(before) + len(after), is_string, is_padded)
-        before, after = b"data: " + before, after if is_padded else after + _BLANK_LINE
-        self._line = _Frame(before, after, len(before) + len(after), is_string, is_padded)
+        self.reads_bytes = self._tries > 0 and payload.count(delta) == 1 and _LINE_FEED not in payload
+        before, _, after = payload.partition(delta) if self.reads_bytes else (b"", b"", b"")
+        self._frame = _Frame(before, after, len(before) + len(after))
+        before, after = b"data: " + before, after + _BLANK_LINE
+        self._line = _Frame(before, after, len(before) + len(after))
         self._large = 2 * len(payload)
-
-
-def _text_of(found: Any) -> str:
-    """Return the text of a decoded delta: its string, or the arguments of its fragment."""
-    return found if isinstance(found, str) else found[0].function.arguments
-
-
-def _without_padding(payload: bytes, lead: bytes, end: bytes) -> bytes:
-    """Return a payload without the padding between the last `lead` and `end`, or nothing if it has none."""
-    start = payload.rfind(lead) + len(lead)
-    return payload[:start] if payload[start:].lstrip(_PADDING_LETTERS) == end else b""
+        return self._frame

@@ -13,7 +13,8 @@ import msgspec
 
 from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
 from turnstream.wires.openai_chat.extras import CONTENT
-from turnstream.wires.openai_chat.lean import Decoders, LeanReader, OpenTarget
+from turnstream.wires.openai_chat.lean import Decoders, LeanReader
+from turnstream.wires.openai_chat.template import OpenTarget
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS, THINKING_FIELDS
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.kept_fields import (

@@ -16,7 +16,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.wires.openai_chat.decoder import _READER_TRIES, OpenAIChatDecoder
+from turnstream.wires.openai_chat.decoder import _TEMPLATE_TRIES, OpenAIChatDecoder
 from turnstream.wires.openai_chat.wire import WIRE
 
 vendor_shapes = st.sampled_from([
@@ -62,7 +62,7 @@ texts = st.one_of(
 @given(st.lists(st.tuples(vendor_shapes, st.lists(texts, min_size=1, max_size=6)), min_size=1, max_size=6))
 @pytest.mark.requirement("E4")
 def test_the_fast_path_changes_nothing(runs: list[tuple[bytes, list[bytes]]]) -> None:
-    """Runs of one vendor's plain events, as they are decoded with a reader and without."""
+    """Runs of one vendor's plain events, as they are decoded with templates and without."""
     sent = [frame(shape % value) for shape, values in runs for value in values]
     in_full = decode_all([b"".join(sent)], short_cut=False)
     assert decode_all([b"".join(sent)], short_cut=True) == in_full
@@ -72,7 +72,7 @@ def test_the_fast_path_changes_nothing(runs: list[tuple[bytes, list[bytes]]]) ->
 def decode_all(reads: list[bytes], *, short_cut: bool) -> list[StreamEvent]:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="skip")
     if not short_cut:
-        decoder._reader_tries = 10**9
+        decoder._template_tries = 10**9
     return [event for read in (*reads, DONE) for event in decoder.feed(read)]
 
 
@@ -103,15 +103,15 @@ def test_the_fast_path_is_taken(padding: bytes) -> None:
     assert [event.text for event in events if isinstance(event, TextDelta)] == [
         f"t{number}" for number in range(100)
     ]
-    assert decoder._reader is not None
-    assert decoder._reader.hits >= 98
+    assert decoder._template is not None
+    assert decoder._template.hits >= 98
 
 
 def test_thinking_and_tool_input_take_the_fast_path_too() -> None:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="fail")
     decoder.feed(b"".join(frame(chunk({"reasoning": str(number)})) for number in range(50)))
-    assert decoder._reader is not None
-    assert decoder._reader.hits == 49
+    assert decoder._template is not None
+    assert decoder._template.hits == 49
     events = decoder.feed(
         b"".join(
             [
@@ -120,7 +120,7 @@ def test_thinking_and_tool_input_take_the_fast_path_too() -> None:
             ]
         )
     )
-    assert decoder._reader.hits == 49
+    assert decoder._template.hits == 49
     assert "".join(event.partial_json for event in events if isinstance(event, ToolInputDelta)).startswith(
         "[0,1,2"
     )
@@ -133,8 +133,8 @@ def test_a_fast_path_that_never_hits_is_disabled() -> None:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="fail")
     for number in range(40):
         decoder.feed(frame(chunk({"content": "x"}, usage={"completion_tokens": number})))
-    assert decoder._reader is None
-    assert decoder._reader_tries == _READER_TRIES
+    assert decoder._template is None
+    assert decoder._template_tries == _TEMPLATE_TRIES
 
 
 def test_thinking_deltas_are_thinking(  # the two kinds of short cut never mix
