@@ -42,9 +42,9 @@ test("a question is sent once, however often Enter and the button are pressed", 
   ]).catch(() => undefined);
   await ended(page);
   expect((await turnsOf()).map(({ role }) => role)).toEqual(["user", "assistant"]);
-  expect(await page.locator(".turn.assistant.complete").count()).toBe(1);
-  expect(await page.getByLabel("Message").inputValue()).toBe("");
-  expect(await page.locator(".turn.assistant strong").first().textContent()).toBe("this");
+  await expect.poll(() => page.locator(".turn.assistant.complete").count()).toBe(1);
+  await expect.poll(() => page.getByLabel("Message").inputValue()).toBe("");
+  await expect.poll(() => page.locator(".turn.assistant strong").first().textContent()).toBe("this");
 });
 
 test("Shift+Enter starts a line, and Escape stops the answer", async () => {
@@ -52,14 +52,14 @@ test("Shift+Enter starts a line, and Escape stops the answer", async () => {
   await page.getByLabel("Message").pressSequentially("a");
   await page.getByLabel("Message").press("Shift+Enter");
   await page.getByLabel("Message").pressSequentially("b");
-  expect(await page.getByLabel("Message").inputValue()).toBe("a\nb");
+  await expect.poll(() => page.getByLabel("Message").inputValue()).toBe("a\nb");
   await page.getByLabel("Message").press("Enter");
   await page.locator(".turn.assistant .markdown").first().waitFor();
   await picture(page, "streaming");
   await page.getByLabel("Message").press("Escape");
   await page.locator(".turn.assistant.cancelled").waitFor();
   await ended(page);
-  expect(await shownText(page)).toBe(await storedText(page, server.url));
+  await expect.poll(() => shownText(page)).toBe(await storedText(page, server.url));
   await picture(page, "stopped");
 });
 
@@ -68,12 +68,12 @@ test("a question that the server does not get is back in its place", async () =>
   await page.getByLabel("Message").fill("Do not lose this");
   await page.getByLabel("Message").press("Enter");
   await page.getByRole("alert").waitFor();
-  expect(await page.getByLabel("Message").inputValue()).toBe("Do not lose this");
-  expect(await page.locator(".turn").count()).toBe(0);
+  await expect.poll(() => page.getByLabel("Message").inputValue()).toBe("Do not lose this");
+  await expect.poll(() => page.locator(".turn").count()).toBe(0);
   await page.unroute("**/api/chats");
   await page.getByLabel("Message").press("Enter");
   await ended(page);
-  expect(await shownText(page)).toContain("Donotlosethis");
+  await expect.poll(() => shownText(page)).toContain("Donotlosethis");
 });
 
 test("an edited question and another answer are branches", async () => {
@@ -84,7 +84,7 @@ test("an edited question and another answer are branches", async () => {
   await page.getByRole("button", { name: "Send as a new branch" }).click();
   await page.locator(".turn.user .branches", { hasText: "2/2" }).waitFor();
   await ended(page);
-  expect(await shownText(page)).toContain("second");
+  await expect.poll(() => shownText(page)).toContain("second");
   await page.getByRole("button", { name: "Answer again" }).click();
   await page.locator(".turn.assistant .branches", { hasText: "2/2" }).waitFor();
   await picture(page, "branches");
@@ -111,7 +111,7 @@ test("a picture is attached by paste, sent once, and shown by its address", asyn
   await expect.poll(() => image.evaluate((shown: HTMLImageElement) => shown.naturalWidth)).toBe(1);
   const lists: string[] = [];
   page.on("response", (response) => {
-    if (response.url().includes("/path")) void response.text().then((text) => lists.push(text));
+    if (response.url().includes("/path")) void response.text().then((text) => lists.push(text), () => undefined); // the page may close first
   });
   await page.reload();
   await page.locator(".turn.user img").waitFor();
@@ -129,7 +129,7 @@ test("a tool that asks first runs after a click, never after Enter alone", async
   await page.getByLabel("Reason, for the model").press("Enter");
   await page.reload();
   await approve.waitFor();
-  expect(await page.locator(".turn.assistant .foot").count()).toBe(0);
+  await expect.poll(() => page.locator(".turn.assistant .foot").count()).toBe(0);
   await approve.click();
   await ended(page);
   await page.locator(".card", { hasText: "clock" }).getByText("done").waitFor();
@@ -140,11 +140,11 @@ test("formulas are MathML, and code has colours", async () => {
   await ask(page, "The root $$\\sqrt{2}$$ costs $5 or $6, and \\(a^2\\).\n\n```python\nprint('hello')  # a comment\n```");
   await ended(page);
   await expect.poll(() => page.locator(".turn.assistant math").count()).toBe(2);
-  expect(await page.locator(".turn.assistant math msqrt").count()).toBe(1);
-  expect(await page.locator(".turn.assistant p").first().textContent()).toContain("costs $5 or $6");
+  await expect.poll(() => page.locator(".turn.assistant math msqrt").count()).toBe(1);
+  await expect.poll(() => page.locator(".turn.assistant p").first().textContent()).toContain("costs $5 or $6");
   await page.locator(".turn.assistant .token-string-expression, .turn.assistant .token-string").first().waitFor();
   await page.locator(".turn.assistant .token-comment").first().waitFor();
-  expect(await page.locator(".turn.assistant pre code").textContent()).toBe("print('hello')  # a comment");
+  await expect.poll(() => page.locator(".turn.assistant pre code").textContent()).toBe("print('hello')  # a comment");
   await picture(page, "formulas");
 });
 
@@ -180,13 +180,13 @@ test("chats are renamed, pinned, found and deleted", async () => {
   await page.getByRole("button", { name: "Delete", exact: true }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
   await link.waitFor({ state: "detached" });
-  expect(await page.locator(".turn").count()).toBe(0);
+  await expect.poll(() => page.locator(".turn").count()).toBe(0);
 });
 
 test("a draft stays through a reload", async () => {
   await page.getByLabel("Message").fill("half a thought");
   await page.reload();
-  expect(await page.getByLabel("Message").inputValue()).toBe("half a thought");
+  await expect.poll(() => page.getByLabel("Message").inputValue()).toBe("half a thought");
 });
 
 test("the inspector shows the events and the model calls of a turn", async () => {
@@ -202,7 +202,7 @@ test("the inspector shows the events and the model calls of a turn", async () =>
   expect(ids.every((id) => /^\d+-\d+$/.test(id))).toBe(true);
   await picture(page, "inspector");
   await dialog.getByLabel("Type").selectOption("turn_complete");
-  expect(await dialog.locator(".events tbody tr").count()).toBe(1);
+  await expect.poll(() => dialog.locator(".events tbody tr").count()).toBe(1);
   await page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
 });

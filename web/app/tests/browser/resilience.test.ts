@@ -29,8 +29,8 @@ test("an answer continues through reloads at random moments", async () => {
   await ended(page);
   const stored = await storedText(page, server.url);
   expect(stored.length).toBeGreaterThan(500);
-  expect(await shownText(page)).toBe(stored);
-  expect(await page.locator(".turn").count()).toBe(2);
+  await expect.poll(() => shownText(page)).toBe(stored);
+  await expect.poll(() => page.locator(".turn").count()).toBe(2);
   expect(faults).toEqual([]);
   await page.context().close();
 });
@@ -49,7 +49,7 @@ test("a connection that is cut for seconds is resumed", async () => {
   await ended(page);
   const stored = await storedText(page, server.url);
   expect(stored.length).toBeGreaterThan(500);
-  expect(await shownText(page)).toBe(stored);
+  await expect.poll(() => shownText(page)).toBe(stored);
   await page.context().close();
   await proxy.close();
 });
@@ -106,8 +106,8 @@ test("tabs share one connection and show the same, and stop in one stops all", a
   await second.getByRole("button", { name: "Stop" }).click();
   await ended(second, 2);
   await ended(last, 2);
-  expect(await shownText(second)).toBe(await storedText(last, own.url));
-  expect(await shownText(last)).toBe(await shownText(second));
+  await expect.poll(() => shownText(second)).toBe(await storedText(last, own.url));
+  await expect.poll(() => shownText(last)).toBe(await shownText(second));
   await context.close();
   await phone.context().close();
   await own.kill();

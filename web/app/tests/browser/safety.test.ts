@@ -128,7 +128,7 @@ test("the key is sent once, and no script or storage has it", async () => {
   expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Strict" });
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByLabel("The server’s key").waitFor();
-  expect(await page.locator(".turn").count()).toBe(0);
+  await expect.poll(() => page.locator(".turn").count()).toBe(0);
   await page.reload();
   await page.getByLabel("The server’s key").waitFor();
   await context.close();
