@@ -125,7 +125,7 @@ test.each([
 test("the page is used by keyboard alone", async () => {
   const page = await (await browser.newContext()).newPage();
   await open(page, server.url);
-  expect(await page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("Message");
+  await expect.poll(() => page.evaluate(() => document.activeElement?.getAttribute("aria-label"))).toBe("Message");
   await page.keyboard.type("Hello");
   await page.keyboard.press("Enter");
   await ended(page);
