@@ -118,5 +118,8 @@ def test_the_wheel_holds_every_file(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("turnstream/")}
     written = run(["git", "ls-files", "src/turnstream"], PROJECT).split()
-    assert packed == {name.removeprefix("src/") for name in written}
+    page = (path for path in (PROJECT / "src/turnstream/server/page/built").rglob("*") if path.is_file())
+    built = {path.relative_to(PROJECT / "src").as_posix() for path in page}
+    assert packed == {name.removeprefix("src/") for name in written} | built
+    assert "turnstream/server/page/built/index.html" in packed
     assert "turnstream/py.typed" in packed
