@@ -62,13 +62,20 @@ class PostgresServer:
             found = pwd.getpwnam(self._user)
             os.chown(self.folder, found.pw_uid, found.pw_gid)
             if not self._may_run():
-                copy = shutil.copytree(self.bin_folder.parent, self.folder / "programs", symlinks=True)
-                self.bin_folder = copy / "bin"
+                self.bin_folder = self._copied_wheel() / "bin"
         self.run(
             "initdb", "-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"
         )
         with (self.folder / "data/postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS.format(folder=self.folder))
+
+    def _copied_wheel(self) -> Path:
+        """Copy the programs, and the libraries that lie beside their package. Return the programs' folder."""
+        package = self.bin_folder.parents[1]
+        libraries = package.with_name(f"{package.name}.libs")
+        copy = self.folder / "wheel"
+        shutil.copytree(libraries, copy / libraries.name)
+        return shutil.copytree(self.bin_folder.parent, copy / package.name / self.bin_folder.parent.name)
 
     def _may_run(self) -> bool:
         try:
