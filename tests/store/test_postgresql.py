@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from tests.postgresql import PostgresServer
 from tests.store.samples import DEADLINE, OWNER, running_turn, save, stored_chat
 from turnstream.errors import StoreError, StoreLocked
-from turnstream.store.base import Operation
+from turnstream.store import readers
+from turnstream.store.base import Operation, Query
 from turnstream.store.database import driver_of
 from turnstream.store.migrations import upgrade_database
 from turnstream.store.postgresql.text import escape, unescape
@@ -126,3 +130,40 @@ def test_without_the_driver_the_url_is_refused_with_the_remedy():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
     )
     assert "pip install 'turnstream[postgresql]'" in done.stdout, done.stderr
+
+
+class Sleeping(Query[int], frozen=True, kw_only=True):
+    """Reads for a minute, unless it is interrupted."""
+
+    begun: threading.Event
+
+    def fetch(self, connection: Connection) -> int:
+        self.begun.set()
+        return connection.execute(text("SELECT 1 FROM pg_sleep(60)")).scalar_one()
+
+
+async def test_a_server_that_hangs_does_not_hold_up_the_end(
+    store: SqlStore, url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(readers, "_CLOSE_SECONDS", 0.5)
+    query = Sleeping(begun=threading.Event())
+    reading = asyncio.create_task(store.read(query))
+    assert await asyncio.to_thread(query.begun.wait, DEADLINE)
+    with psycopg.connect(url, autocommit=True) as connection:
+        pids = [
+            pid
+            for (pid,) in connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep%' "
+                "AND pid <> pg_backend_pid()"
+            )
+        ]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.wait_for(store.close(), DEADLINE)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 _INTERRUPTION_SECONDS = 0.02
 """Seconds between two interruptions of a read that goes on."""
+_CLOSE_SECONDS = 10.0
+"""Seconds that interrupted reads have to end. A server that hangs may never answer them."""
 
 
 class Readers:
@@ -136,8 +138,9 @@ class Readers:
     def close(self) -> None:
         """Refuse waiting queries, end long ones, let short ones finish, close the connections. Blocks.
 
-        No query may begin meanwhile.
+        No query may begin meanwhile. After `_CLOSE_SECONDS`, threads that still read are left to themselves.
         """
+        until = monotonic() + _CLOSE_SECONDS
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
@@ -145,7 +148,9 @@ class Readers:
             reading.interrupt()
         self._interrupter.shutdown(wait=True)
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - monotonic()))
+        if left := sum(thread.is_alive() for thread in self._threads):
+            logger.warning("%d reads have not ended: the database does not answer", left)
         self._engine.dispose()
 
     # -- in a thread -----------------------------------------------------------------------------------------
@@ -241,9 +246,10 @@ class _RunningRead:
     def interrupt(self) -> None:
         """End the query if it runs. Another thread than that of the query calls this.
 
-        An interruption between two statements is lost, so it is repeated.
+        An interruption between two statements is lost, so it is repeated, for `_CLOSE_SECONDS` at most.
         """
-        while True:
+        until = monotonic() + _CLOSE_SECONDS
+        while monotonic() < until:
             with self._lock:
                 if self._connection is None:
                     return

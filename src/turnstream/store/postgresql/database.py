@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from turnstream.errors import ConfigurationError, StoreError, StoreLocked
 from turnstream.store.database import DRIVER, describe_failure
@@ -103,7 +103,10 @@ class OpenPostgres:
 
     def interrupt(self, connection: Connection) -> None:
         """Ask the server to end the statement that runs on a connection."""
-        with contextlib.suppress(psycopg.Error):  # the statement has ended, or its connection has
+        if connection.closed or connection.invalidated:
+            return
+        # The statement may end meanwhile, and so may its connection.
+        with contextlib.suppress(psycopg.Error, SQLAlchemyError):
             driver_connection(connection).cancel_safe(timeout=_CANCEL_SECONDS)
 
     def committed(self, connection: Connection) -> None:
