@@ -90,8 +90,21 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         self.run("pg_ctl", "-D", "data", "-w", "-m", mode, "stop")
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are children of."""
+        return int((self.folder / "data/postmaster.pid").read_text().split()[0])
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / ".s.PGSQL.5432"
+
     def address(self, name: str) -> str:
         return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def address_at(self, url: str, port: int) -> str:
+        """The URL of the database of `url` behind a proxy at `port`."""
+        return f"postgresql://postgres@127.0.0.1:{port}/{make_url(url).database}"
 
     def database(self, template: str = "template1") -> str:
         """The URL of a new database."""
