@@ -8,6 +8,7 @@ import bisect
 import json
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ class Recorder(asyncio.Protocol):
         self._size = 0
         self._awaited = 0
         self._enough: asyncio.Future[None] | None = None
+        self._marker: bytes | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,6 +46,7 @@ class Recorder(asyncio.Protocol):
         self._size += len(data)
         if self._enough is not None and self._size >= self._awaited and not self._enough.done():
             self._enough.set_result(None)
+        self._look_for_marker()
         if data.endswith(b"\r\n0\r\n\r\n") or data == b"0\r\n\r\n":
             self._end()
 
@@ -57,9 +60,23 @@ class Recorder(asyncio.Protocol):
             self._enough = asyncio.get_running_loop().create_future()
             await self._enough
 
+    async def shows(self, marker: bytes) -> None:
+        """Wait until a piece, or two together, contain a marker."""
+        self._marker = marker
+        self._awaited = sys.maxsize
+        self._enough = asyncio.get_running_loop().create_future()
+        self._look_for_marker()
+        await self._enough
+
     def drop(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _look_for_marker(self) -> None:
+        if self._marker is None or self._enough is None or self._enough.done():
+            return
+        if self._marker in b"".join(self.pieces[-2:]):
+            self._enough.set_result(None)
 
     def _end(self) -> None:
         if not self.ended.done():
@@ -99,14 +116,14 @@ class Member:
         self.names: list[str] = []
         self.connections: list[Recorder] = []
         self._port = port
-        self._turn_id = turn_id
+        self.turn_id = turn_id
 
     @property
     def blocks(self) -> list[Any]:
         return self.fold.blocks
 
     async def connect(self) -> Recorder:
-        lines = [f"GET /api/turns/{self._turn_id}/stream HTTP/1.1", "Host: 127.0.0.1", "X-User: alice"]
+        lines = [f"GET /api/turns/{self.turn_id}/stream HTTP/1.1", "Host: 127.0.0.1", "X-User: alice"]
         if self.ids:
             lines.append(f"Last-Event-ID: {self.ids[-1]}")
         request = ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -121,6 +121,13 @@ def add_own_routes(application: FastAPI, engine: Engine) -> None:
         signals[turn_id] = signal_given
         return {"id": turn_id}
 
+    @application.post("/blocks")
+    async def blocks(count: int, deltas: int) -> dict[str, str]:
+        signal_given = asyncio.Event()
+        turn_id = (await engine.start(many_blocks(count, deltas, signal_given), owner="alice")).id
+        signals[turn_id] = signal_given
+        return {"id": turn_id}
+
     @application.get("/inspection")
     async def inspection() -> dict[str, int]:
         streams = engine._keep_alive.streams
@@ -130,6 +137,21 @@ def add_own_routes(application: FastAPI, engine: Engine) -> None:
             "resident": psutil.Process().memory_info().rss,
             "active": engine.active_turns,
         }
+
+
+async def many_blocks(count: int, deltas: int, signal_given: asyncio.Event) -> AsyncIterator[StreamEvent]:
+    """Yield `count` closed blocks of `deltas` deltas each, then, after the signal, the block "<end>"."""
+    for block in range(count):
+        yield ContentBlockStart(block, "text")
+        for delta in range(deltas):
+            yield TextDelta(block, f"{block}:{delta} ")
+            if delta % 50 == 0:  # a provider's pauses
+                await asyncio.sleep(0)
+        yield ContentBlockStop(block)
+    yield ContentBlockStart(count, "text")
+    yield TextDelta(count, "<end>")
+    await signal_given.wait()
+    yield ContentBlockStop(count)
 
 
 async def timed(
