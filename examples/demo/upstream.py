@@ -99,7 +99,7 @@ def read_recording(file: Path) -> Recording:
     found = [_described(wire, _framed(wire, name, data)) for wire in usable_wires()]
     best = max(found, key=lambda recording: (recording.blocks > 0, recording.events))
     if not best.blocks:
-        raise InvalidRequest(f"{file} is no recording of the wires {', '.join(WIRES)}, or holds no block")
+        raise InvalidRequest(f"{file} is not a recording of the wires {', '.join(WIRES)}, or holds no block")
     return best
 
 

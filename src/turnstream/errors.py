@@ -133,7 +133,7 @@ class Conflict(RequestError):
 
 
 class ResumeImpossible(RequestError):
-    """The asked part of a stream is no longer kept."""
+    """The requested part of a stream is no longer in memory."""
 
     code = "gone"
     status = 410

@@ -32,8 +32,8 @@ async def test_a_variable_with_one_underscore_is_reported_once(
     assert ended.code == 0
     assert ended.errors.count("did you mean") == 1
     assert (
-        "TURNSTREAM_SERVER_PORT is no setting and is ignored: did you mean TURNSTREAM_SERVER__PORT?"
-        in ended.errors
+        "TURNSTREAM_SERVER_PORT is ignored, because it does not name a setting: "
+        "did you mean TURNSTREAM_SERVER__PORT?" in ended.errors
     )
 
 

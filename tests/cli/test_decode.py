@@ -75,7 +75,9 @@ async def test_a_file_of_another_wire_is_refused(wire: str, other: str, tmp_path
     (tmp_path / "answer.sse").write_bytes(recorded(other))
     ended = await run("decode", "--wire", wire, "answer.sse", cwd=tmp_path)
     assert ended.code == 1
-    assert ended.errors == f"turnstream: answer.sse is no recording of the wire {wire}: give another --wire\n"
+    assert (
+        ended.errors == f"turnstream: answer.sse is not a recording of the wire {wire}: give another --wire\n"
+    )
     assert json.loads(ended.output)["blocks"] == []
 
 

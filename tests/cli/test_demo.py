@@ -50,5 +50,5 @@ async def test_what_is_no_recording_is_refused(tmp_path: Path):
         await demo(cwd=tmp_path, environ={"FILE": "notes.txt"}),
     ):
         assert ended.code == 1
-        assert ended.errors.startswith("demo: notes.txt is no recording of the wires")
+        assert ended.errors.startswith("demo: notes.txt is not a recording of the wires")
         assert "agree" not in ended.output

@@ -45,7 +45,7 @@ async def test_a_recording_is_replayed(tmp_path: Path, ask):
     ],
 )
 async def test_options_that_do_not_fit(tmp_path: Path, options, told):
-    (tmp_path / "here.sse").write_text("this is no recording")
+    (tmp_path / "here.sse").write_text("this is not a recording")
     ended = await run("simulate", "--port", "0", *options, cwd=tmp_path)
     assert ended.code == 2
     assert told in ended.errors

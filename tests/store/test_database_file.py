@@ -100,7 +100,7 @@ async def test_a_read_that_lasts_holds_up_writes_for_a_moment_only(
         assert (
             await store.read(GetChat(owner="ada", chat_id=last.id))
         ).id == last.id  # others are let through again
-        assert caplog.text.count("a long read keeps it from ending") == 1
+        assert caplog.text.count("a long read prevents a restart") == 1
         go_on.release()
         await reading
     finally:

@@ -23,7 +23,9 @@ async def opened(stream: ForeignStream) -> AsyncGenerator[AsyncIterator[Any], No
         if hasattr(stream, "__aenter__"):
             stream = await stack.enter_async_context(stream)
         if not hasattr(stream, "__aiter__"):
-            raise TypeError(f"{type(stream).__name__} is no async stream: use the library's async client")
+            raise TypeError(
+                f"{type(stream).__name__} is not an async stream: use the async client of its library"
+            )
         events: AsyncIterator[Any] = aiter(stream)
         if (close := getattr(events, "aclose", None)) is not None:
             stack.push_async_callback(close)

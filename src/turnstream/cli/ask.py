@@ -41,12 +41,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="continue the last conversation",
     )
     parser.add_argument(
-        "-u", "--usage", action="store_true", help="tell the tokens and their cost, at the end"
+        "-u", "--usage", action="store_true", help="at the end, print the tokens and their cost"
     )
     parser.add_argument(
-        "--json", action="store_true", help="events as lines of JSON; with --no-stream one object"
+        "--json", action="store_true", help="print events as lines of JSON; with --no-stream, one object"
     )
-    parser.add_argument("--no-stream", action="store_true", help="write the answer once it is whole")
+    parser.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")
     parser.add_argument("--url", help="URL of the server to use; without it, the engine runs in this process")
     parser.add_argument(
         "--api-key-env",
@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="TURNSTREAM_API_KEY",
         help="the environment variable with the server's key (default: %(default)s)",
     )
-    add_database(parser, "without --url: keep the turn here (default: a database of the user's own)")
+    add_database(parser, "without --url: the database that keeps the turn (default: the user's own)")
     add_config(parser)
 
 

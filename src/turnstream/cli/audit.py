@@ -17,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--expect",
         metavar="SEQ:HASH",
-        help="a record that the log must have: its head, as an earlier check printed it",
+        help="a record that the log must have: the head that an earlier check printed",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -9,7 +9,7 @@ from turnstream.cli.command import Command, add_config, add_database
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "action", choices=["upgrade"], help="upgrade: bring the database to the newest schema"
+        "action", choices=["upgrade"], help="upgrade: change the database to the newest schema"
     )
     add_database(parser, "the database (default: from the settings, else ./turnstream.sqlite)")
     add_config(parser)

@@ -32,8 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="the body of the response, or as .jsonl the JSON of one event per line; .gz of either; "
-        "- reads standard input",
+        help="the body of the response, or a .jsonl file with the JSON of one event per line; either may end "
+        "in .gz; - reads standard input",
     )
     parser.add_argument("--compact", action="store_true", help="print the object on one line")
 
@@ -62,7 +62,9 @@ def run(arguments: Namespace) -> int:
     sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass") + b"\n")
     sys.stdout.buffer.flush()
     if data.strip() and not _recognised(decoded):
-        raise InvalidRequest(f"{arguments.file} is no recording of the wire {wire.name}: give another --wire")
+        raise InvalidRequest(
+            f"{arguments.file} is not a recording of the wire {wire.name}: give another --wire"
+        )
     return 0
 
 

@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
         subparser.add_argument(
             "--debug",
             action="store_true",
-            help="show errors whole: their traceback, and providers' own words",
+            help="show tracebacks, and the full texts of providers' errors",
         )
         subparser.set_defaults(run=command.run)
     return parser

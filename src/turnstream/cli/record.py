@@ -37,12 +37,14 @@ class Recording(NamedTuple):
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "source", metavar="MODEL|URL", help="`provider/model`, or the whole URL of an endpoint"
+        "source", metavar="MODEL|URL", help="`provider/model`, or the full URL of an endpoint"
     )
     parser.add_argument(
         "prompt", nargs="?", help="the prompt; for a URL, the request's body (default: standard input)"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="file to write; .gz compresses")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="file to write; compressed if it ends in .gz"
+    )
     parser.add_argument("-s", "--system", metavar="TEXT", help="with a model: the system prompt")
     parser.add_argument(
         "-H",
@@ -50,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME: VALUE",
-        help="with a URL: a header of the request; its value is masked wherever the answer repeats it",
+        help="with a URL: a header of the request; if the answer repeats its value, the file masks it",
     )
     add_config(parser)
 
@@ -165,7 +167,7 @@ def masked(body: bytes, secrets: Iterable[str]) -> bytes:
 def _header(line: str) -> tuple[str, str]:
     name, separator, value = line.partition(":")
     if not (separator and name.strip()):
-        raise InvalidRequest(f"{line!r} is no header: write it as 'name: value'")
+        raise InvalidRequest(f"{line!r} is not a header: write it as 'name: value'")
     return name.strip(), value.strip()
 
 

@@ -24,12 +24,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (default: 8089)")
     add_config(parser)
     add_database(parser, "where turns are kept (default: sqlite:///turnstream.sqlite)")
-    parser.add_argument("--default-model", metavar="PROVIDER/MODEL", help="the model of turns that name none")
+    parser.add_argument(
+        "--default-model", metavar="PROVIDER/MODEL", help="the model of turns that do not name one"
+    )
     parser.add_argument(
         "--builtin-tools",
         action="store_true",
         default=None,
-        help="let models call the built-in tools too: calculator and clock",
+        help="also let models call the built-in tools: calculator and clock",
     )
     parser.add_argument(
         "--drain-seconds",

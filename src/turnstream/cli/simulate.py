@@ -56,9 +56,14 @@ _REPLAY_ANSWERS = """\
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = f"{parser.epilog or ''}\n\n{_options_help()}"
-    parser.add_argument("--port", type=int, default=9090, help="0 chooses a free port (default: %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=9090,
+        help="the port to listen on, 0 for a free one (default: %(default)s)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="a line for each request")
+    parser.add_argument("--verbose", action="store_true", help="print a line for each request")
     parser.add_argument(
         "--log",
         type=Path,
@@ -70,14 +75,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--replay",
         type=Path,
         metavar="FILE",
-        help="a recorded body, or .jsonl with one event's JSON per line; .gz of either",
+        help="a recorded body, or a .jsonl file with the JSON of one event per line; either may end in .gz",
     )
-    replay.add_argument("--wire", help="the protocol of FILE (default: the one that fits)")
+    replay.add_argument("--wire", help="the protocol of FILE (default: found from its content)")
     replay.add_argument(
         "--rate", type=_rate, metavar="EVENTS_PER_S", help="events per second (default: all at once)"
     )
     replay.add_argument(
-        "--chunk", type=_chunk, default=0, metavar="BYTES", help="cut the body every BYTES, wherever that is"
+        "--chunk", type=_chunk, default=0, metavar="BYTES", help="send the body in pieces of BYTES"
     )
 
 
@@ -87,15 +92,20 @@ def _options_help() -> str:
 
     faults = "\n".join(f"  fault={name:<14}{text}" for name, text in FAULTS.items())
     return f"""\
-options, as in the model "story:events=500,pace=0.005" or the header \
-"X-Simulate: fault=cut,after=9,pace=0.01";
-the header wins, and its script=NAME chooses the script whatever the model's name:
-  first=SECONDS       before the first event          pace=SECONDS   per event
-  batch=EVENTS        per write (0: 64 KiB)           chunk=BYTES    per write, wherever that cuts
-  events=COUNT        deltas of a story               seed=NUMBER    for what is drawn by lot
-  times=REQUESTS      the first ones get the fault    lasting=SECONDS  those of the first ones do
-  prefill=HOW         with the model's own last word: continue, refuse or repeat it
-  label=ANYTHING      a mark by which requests are found in the log
+options follow the model's name ("story:events=500,pace=0.005"), or are in the header
+("X-Simulate: fault=cut,after=9,pace=0.01"). The header wins. Its script=NAME chooses the script in place of
+the model's name:
+  first=SECONDS       pause before the first event
+  pace=SECONDS        pause before each other event
+  batch=EVENTS        events per write (0: 64 KiB)
+  chunk=BYTES         bytes per write
+  events=COUNT        deltas of a story
+  seed=NUMBER         seed of random choices
+  times=REQUESTS      only so many requests get the fault
+  lasting=SECONDS     only requests of the first SECONDS get the fault
+  prefill=HOW         if the request ends with an answer that the model began: continue, refuse or repeat it
+  label=ANYTHING      a mark to find requests in the log
+
 faults:
 {faults}"""
 
@@ -103,14 +113,14 @@ faults:
 def _rate(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text} is no rate: give events per second, more than 0")
+        raise ArgumentTypeError(f"{text} is not a rate: give events per second, more than 0")
     return value
 
 
 def _chunk(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise ArgumentTypeError(f"{text} is no size: give 1 byte or more")
+        raise ArgumentTypeError(f"{text} is not a size: give 1 byte or more")
     return value
 
 

@@ -144,8 +144,8 @@ class FrameStream:
         self._transport.connections.streams.add(self)
         if response.content_type != "text/event-stream":
             raise TurnstreamError(
-                f"{self._transport.root} answers {response.content_type}, which is no event stream: is this "
-                "the address of a turnstream server?",
+                f"{self._transport.root} answers with {response.content_type} and not with an event stream: "
+                "is it the URL of a turnstream server?",
                 code="unexpected_answer",
             )
         self._decoder = frame_decoder()

@@ -49,7 +49,7 @@ def api_root(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"{url!r} is no server's address: give one like http://127.0.0.1:8089")
+        raise ConfigurationError(f"{url!r} is not the URL of a server: give one like http://127.0.0.1:8089")
     path = parts.path.rstrip("/") or "/api"
     return f"{parts.scheme}://{parts.netloc}{path}"
 

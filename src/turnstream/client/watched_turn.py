@@ -58,7 +58,7 @@ def native_event(frame: Frame) -> NativeEvent:
 
 
 def turn_events(event: NativeEvent) -> Sequence[TurnEvent]:
-    """Return the typed events of an event: one for each field of a delta, else one.
+    """Convert a native event to typed events. A delta becomes one event per field, any other event just one.
 
     Return an empty sequence if the event or its type of block is unknown. Raises MalformedEvent if the data
     is not valid.

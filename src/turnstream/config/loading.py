@@ -150,7 +150,7 @@ def _advice(kind: str, message: str, key: tuple[str, ...]) -> str:
     known = _known_names(key[:-1])
     if close := difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5):
         return f"there is no such setting; did you mean {close[0]}?"
-    return f"there is no such setting here; known are {', '.join(sorted(known))}"
+    return f"there is no such setting; the settings here are: {', '.join(sorted(known))}"
 
 
 def _known_names(section: Iterable[str]) -> list[str]:
@@ -178,5 +178,7 @@ def misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if not name.startswith(PREFIX) or SEPARATOR in name or "://" in environ[name]:
             continue
         if section in Settings.model_fields and field in _known_names([section]):
-            reclassified = f"{PREFIX}{section.upper()}{SEPARATOR}{field.upper()}"
-            yield f"the variable {name} is no setting and is ignored: did you mean {reclassified}?"
+            setting = f"{PREFIX}{section.upper()}{SEPARATOR}{field.upper()}"
+            yield (
+                f"the variable {name} is ignored, because it does not name a setting: did you mean {setting}?"
+            )

@@ -95,9 +95,9 @@ def _without(block: Block, *names: str) -> Block:
 
 
 def _digest(block: Block) -> str:
-    """Return the digest of type, text and content.
+    """Return the digest of a block's type, text and content.
 
-    Storage and history may only change the block's place and its call's id.
+    The block's index and the id of its call are left out, because storage and history may change them.
     """
     content = block.content or {}
     digested = {key: value for key, value in content.items() if key not in _NOT_DIGESTED}

@@ -90,8 +90,9 @@ class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
     """A step of the turn begins: a model call, or a stage of a workflow. The first is step 0.
 
     Attributes:
-        name: Name of the stage, or None.
-        progress: Progress of the workflow, from 0 to 1, or None.
+        model: Model of the call. None for a stage.
+        name: Name of the stage. None for a model call.
+        progress: Progress of the workflow, from 0 to 1. None for a model call.
     """
 
     step: int

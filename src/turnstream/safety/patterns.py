@@ -199,7 +199,7 @@ class _PatternParser:
         return CharacterSet(tuple(ranges), categories, is_negated, self._ignores_case)
 
     def _member(self) -> str:
-        """Return the next character of a class, or a backslash and the letter of a category."""
+        """Return the next character of a character class, or a category such as `\\d`."""
         character = self._next("a class [ is not closed")
         if character != "\\":
             return character

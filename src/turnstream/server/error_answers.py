@@ -190,7 +190,7 @@ def _check_text(body: bytearray) -> None:
     try:
         json.dumps(json.loads(body), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("the body holds half a surrogate pair, which is no text: leave it out") from None
+        raise InvalidRequest("the body has one half of a surrogate pair: leave it out") from None
     except (ValueError, RecursionError):
         return  # not JSON: the validation reports it
 

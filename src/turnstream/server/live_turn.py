@@ -31,10 +31,7 @@ class LiveTurn:
 
     @property
     def beginning(self) -> Cursor:
-        """Cursor before the first event.
-
-        A watcher from here sees each event, as long as they are in memory.
-        """
+        """Cursor before the first event. A watcher that begins here gets every event still in memory."""
         return Cursor(self.started.assistant_turn.generation, 0)
 
     async def response(self, request: Request) -> Response:

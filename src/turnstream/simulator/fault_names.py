@@ -1,4 +1,4 @@
-"""The faults by name, with their descriptions. A module of its own, so that `--help` stays quick."""
+"""The faults by name, with their descriptions. They are a separate module so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ FAULTS: dict[FaultName, str] = {
     "error": "the provider's own error in its stream, after=EVENTS: code=overloaded_error",
     "cut": "the connection is closed after=EVENTS",
     "reset": "the connection is reset: before any header, or after=EVENTS",
-    "silence": "nothing more after=EVENTS; ping=SECONDS between pings, which are no output",
-    "hang": "the request is taken and never answered, not even with headers",
+    "silence": "no more events after=EVENTS; ping=SECONDS sends pings, which are not output",
+    "hang": "the request is read and never answered, not even with headers",
     "slow-first": "seconds=SECONDS before the first event",
-    "malformed": "one event that is none of the wire, after=EVENTS; then the answer continues",
+    "malformed": "one malformed event after=EVENTS; then the answer continues",
     "huge-event": "one event of size=BYTES without any content, after=EVENTS; then the answer continues",
     "no-end": "the body ends cleanly, without the end marker",
     "no-stream": "an HTTP error (status=400) for every request that asks for a stream; "
-    "plain ones are answered",
+    "other requests are answered",
     "redact": "the provider withdraws its answer after=EVENTS: a guardrail of Bedrock, or a filter of Azure "
     "(wire openai-chat) or Gemini",
     "redact-input": "a guardrail of Bedrock blocks the user's message, and answers with its own",
-    "max-tokens": "the model stops after=EVENTS, in the middle of what it was saying: stop reason max_tokens",
+    "max-tokens": "the model stops after=EVENTS, in the middle of its answer: stop reason max_tokens",
 }
 """Descriptions of the faults, with their options."""
 
 MODEL_ENDINGS: frozenset[FaultName | None] = frozenset({"max-tokens", "redact", "redact-input"})
-"""Faults that are an end of the model's answer, and not of its stream."""
+"""Faults that end the model's answer. The stream itself ends as usual."""
 
 REDACTING_WIRES: dict[FaultName | None, tuple[str, ...]] = {
     "redact": ("openai-chat", "bedrock", "gemini", "gemini-array"),

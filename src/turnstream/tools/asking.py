@@ -106,11 +106,9 @@ async def _must_ask(known: Tool, arguments: dict[str, Any], approvals: Approvals
         return rule == "always" or not await approvals.was_approved(known.name)
     task = await within(seconds, partial(rule, arguments), known.name)
     if task is None or task.cancelled():
-        logger.warning("the tool %s: its `ask` did not finish, so the call needs an approval", known.name)
+        logger.warning("`ask` of the tool %s timed out: the call needs an approval", known.name)
         return True
     if (error := task.exception()) is not None:
-        logger.warning(
-            "the tool %s: its `ask` failed, so the call needs an approval", known.name, exc_info=error
-        )
+        logger.warning("`ask` of the tool %s failed: the call needs an approval", known.name, exc_info=error)
         return True
     return bool(task.result())

@@ -119,7 +119,7 @@ def _parameters(function: Callable[..., Any], name: str) -> list[tuple[inspect.P
         if parameter.name in bound:
             continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise ConfigurationError(f"the tool {name} takes {parameter}: name each parameter")
+            raise ConfigurationError(f"the tool {name} takes {parameter}: declare each argument by its name")
         found.append((parameter, hints.get(parameter.name, str)))
     return found
 

@@ -70,7 +70,7 @@ class PageRequest(NamedTuple):
         """Return the page of a list that is oldest first. Raises NotFound if `before` is not in the list."""
         if self.before is not None:
             if self.before not in turn_ids:
-                raise NotFound("before is no turn of this list: give the `next` of the page before")
+                raise NotFound("`before` does not name a turn of this list: give the `next` of the last page")
             turn_ids = turn_ids[: turn_ids.index(self.before)]
         if self.limit is None or len(turn_ids) <= self.limit:
             return TurnPage(turn_ids, tree, None)

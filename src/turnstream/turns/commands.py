@@ -160,7 +160,7 @@ class Commands:
         path = await read_history(self.store, asked_id) if asked_id is not None else []
         if not path or path[-1][0].role != "user":
             raise InvalidRequest(
-                "there is no user turn before this one that could be answered again: choose an answer"
+                "this turn does not answer a user turn: choose an assistant turn that follows a user turn"
             )
         request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
 
@@ -186,7 +186,7 @@ class Commands:
         """Start several answers. All of them are prepared first, so that a refusal stores nothing."""
         if not is_stored:
             raise InvalidRequest(
-                "turns without rows have no alternatives: leave out `alternatives`, or ask for rows",
+                "a transient turn cannot have alternatives: leave out `alternatives`, or set `store` to true",
                 code="alternatives_not_stored",
             )
         asked = [await self._models.prepare(owner, each, path) for each in each_alternative(request)]
@@ -328,7 +328,7 @@ class Commands:
                 await self.recovery.end(turn)
                 path = await read_history(self.store, turn.id, owner=owner)
             if turn.chat_id != request.chat_id:
-                raise NotFound("prev_turn_id is no turn of this chat: list its turns")
+                raise NotFound("prev_turn_id does not name a turn of this chat: list its turns")
         for imported in () if request.opening is None else request.opening.imported:
             path.append((imported.turn, tuple(row.block for row in imported.blocks)))
         return path

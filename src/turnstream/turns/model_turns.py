@@ -125,7 +125,7 @@ class ModelTurns:
             is_stored: False for a transient turn.
         """
         if not is_stored:
-            tools = tools_that_never_ask(request.tools, self.tools.tools, "turns without rows")
+            tools = tools_that_never_ask(request.tools, self.tools.tools, "transient turns")
             request = msgspec.structs.replace(request, tools=tools)
         target = request.model or self._catalog.default_model
         name, *_ = self.routing.names(target, request.fallbacks)
@@ -322,7 +322,7 @@ def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
     messages = build_history(past)
     if not messages and any(block.block_type == "tool_result" for turn in past[-1:] for block in turn.blocks):
         raise Conflict(
-            "the tool_result answers no call of the turn before, and there is no text to send: "
+            "the tool_result does not answer a call of the turn before, and there is no text to send: "
             "give the prev_turn_id of the turn with the call, or some text",
             code="unknown_tool_use",
         )

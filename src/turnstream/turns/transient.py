@@ -99,7 +99,7 @@ class TransientCommands:
     def require_stored(self, turn_id: str) -> None:
         """Raise NotFound for a transient turn: no turn can follow it."""
         if turn_id in self._turns:
-            raise NotFound("prev_turn_id is a turn without rows: no turn can follow it, so leave it out")
+            raise NotFound("prev_turn_id names a transient turn, which no turn can follow: leave it out")
 
     def _chat_of(self, owner: str, request: TurnRequest) -> str | None:
         """Return the id of the chat that other transient turns of the client's chat have, or None."""

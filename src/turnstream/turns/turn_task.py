@@ -173,9 +173,10 @@ class TurnTask:
     def continue_with(
         self, writing: Coroutine[Any, Any, TurnRecord], launch: Callable[[], None]
     ) -> asyncio.Task[TurnRecord]:
-        """Continue a turn that waited, once its new generation is durable. Else close the source.
+        """Continue a turn that waited, once its new generation is stored.
 
-        The returned task belongs to the executor, and finishes even if no caller waits for it.
+        If the write fails, the source is closed. This object owns the returned task, and the task finishes
+        even if no caller waits for it.
 
         Args:
             writing: The write of the new generation.

@@ -45,7 +45,8 @@ class WaitingLogs:
     async def watched(self, turn_id: str) -> TurnLog | None:
         """Return the log of a waiting turn for a watcher, or None if the turn does not wait.
 
-        The caller holds the log. Raises NotFound, StoreError.
+        The registry has only a weak reference to the log, so the caller must keep it. Raises NotFound,
+        StoreError.
         """
         async with self.locked(turn_id):
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))

@@ -202,7 +202,7 @@ async def test_half_a_surrogate_pair_is_refused_wherever_it_is(tmp_path: Path, p
             f'"{place}": "', f'"{place}": "\\ud800'
         )
         answer = await client.call("POST", RUN, body.encode())
-        assert (answer.status, "half a surrogate pair" in answer.json["error"]["message"]) == (400, True)
+        assert (answer.status, "half of a surrogate pair" in answer.json["error"]["message"]) == (400, True)
         assert (await client.call("GET", "/chats")).json["chats"] == []
 
 

@@ -45,7 +45,7 @@ def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> No
     media_type = fields.get("media_type")
     if media_type is not None and not MEDIA_TYPES[block_type].fullmatch(media_type):
         raise InvalidRequest(
-            f"{place}: {media_type[:80]!r} is no type of {block_type} that models read: convert the file"
+            f"{place}: models do not read the {block_type} type {media_type[:80]!r}: convert the file"
         )
     if "url" in fields:
         _check_url(place, block_type, fields["url"])

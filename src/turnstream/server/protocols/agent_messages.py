@@ -91,20 +91,20 @@ class AgentMessages:
         made = CreateAgentMessage(owner=owner, conversation=conversation, parent=parent, written=written)
         return await self._store.write(made)
 
-    async def change(self, owner: str, change: ChangeAgentMessage) -> bool:
+    async def change(self, owner: str, change: ChangeAgentMessage) -> None:
         """Change a message. Raises NotFound.
 
-        An ended turn keeps its own text, which the changed one hides. A running turn is not changed.
+        The message of an ended turn shows the new text from then on. The turn itself keeps its text. The
+        message of a running turn is not changed.
         """
         message = await self.message(owner, change.number)
         if message.turn_id is not None:
             state = await self._commands.state(owner, message.turn_id)
             changes_text = change.content is not None or change.piece
             if not changes_text or state.turn.status not in TERMINAL_STATUSES:
-                return True  # the turn writes its own text, and has its own end
+                return  # the turn writes its own text, and has its own end
             change = msgspec.structs.replace(change, turn_text=self._text(state))
         await self._store.write(change)
-        return True
 
     async def interrupt(self, owner: str, number: int) -> dict[str, Any]:
         """Stop the turn of a message, or mark a written message as cancelled. Raises NotFound."""

@@ -126,7 +126,8 @@ class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
             values_of_turn = {"turn_id": self.active_turn_id, "chat_id": self.chat_id}
             if connection.execute(_TURN_OF_CHAT, values_of_turn).first() is None:
                 raise Conflict(
-                    "active_turn_id is no turn of this chat: list its turns", code="invalid_active_turn"
+                    "active_turn_id does not name a turn of this chat: list its turns",
+                    code="invalid_active_turn",
                 )
         values: dict[str, Any] = {"updated_at": chosen(self.now, next_moment(connection, self.owner)[0])}
         if self.title is not UNSET:

@@ -170,7 +170,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         ).first()
         if previous is None:
             require_chat(connection, self.owner, first.chat_id)
-            raise NotFound("prev_turn_id is no turn of this chat: list its turns")
+            raise NotFound("prev_turn_id does not name a turn of this chat: list its turns")
         if previous.role == first.role == "user":
             raise Conflict(
                 "a user turn cannot follow a user turn: give the prev_turn_id of an answer",

@@ -89,7 +89,7 @@ class Checkpointer:
         with self._gate.shut(WAIT_FOR_READS) as is_empty:
             if not (is_empty and _restart(connection)):
                 self._next_try = monotonic() + RETRY_SECONDS
-                logger.warning("the write-ahead log has %d MiB: a long read keeps it from ending", size >> 20)
+                logger.warning("the write-ahead log has %d MiB: a long read prevents a restart", size >> 20)
 
 
 def _restart(connection: Connection) -> bool:

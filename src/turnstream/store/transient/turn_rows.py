@@ -60,7 +60,7 @@ def _add_block(rows: TransientRows, row: BlockRecord) -> None:
 def _require_room(rows: TransientRows) -> None:
     if rows.size > LARGEST_TURN:
         raise TooLarge(
-            f"a turn without rows holds at most {LARGEST_TURN:,} characters", code="transient_turn_too_large"
+            f"a transient turn holds at most {LARGEST_TURN:,} characters", code="transient_turn_too_large"
         )
 
 
@@ -97,7 +97,7 @@ def _save_step(rows: TransientRows, operation: SaveStep) -> None:
 
 def _refuse_to_wait(_rows: TransientRows, _operation: StartWaiting) -> None:
     raise Conflict(
-        "a turn without rows cannot wait for an approval: start it with `store`, or without tools that ask",
+        "a transient turn cannot wait for an approval: set `store` to true, or leave out the tools that ask",
         code="approval_needs_rows",
     )
 

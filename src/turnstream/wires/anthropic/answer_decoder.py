@@ -11,7 +11,7 @@ from turnstream.wires.anthropic.whole_messages import stream_of
 from turnstream.wires.shared.json_values import detail_of, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json
 
-_NO_ANSWER = "the answer is no message of this API"
+_NO_ANSWER = "the answer is not a message of this API"
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:

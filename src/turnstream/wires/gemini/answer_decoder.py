@@ -16,5 +16,5 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
     decoder = GeminiDecoder(event_limit=max(DEFAULT_EVENT_LIMIT, len(body)), on_malformed="fail")
     events = decoder.feed(body.strip())
     if not decoder.found_answer and not events:
-        raise MalformedEvent("the answer is no GenerateContentResponse")
+        raise MalformedEvent("the answer is not a GenerateContentResponse")
     return events + decoder.end_answer()

@@ -78,12 +78,12 @@ class FunctionCalls:
         return name == opened.name and "args" not in call and "partialArgs" in call
 
     def take(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
-        """Add the events of a `functionCall`. Raises MalformedEvent if its arguments are malformed.
+        """Append the events of a `functionCall`. Raises MalformedEvent if its arguments are malformed.
 
         Args:
             call: A complete `functionCall`, or a piece of one.
-            metadata: Other fields of its part.
-            events: Receives the events.
+            metadata: The other fields of the part that has the call.
+            events: The list to append to.
         """
         will_continue = call.get("willContinue") is True
         if self.continues(call):
@@ -142,7 +142,7 @@ class FunctionCalls:
         if is_object(args):
             gained += [opened.arguments.put([name], value) for name, value in args.items()]
         elif args is not None:
-            raise MalformedEvent("arguments of a call in pieces are no object")
+            raise MalformedEvent("the arguments of a call are not an object")
         if text := "".join(gained):
             events.append(ToolInputDelta(opened.index, text))
 

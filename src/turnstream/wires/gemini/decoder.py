@@ -265,10 +265,10 @@ class GeminiDecoder(AnswerStream):
         content = candidate.get("content")
         parts = named(content).get("parts") if is_object(content) else None
         if parts is not None and not is_list(parts):
-            raise MalformedEvent("the parts of an answer are no list")
+            raise MalformedEvent("the parts of an answer are not a list")
         for part in parts or ():
             if not is_object(part):
-                raise MalformedEvent("a part of an answer is no object")
+                raise MalformedEvent("a part of an answer is not an object")
             self._blocks.take(part, events)
         if reason not in UNSPECIFIED:
             self._finish_reason = replace_surrogates(reason)

@@ -288,7 +288,7 @@ def _parse_part(sequence: int, part: Part, calls: _CallIds) -> Block:
 def _parse_call(call: JsonObject, calls: _CallIds) -> Content:
     name, args = call.get("name"), call.get("args", {})
     if not isinstance(name, str) or not is_object(args):
-        raise InvalidRequest("a functionCall has no name, or its args are no object")
+        raise InvalidRequest("a functionCall needs a name, and args that are an object")
     identity = calls.called(name, text_in(call.get("id")))
     content: Content = {"tool_use_id": identity, "tool_name": name}
     return finish_tool_use(content, encode_json(args).decode("utf-8", "replace"))

@@ -17,7 +17,7 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
     """
     value = read_json(body)
     if not is_object(value) or not (value.get("choices") or ERRORS.read(value) is not None):
-        raise MalformedEvent("the answer is no chat.completion", detail=detail_of(body))
+        raise MalformedEvent("the answer is not a chat.completion", detail=detail_of(body))
     decoder = OpenAIChatDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
     chunk = encode_json({**value, "object": "chat.completion.chunk"})
     try:

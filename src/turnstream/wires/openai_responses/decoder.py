@@ -250,7 +250,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             delta = value.get("delta")
             text = as_text(delta)
             if text is None:
-                raise MalformedEvent("a delta is no text")
+                raise MalformedEvent("a delta is not a string")
             output.grow(place, part_kind, position, text)
         elif part_kind is not None and ending == "done":
             output.complete(place, part_kind, position, as_text(value.get(part_kind.field)) or "")

@@ -247,7 +247,7 @@ def open_block(
 
     Args:
         event: Start of the block.
-        held: Item that may continue, or None. The block becomes a part of it if it belongs to the same item.
+        held: Item that the last block left open, or None. The block continues it if it belongs to the item.
         output_index: Index of a new item.
         message_id: Id of the response, from which ids of items are derived.
     """

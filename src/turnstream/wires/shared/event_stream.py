@@ -105,7 +105,7 @@ class MessageDecoder:
         except self._too_large as error:
             self._fail(EventTooLarge(str(error), retryable=False))
         except self._damage as error:
-            self._fail(MalformedEvent(f"the provider's stream is no event stream: {error}"))
+            self._fail(MalformedEvent(f"the provider's stream is not an event stream: {error}"))
         if size < _PRELUDE + headers + _CHECKSUM:
             self._fail(MalformedEvent("an event of the provider's stream has an impossible length"))
         if size > self._limit:

@@ -47,4 +47,4 @@ async def _item(context: ServerContext, owner: str, identity: str) -> JsonObject
             for item in items_of(state.turn, [row.block for row in state.blocks], seal):
                 if item.identity == identity:
                     return item.raw
-    raise InvalidRequest(f"there is no item {identity[:100]!r}", code="item_not_found")
+    raise InvalidRequest(f"there is no item with the id {identity[:100]!r}", code="item_not_found")
