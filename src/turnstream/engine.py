@@ -9,14 +9,10 @@ A host application keeps an `Engine` open during its lifespan. Without a host ap
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from fastapi import APIRouter, FastAPI
-from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,7 +25,6 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder, chat_event_frame
 from turnstream.dialects.relay.request import AgentPreset
-from turnstream.llm.language_model import LLM
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
@@ -37,8 +32,6 @@ from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
 from turnstream.safety.loading import configured_redaction
 from turnstream.safety.redaction import NO_REDACTION, Redaction
-from turnstream.server.all_routes import NATIVE, build_router
-from turnstream.server.application import build_application
 from turnstream.server.auth import (
     LOCAL,
     Authenticate,
@@ -50,12 +43,9 @@ from turnstream.server.auth import (
 )
 from turnstream.server.bodies import BodyBudget
 from turnstream.server.context import ServerContext
-from turnstream.server.fast_path import DirectRoutes
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.live_turn import LiveTurn, turn_response
-from turnstream.server.metrics import EngineMetrics, scrape_metrics
-from turnstream.server.openapi_additions import name_models
-from turnstream.server.page.routes import add_page
+from turnstream.server.metrics import EngineMetrics
 from turnstream.server.page.sessions import KeyOrSession
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
@@ -72,11 +62,16 @@ from turnstream.turns.owner_events.subscription import event_sources
 from turnstream.turns.preparation import TurnPreparation
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
-from turnstream.workflow.staged_workflow import Workflow
+
+if TYPE_CHECKING:  # an engine that only runs turns loads no FastAPI and no routes
+    from fastapi import APIRouter, FastAPI, params
+
+    from turnstream.workflow.staged_workflow import Workflow
 
 VERSION = version("turnstream")
 PREFIX = "/api"
 """Default path prefix of the routes."""
+NATIVE = ("native",)
 
 
 class Engine:
@@ -251,10 +246,14 @@ class Engine:
             audit=settings.audit,
         )
         if workflow is None:
-            default, tools = engine.catalog.default_model, engine.commands.tools
-            engine._context = engine._context._replace(
-                workflow=lambda: Workflow(LLM(default, settings=settings, redaction=redaction), tools=tools)
-            )
+
+            def default_workflow() -> Workflow:
+                from turnstream.workflow.loading import configured_workflow
+
+                tools = engine.commands.tools
+                return configured_workflow(engine.catalog.default_model, settings, tools, redaction)
+
+            engine._context = engine._context._replace(workflow=default_workflow)
         return engine
 
     async def __aenter__(self) -> Self:
@@ -311,38 +310,36 @@ class Engine:
         return self._registry.active_count
 
     def router(
-        self, prefix: str = PREFIX, dependencies: Sequence[Depends] = (), protocols: Sequence[str] = NATIVE
+        self,
+        prefix: str = PREFIX,
+        dependencies: Sequence[params.Depends] = (),
+        protocols: Sequence[str] = NATIVE,
     ) -> APIRouter:
         """Return the routes for a host application, under its prefix and behind its dependencies.
 
         `protocols`: names from `server.all_routes.PROTOCOLS`. Raises ConfigurationError for another name.
         """
+        from turnstream.server.all_routes import build_router
+
         return build_router(self._context, prefix=prefix, dependencies=dependencies, protocols=protocols)
 
     def application(self) -> FastAPI:
         """Return the complete server as an ASGI application. Its lifespan opens and closes this engine."""
+        from turnstream.server.complete_application import complete_application
 
-        @asynccontextmanager
-        async def lifespan(_application: FastAPI) -> AsyncGenerator[None, None]:
-            async with self:
-                yield
-
-        needs_key = self._server.metrics == "key"
-        scrape = partial(scrape_metrics, self._context, self.metrics, needs_key=needs_key)
-        router = build_router(self._context, prefix=PREFIX, root="", protocols=self._server.protocols)
-        application = build_application(
-            router,
+        server = self._server
+        return complete_application(
+            self._context,
             version=VERSION,
-            lifespan=lifespan,
-            scrape=None if self._server.metrics == "off" else scrape,
+            prefix=PREFIX,
+            protocols=server.protocols,
+            running=self,
+            metrics=None if server.metrics == "off" else self.metrics,
+            keyed_metrics=server.metrics == "key",
             health=self._store.health,
-            direct=DirectRoutes(self._context, router, PREFIX),
-            cors_origins=self._server.cors_origins,
-            debug=self._server.debug,
+            cors_origins=server.cors_origins,
+            with_chat=server.page,
         )
-        application.complete_document = partial(name_models, self.commands)
-        add_page(application, self._context, VERSION, PREFIX, with_chat=self._server.page)
-        return application
 
     async def send(
         self, text: str, *, chat_id: str | None = None, owner: str = LOCAL.owner, **options: Any

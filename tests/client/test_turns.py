@@ -13,8 +13,8 @@ import pytest
 from tests.client.frames import COMPLETE, START, TURN_ID, answer, told
 from tests.client.scripted_server import Reply, ScriptedServer
 from turnstream.client import AsyncClient, AsyncTurn, Client, Retry, WatchedTurn, watched_turn
-from turnstream.client.watched_turn import frame_decoder
 from turnstream.core.blocks import Block
+from turnstream.core.native_fold import frame_decoder
 from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, TurnEvent, UsageReport
 from turnstream.core.usage import Usage
 from turnstream.errors import ConnectionFailed, TooLarge, TurnstreamError

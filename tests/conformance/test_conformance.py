@@ -11,7 +11,7 @@ import pytest
 from tests.client.scripted_server import Reply, ScriptedServer
 from tests.conformance.cases import CASES, Case, Connection, Outcome, known_names
 from turnstream.client import AsyncClient, Client, Retry, WatchedTurn
-from turnstream.client.watched_turn import frame_decoder
+from turnstream.core.native_fold import frame_decoder
 from turnstream.errors import MalformedEvent, NotFound, TurnstreamError, Unauthorized
 
 RETRY = Retry(first_delay=0.001, max_delay=0.002, idle=0.25, budget=10)

@@ -12,9 +12,10 @@ from turnstream.config import ProviderSettings, Settings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
 from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
 from turnstream.limits import LIMITS
-from turnstream.server import bodies, connection, error_answers
+from turnstream.server import bodies, connection
 from turnstream.server.context import ServerContext
 from turnstream.server.protocols import relay, staged_agent
+from turnstream.server.requests import limited_route
 from turnstream.store.transient.turn_rows import LARGEST_TURN
 from turnstream.store.transient.turns import MAX_ENDED, MAX_ENDED_BYTES
 from turnstream.tools.runner import RESULT_LIMIT
@@ -53,8 +54,8 @@ FIXED: dict[str, float] = {
     "a snapshot of AG-UI": 2 * LARGEST_SNAPSHOT,
     "a request's line, headers, chunk sizes and trailers": connection.HEAD_LIMIT,
     "time for a request's head": connection.HEAD_SECONDS,
-    "time for a request's body": error_answers.BODY_SECONDS,
-    "bytes of a body that extend this time by one second": error_answers.BODY_RATE,
+    "time for a request's body": limited_route.BODY_SECONDS,
+    "bytes of a body that extend this time by one second": limited_route.BODY_RATE,
     "memory for all bodies that are being read (the first 64 KiB of each do not count)": bodies.BODIES_LIMIT,
     "a source that does not stop when its turn does": STOP_SECONDS,
     "ended turns in memory": MAX_RETAINED,

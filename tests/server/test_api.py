@@ -13,8 +13,8 @@ from tests.server.live import Answer, Client, Watcher, read_chunks, read_head, s
 from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.identifiers import is_id, new_id
 from turnstream.engine import Engine
-from turnstream.server import error_answers
 from turnstream.server.block_shapes import RIGHT_FORM
+from turnstream.server.requests import limited_route
 
 HELLO = [{"block_type": "text", "text_content": "hello"}]
 QUICK = "sim/echo:pace=0"
@@ -388,7 +388,7 @@ async def test_what_is_no_cursor_is_refused(client: Client) -> None:
 async def test_a_body_that_does_not_come_is_not_waited_for(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(error_answers, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limited_route, "BODY_SECONDS", 0.2)
     reader, writer = await client.open("POST", "/chats", headers={"Content-Length": "100"})
     async with asyncio.timeout(10):
         status, _ = await read_head(reader)

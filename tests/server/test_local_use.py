@@ -107,9 +107,9 @@ async def test_the_connection_closes_after_a_body_that_was_not_read(
     client: Client, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.server.live import read_chunks, read_head
-    from turnstream.server import error_answers
+    from turnstream.server.requests import limited_route
 
-    monkeypatch.setattr(error_answers, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limited_route, "BODY_SECONDS", 0.2)
     length = "100" if status == 408 else "999999999999"
     for path in ("/chats", "/chats/x/turns?stream=true"):
         reader, writer = await client.open(

@@ -19,8 +19,8 @@ from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.identifiers import is_id, new_id
 from turnstream.engine import Engine
 from turnstream.errors import Unauthorized
-from turnstream.server import error_answers
 from turnstream.server.auth import Principal
+from turnstream.server.requests import limited_route
 
 pytestmark = pytest.mark.fault(48)
 
@@ -99,7 +99,7 @@ async def test_no_operation_answers_422(world: World) -> None:
 async def test_errors_of_ids_keys_and_bodies_are_those_of_the_document(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(error_answers, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(limited_route, "BODY_SECONDS", 0.1)
     met: set[int] = set()
     for method, template, _ in world.operations():
         path = world.path(template)

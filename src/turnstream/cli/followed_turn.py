@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self
 
 from turnstream.cli.conversation import ConversationPlace
-from turnstream.client.watched_turn import NativeEvent
+from turnstream.core.native_fold import NativeEvent
 
 
 class Question(NamedTuple):

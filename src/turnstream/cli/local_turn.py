@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from turnstream.cli.followed_turn import Question
-from turnstream.client.watched_turn import NativeEvent, frame_decoder, native_event
 from turnstream.config import Settings
+from turnstream.core.native_fold import NativeEvent, frame_decoder, native_event
 from turnstream.engine import Engine
 from turnstream.server.auth import local_use
 from turnstream.server.live_turn import LiveTurn

@@ -9,8 +9,7 @@ import msgspec
 
 from turnstream.cli.answer_text import AnswerText
 from turnstream.cli.terminal import Piece, Screen
-from turnstream.client.watched_turn import NativeEvent
-from turnstream.core.native_fold import NativeFold
+from turnstream.core.native_fold import NativeEvent, NativeFold
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 

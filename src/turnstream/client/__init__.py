@@ -38,7 +38,8 @@ from turnstream.client.events import AsyncEvents
 from turnstream.client.questions import QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.turns import AsyncTurn
-from turnstream.client.watched_turn import NativeEvent, WatchedTurn
+from turnstream.client.watched_turn import WatchedTurn
+from turnstream.core.native_fold import NativeEvent
 
 __all__ = [
     "AssistantMessage",

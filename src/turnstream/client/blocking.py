@@ -23,7 +23,8 @@ from turnstream.client.questions import Content, QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import ANOTHER_TURN_WATCHER, AsyncTurn
-from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
+from turnstream.client.watched_turn import Frame, WatchedTurn, turn_events
+from turnstream.core.native_fold import NativeEvent
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import TurnstreamError
 from turnstream.loop_thread import LoopThread

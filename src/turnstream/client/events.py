@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 
 from turnstream.client.following import AsyncFollowing
 from turnstream.client.transport import Transport
-from turnstream.client.watched_turn import Frame, NativeEvent, native_event
+from turnstream.client.watched_turn import Frame
 from turnstream.core.cursor import Cursor
+from turnstream.core.native_fold import NativeEvent, native_event
 from turnstream.errors import TurnstreamError
 from turnstream.tracebacks import short_tracebacks, shorten
 

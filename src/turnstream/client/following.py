@@ -13,8 +13,9 @@ from turnstream.client.one_loop import OneLoop
 from turnstream.client.refusals import TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, retry_after_seconds
 from turnstream.client.transport import ERROR_LIMIT, Transport, read_body
-from turnstream.client.watched_turn import Frame, frame_decoder
+from turnstream.client.watched_turn import Frame
 from turnstream.core.cursor import Cursor
+from turnstream.core.native_fold import frame_decoder
 from turnstream.errors import ConnectionFailed, TurnstreamError
 
 _LOST = "lost the connection, and it did not come back"

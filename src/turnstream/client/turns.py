@@ -8,7 +8,8 @@ from typing import Self
 from turnstream.client.answers import Interrupted
 from turnstream.client.following import AsyncFollowing
 from turnstream.client.transport import Request, Transport
-from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
+from turnstream.client.watched_turn import Frame, WatchedTurn, turn_events
+from turnstream.core.native_fold import NativeEvent
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import TurnstreamError
 from turnstream.tracebacks import short_tracebacks, shorten

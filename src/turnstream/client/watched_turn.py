@@ -6,7 +6,7 @@ This module does no I/O and does not depend on the number of connections.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
@@ -14,47 +14,20 @@ from turnstream.client.answers import Failure
 from turnstream.core.blocks import BLOCK_TYPES, Block, beginning
 from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.lifecycle import TurnStatus
-from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
-from turnstream.core.sse import ServerSentEvent, SseDecoder
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeEvent, NativeFold, malformed_frame, native_event
+from turnstream.core.sse import ServerSentEvent
 from turnstream.core.turn_events import ApprovalRequest, BlockDelta, Notice, TurnEvent
 from turnstream.core.usage import Usage
-from turnstream.errors import MalformedEvent, TooLarge
+from turnstream.errors import TooLarge
 
-FRAME_LIMIT = 64 * 1024 * 1024
-"""Largest event, in bytes. A catch-up contains a whole block."""
 ANSWER_LIMIT = 256 * 1024 * 1024
 """Largest size of all blocks of a turn, in bytes of JSON. The server's limit is far lower."""
 MAX_LOST = 100
 
 _KINDS: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(TurnEvent)}
 _REPEATABLE = frozenset({"block_catchup", "block_reset", "notice"})
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Frame: TypeAlias = ServerSentEvent
-
-
-def frame_decoder() -> SseDecoder:
-    """Return the decoder for one connection.
-
-    A decoder is not used for a second connection. So the incomplete event of a lost connection is discarded.
-    """
-    return SseDecoder(event_limit=FRAME_LIMIT)
-
-
-class NativeEvent(NamedTuple):
-    """An event of the protocol: its name and its data."""
-
-    name: str
-    data: dict[str, Any]
-
-
-def native_event(frame: Frame) -> NativeEvent:
-    """Return the event of a frame. Raises MalformedEvent if the frame is not of the native dialect."""
-    name, data, _ = frame
-    try:
-        return NativeEvent((name or b"message").decode(), _decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _malformed(name, error) from error
 
 
 def turn_events(event: NativeEvent) -> Sequence[TurnEvent]:
@@ -73,7 +46,7 @@ def turn_events(event: NativeEvent) -> Sequence[TurnEvent]:
             return [BlockDelta(index, block_type, field, value) for field, value in data["delta"].items()]
         return (msgspec.convert(data, kind),)
     except (msgspec.ValidationError, KeyError, AttributeError) as error:
-        raise _malformed(name.encode(), error) from error
+        raise malformed_frame(name.encode(), error) from error
 
 
 class WatchedTurn:
@@ -219,7 +192,7 @@ class WatchedTurn:
             elif name == "notice" and data["code"] == "truncated":
                 self._lost = [*self._lost[1 - MAX_LOST :], msgspec.convert(data, Notice)]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _malformed(name.encode(), error) from error
+            raise malformed_frame(name.encode(), error) from error
 
     def _account(self, data: dict[str, Any]) -> None:
         if data.get("usage") is not None:
@@ -235,8 +208,3 @@ class WatchedTurn:
             self._size = sum(len(msgspec.json.encode(block)) for block in self.blocks)
             if self._size > ANSWER_LIMIT // 2:
                 raise TooLarge(f"the answer has {self._size} bytes", code="answer_too_large")
-
-
-def _malformed(name: bytes | None, error: Exception) -> MalformedEvent:
-    shown = (name or b"message")[:80].decode("utf-8", "replace")
-    return MalformedEvent(f"the server sent a {shown} event that is none: {error}", retryable=False)

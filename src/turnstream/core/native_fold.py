@@ -1,4 +1,4 @@
-"""The client side of the native dialect: folds native events into blocks (PROTOCOL.md).
+"""The client side of the native dialect: reads native events, and folds them into blocks (PROTOCOL.md).
 
 After any cut, resume, catch-up or reset, the fold of the events that a watcher received equals the stored
 blocks.
@@ -9,10 +9,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from turnstream.core.blocks import Block
 from turnstream.core.open_block import OpenBlock
+from turnstream.core.sse import ServerSentEvent, SseDecoder
+from turnstream.errors import MalformedEvent
 
+FRAME_LIMIT = 64 * 1024 * 1024
+"""Largest event, in bytes. A catch-up contains a whole block."""
 TERMINAL_NAMES = frozenset({"turn_complete", "turn_error", "turn_cancelled"})
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def frame_decoder() -> SseDecoder:
+    """Return the decoder for one connection.
+
+    A decoder is not used for a second connection. So the incomplete event of a lost connection is discarded.
+    """
+    return SseDecoder(event_limit=FRAME_LIMIT)
+
+
+class NativeEvent(NamedTuple):
+    """An event of the protocol: its name and its data."""
+
+    name: str
+    data: dict[str, Any]
+
+
+def native_event(frame: ServerSentEvent) -> NativeEvent:
+    """Return the event of a frame. Raises MalformedEvent if the frame is not of the native dialect."""
+    name, data, _ = frame
+    try:
+        return NativeEvent((name or b"message").decode(), _decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed_frame(name, error) from error
+
+
+def malformed_frame(name: bytes | None, error: Exception) -> MalformedEvent:
+    """Return the error of a frame that is not of the native dialect. `name`: the frame's event name."""
+    shown = (name or b"message")[:80].decode("utf-8", "replace")
+    return MalformedEvent(f"the server sent a {shown} event that is none: {error}", retryable=False)
 
 
 class Ending(NamedTuple):

@@ -11,7 +11,7 @@ from fastapi.params import Depends
 from turnstream.errors import ConfigurationError
 from turnstream.server.chats import add_chat_routes
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import ErrorAnswer, error_response, limited_route
+from turnstream.server.error_answers import ErrorAnswer, error_response
 from turnstream.server.protocols.ag_ui import add_ag_ui_routes
 from turnstream.server.protocols.ai_sdk import add_ai_sdk_routes
 from turnstream.server.protocols.anthropic import SHAPE as ANTHROPIC
@@ -25,10 +25,8 @@ from turnstream.server.protocols.openai_responses.responses import SHAPE as RESP
 from turnstream.server.protocols.openai_responses.routes import add_openai_responses_routes
 from turnstream.server.protocols.relay import add_relay_routes, relay_error
 from turnstream.server.protocols.staged_agent import add_staged_agent_routes, agent_error
+from turnstream.server.requests.limited_route import limited_route
 from turnstream.server.turns import add_turn_routes
-
-NATIVE = ("native",)
-"""The protocols of a router by default."""
 
 
 def _add_native_routes(router: APIRouter, context: ServerContext) -> None:
@@ -80,7 +78,7 @@ def build_router(
     *,
     prefix: str,
     dependencies: Sequence[Depends] = (),
-    protocols: Sequence[str] = NATIVE,
+    protocols: Sequence[str],
     root: str | None = None,
 ) -> APIRouter:
     """Return the routes of `protocols` under `prefix`, each guarded by `dependencies`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from starlette.requests import Request
 
@@ -20,7 +20,9 @@ from turnstream.turns.chats import PageRequest
 from turnstream.turns.commands import Commands
 from turnstream.turns.owner_events.subscription import EventSources
 from turnstream.turns.watching import SubscriptionMaker
-from turnstream.workflow.staged_workflow import Workflow
+
+if TYPE_CHECKING:
+    from turnstream.workflow.staged_workflow import Workflow
 
 AnyCursor = TypeVar("AnyCursor", Cursor, EventsCursor)
 _PRINCIPAL = "turnstream.principal"

@@ -23,7 +23,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import Handle, as_response, read_body, unexpected_response
+from turnstream.server.error_answers import unexpected_response
+from turnstream.server.requests.limited_route import Handle, as_response, read_body
 from turnstream.server.turns import answer_turn
 from turnstream.server.views import TurnBody
 

@@ -15,8 +15,8 @@ import pytest
 from tests.server.live import Client, Watcher, read_head, serving
 from turnstream.config import ProviderSettings
 from turnstream.engine import Engine
-from turnstream.server import error_answers
 from turnstream.server.auth import key_required
+from turnstream.server.requests import limited_route
 from turnstream.simulator import request_log
 from turnstream.simulator.server import SimulatorServer
 
@@ -114,8 +114,8 @@ async def test_a_body_that_arrives_steadily_has_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes earn more time than the first seconds give. When they stop coming, the time runs out."""
-    monkeypatch.setattr(error_answers, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(error_answers, "BODY_RATE", 1000)
+    monkeypatch.setattr(limited_route, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(limited_route, "BODY_RATE", 1000)
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
     async with serving(engine.application()) as port:
         body = b'{"title": "x"}' + b" " * 5000

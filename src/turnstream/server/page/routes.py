@@ -12,10 +12,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from turnstream.errors import NotFound, Unauthorized
 from turnstream.server.auth import NotingHook
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import error_response, limited_route
+from turnstream.server.error_answers import error_response
 from turnstream.server.page.built_page import BUILT, BuiltPage
 from turnstream.server.page.sessions import KeyOrSession, require_own_page
 from turnstream.server.reference import server_index
+from turnstream.server.requests.limited_route import limited_route
 
 
 class SignIn(BaseModel):

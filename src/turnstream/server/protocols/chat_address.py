@@ -15,9 +15,9 @@ from starlette.responses import Response
 from turnstream.dialects.client_request import parsed_body
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import as_response
 from turnstream.server.protocols.ai_sdk import AiSdkAnswers
 from turnstream.server.protocols.ollama import CHAT_PATH, SHAPE, OllamaAnswers
+from turnstream.server.requests.limited_route import as_response
 
 ChatProtocol: TypeAlias = Literal["ai_sdk", "ollama"]
 

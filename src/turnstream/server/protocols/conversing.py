@@ -17,7 +17,7 @@ from turnstream.limits import MAX_REASON
 from turnstream.server.attachments.checks import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import validation_error
+from turnstream.server.requests.limited_route import validation_error
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
 from turnstream.server.views import CallBody
 from turnstream.store.approvals import FindApproval
