@@ -14,6 +14,8 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: "@turnstream/client/react", replacement: client("react.ts") },
+      { find: "@turnstream/client/chat", replacement: client("chat.ts") },
+      { find: "@turnstream/client/live", replacement: client("live.ts") },
       { find: "@turnstream/client", replacement: client("index.ts") },
     ],
   },

@@ -2,20 +2,20 @@ import { useEffect, useState } from "react";
 import { ChatView } from "./chat/ChatView";
 import { Sidebar } from "./Sidebar";
 import { SignIn } from "./SignIn";
-import { StoreContext, useSnapshot } from "./data/context";
-import type { PageStore } from "./data/store";
+import { PageContext, useChatsPart, usePagePart } from "./data/context";
+import type { Page } from "./data/page";
 
-export function App({ store }: { store: PageStore }) {
+export function App({ page }: { page: Page }) {
   return (
-    <StoreContext value={store}>
-      <Page />
-    </StoreContext>
+    <PageContext value={page}>
+      <Shown />
+    </PageContext>
   );
 }
 
-function Page() {
-  const session = useSnapshot((snapshot) => snapshot.session);
-  const failure = useSnapshot((snapshot) => snapshot.failure);
+function Shown() {
+  const session = usePagePart((page) => page.session);
+  const failure = usePagePart((page) => page.failure);
   if (session === null) {
     return <main className="sign-in">{failure === null ? <p className="status">Loading…</p> : <Unreachable message={failure.message} />}</main>;
   }
@@ -36,7 +36,7 @@ function Unreachable({ message }: { message: string }) {
 
 function Shell() {
   const [showsSidebar, setShowsSidebar] = useState(false);
-  const title = useSnapshot((snapshot) => snapshot.chat?.title ?? null);
+  const title = useChatsPart(({ shown }) => shown?.title ?? null);
   useEffect(() => {
     document.title = title === null || title === "" ? "turnstream" : `${title} · turnstream`;
   }, [title]);

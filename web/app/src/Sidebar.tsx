@@ -1,21 +1,14 @@
+import type { Chat } from "@turnstream/client";
+import { useLiveEvents, useRetryCountdown } from "@turnstream/client/react";
 import { useDeferredValue, useEffect, useRef, useState } from "react";
-import { useSnapshot, useStore } from "./data/context";
-import type { Connection } from "./data/frames";
-import type { ChatRecord } from "./data/records";
+import { isPinned, titleOf } from "./data/chats";
+import { useChatPart, useChatsPart, usePage, usePagePart } from "./data/context";
 import { nextTheme, showTheme, storedTheme } from "./data/theme";
 import { Icon } from "./parts/Icon";
 
-const CONNECTIONS: Record<Connection, string> = {
-  connecting: "Connecting…",
-  open: "Connected",
-  lost: "Offline. Trying again…",
-  refused: "Signed out",
-};
-
 export function Sidebar({ onChosen }: { onChosen: () => void }) {
-  const store = useStore();
-  const session = useSnapshot((snapshot) => snapshot.session);
-  const connection = useSnapshot((snapshot) => snapshot.connection);
+  const page = usePage();
+  const session = usePagePart((snapshot) => snapshot.session);
   const [theme, setTheme] = useState(storedTheme);
   const changeTheme = () => {
     const next = nextTheme(theme);
@@ -28,7 +21,7 @@ export function Sidebar({ onChosen }: { onChosen: () => void }) {
         <button
           type="button"
           onClick={() => {
-            store.go(null);
+            page.go(null);
             onChosen();
           }}
         >
@@ -38,14 +31,12 @@ export function Sidebar({ onChosen }: { onChosen: () => void }) {
       <Search />
       <ChatList onChosen={onChosen} />
       <footer>
-        <span className="state" role="status">
-          {CONNECTIONS[connection]}
-        </span>
+        <ConnectionState />
         <button type="button" className="icon" onClick={changeTheme} aria-label={`Theme: ${theme}`} title={`Theme: ${theme}`}>
           <Icon name="theme" />
         </button>
         {session?.needs_key === true && (
-          <button type="button" className="icon" onClick={() => void store.signOut()} aria-label="Sign out" title="Sign out">
+          <button type="button" className="icon" onClick={() => void page.signOut()} aria-label="Sign out" title="Sign out">
             <Icon name="signOut" />
           </button>
         )}
@@ -54,8 +45,21 @@ export function Sidebar({ onChosen }: { onChosen: () => void }) {
   );
 }
 
+/** The state of the one connection. The seconds until the next attempt are not read aloud. */
+function ConnectionState() {
+  const { connection } = useLiveEvents(usePage().live);
+  const seconds = useRetryCountdown(connection);
+  const isLost = connection.kind === "retrying" || connection.kind === "failed";
+  return (
+    <span className="state">
+      <span role="status">{isLost ? "Offline. Trying again…" : connection.kind === "open" ? "Connected" : "Connecting…"}</span>
+      {seconds !== null && seconds > 1 && <span aria-hidden="true">{` ${seconds} s`}</span>}
+    </span>
+  );
+}
+
 function Search() {
-  const store = useStore();
+  const { chats } = usePage();
   const [text, setText] = useState("");
   const searched = useDeferredValue(text.trim());
   const isFirst = useRef(true);
@@ -65,9 +69,9 @@ function Search() {
       isFirst.current = false;
       return;
     }
-    const timer = setTimeout(() => void store.loadChats(searched), 200);
+    const timer = setTimeout(() => void chats.read(searched), 200);
     return () => { clearTimeout(timer); };
-  }, [store, searched]);
+  }, [chats, searched]);
   useEffect(() => {
     const focus = (event: KeyboardEvent) => {
       if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey)) return;
@@ -93,10 +97,10 @@ function Search() {
 }
 
 function ChatList({ onChosen }: { onChosen: () => void }) {
-  const store = useStore();
-  const chats = useSnapshot((snapshot) => snapshot.chats);
-  const more = useSnapshot((snapshot) => snapshot.moreChats);
-  const search = useSnapshot((snapshot) => snapshot.search);
+  const page = usePage();
+  const chats = useChatsPart(({ list }) => list);
+  const more = useChatsPart(({ next }) => next);
+  const search = useChatsPart((snapshot) => snapshot.search);
   const pinned = chats.filter(isPinned);
   const others = chats.filter((chat) => !isPinned(chat));
   return (
@@ -111,7 +115,7 @@ function ChatList({ onChosen }: { onChosen: () => void }) {
       <ul aria-label="Chats">{others.map((chat) => <ChatLink key={chat.id} chat={chat} onChosen={onChosen} />)}</ul>
       {chats.length === 0 && <p className="empty">{search === "" ? "No chats yet." : "No chat has this text."}</p>}
       {more !== null && (
-        <button type="button" onClick={() => void store.loadChats(search, true)}>
+        <button type="button" onClick={() => void page.chats.read(search, true)}>
           More chats
         </button>
       )}
@@ -119,17 +123,13 @@ function ChatList({ onChosen }: { onChosen: () => void }) {
   );
 }
 
-export function isPinned(chat: ChatRecord): boolean {
-  return chat.metadata.pinned === true;
-}
-
-function ChatLink({ chat, onChosen }: { chat: ChatRecord; onChosen: () => void }) {
-  const isShown = useSnapshot((snapshot) => snapshot.chatId === chat.id);
-  const isRunning = useSnapshot(({ live }) => [...live.values()].some(({ chat_id, ended }) => chat_id === chat.id && !ended));
+function ChatLink({ chat, onChosen }: { chat: Chat; onChosen: () => void }) {
+  const isShown = useChatPart(({ chat_id }) => chat_id === chat.id);
+  const isRunning = useLiveEvents(usePage().live).running.has(chat.id);
   return (
     <li>
       <a href={`#/chat/${chat.id}`} aria-current={isShown ? "page" : undefined} onClick={onChosen}>
-        <span>{chat.title === null || chat.title === "" ? "Untitled chat" : chat.title}</span>
+        <span>{titleOf(chat)}</span>
         {isRunning && (
           <span className="status">
             <span className="dot" />

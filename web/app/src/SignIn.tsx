@@ -1,15 +1,15 @@
 import { useState } from "react";
-import { useSnapshot, useStore } from "./data/context";
+import { usePage, usePagePart } from "./data/context";
 
 /** Ask for the server's key. The browser keeps a cookie that no script can read, and not the key. */
 export function SignIn({ needsKey }: { needsKey: boolean }) {
-  const store = useStore();
-  const failure = useSnapshot((snapshot) => snapshot.failure);
+  const page = usePage();
+  const failure = usePagePart((snapshot) => snapshot.failure);
   const [key, setKey] = useState("");
   const [isSending, setIsSending] = useState(false);
   const send = async () => {
     setIsSending(true);
-    await store.signIn(key);
+    await page.signIn(key);
     setKey("");
     setIsSending(false);
   };

@@ -1,3 +1,3 @@
 // A chat for a user interface.
 
-export { type ChatMessage, type ChatSnapshot, ChatStore } from "./chat_store.js";
+export { type ChatMessage, type ChatSendOptions, type ChatSnapshot, ChatStore } from "./chat_store.js";

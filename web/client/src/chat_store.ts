@@ -1,10 +1,10 @@
 // A chat for a user interface: its shown branch, and the message that is being sent.
 
-import type { PathTurn, Started, StoredTurn, ToolResult, UserBlock } from "./answers.js";
+import type { Chat, PathTurn, Started, StoredTurn, ToolResult, UserBlock } from "./answers.js";
 import { TurnstreamError } from "./errors.js";
 import type { ChatEvent } from "./events.js";
 import { newKey } from "./requests.js";
-import type { Message, RegenerateOptions, SendOptions, Turnstream } from "./turnstream.js";
+import type { Message, NewChat, RegenerateOptions, SendOptions, Turnstream } from "./turnstream.js";
 import type { WatchedTurn } from "./watched_turn.js";
 
 /** A message of the shown branch. It is the same object as before if it did not change. */
@@ -14,7 +14,7 @@ export interface ChatMessage {
   readonly role: "user" | "assistant";
   /** The turn as it was read, or null while it is being sent. */
   readonly turn: StoredTurn | null;
-  /** The turn's store, if the turn has not ended when it was read. `useTurn` shows it. */
+  /** The turn's store, if the turn had not ended when it was first read. `useTurn` shows it. */
   readonly live: WatchedTurn | null;
   /** What is being sent. It is removed if sending fails. */
   readonly pending: readonly UserBlock[] | null;
@@ -37,12 +37,18 @@ export interface ChatSnapshot {
   readonly has_previous: boolean;
 }
 
+/** Options of a message. `chat`: the new chat, if there is none yet. */
+export interface ChatSendOptions extends SendOptions {
+  readonly chat?: NewChat;
+}
+
 /** Turns that are read at once. */
 const PAGE = 50;
 const ENDED = new Set(["complete", "error", "cancelled"]);
 
 export class ChatStore {
   readonly #client: Turnstream;
+  readonly #created: ((chat: Chat) => void) | undefined;
   readonly #listeners = new Set<() => void>();
   #snapshot: ChatSnapshot;
   #previous: string | null = null;
@@ -51,8 +57,10 @@ export class ChatStore {
   /** The message that could not be sent: the server may have received it, so its repetition has the same key. */
   #unsent: { readonly json: string; readonly key: string } | null = null;
 
-  constructor(client: Turnstream, chatId: string | null) {
+  /** @param created called with the chat when the first message has created it */
+  constructor(client: Turnstream, chatId: string | null, created?: (chat: Chat) => void) {
     this.#client = client;
+    this.#created = created;
     this.#snapshot = {
       chat_id: chatId,
       status: chatId === null ? "new" : "loading",
@@ -84,10 +92,14 @@ export class ChatStore {
     const reading = new AbortController();
     this.#reading = reading;
     try {
-      const { turns, previous } = await this.#client.path(chat_id, { limit: PAGE, signal: reading.signal });
-      this.#previous = previous;
-      const pending = this.#snapshot.messages.filter((message) => message.pending);
-      this.#show([...turns.map((turn) => this.#messageOf(turn)), ...pending], { status: "ready" });
+      const { turns, previous } = await this.#client.path(chat_id, { limit: PAGE, media: "omit", signal: reading.signal });
+      const { messages } = this.#snapshot;
+      // The turns before these stay, if they were read.
+      const place = messages.findIndex(({ turn }) => turn && turn.id === turns[0]?.prev_turn_id) + 1;
+      if (!place) this.#previous = previous;
+      const pending = messages.filter((message) => message.pending);
+      const read = turns.map((turn) => this.#messageOf(turn));
+      this.#show([...messages.slice(0, place), ...read, ...pending], { status: "ready" });
     } catch (error) {
       if (reading.signal.aborted) return;
       const failure = error as TurnstreamError;
@@ -100,7 +112,7 @@ export class ChatStore {
     const { chat_id } = this.#snapshot;
     if (chat_id === null || this.#previous === null) return;
     const before = this.#previous;
-    const { turns, previous } = await this.#client.path(chat_id, { limit: PAGE, before });
+    const { turns, previous } = await this.#client.path(chat_id, { limit: PAGE, media: "omit", before });
     if (this.#previous !== before) return;
     this.#previous = previous;
     this.#show([...turns.map((turn) => this.#messageOf(turn)), ...this.#snapshot.messages]);
@@ -110,26 +122,32 @@ export class ChatStore {
    * Show a message at once, and send it. If that fails, the message is removed and the error is thrown. A message
    * is refused (`turn_active`) while another one is being sent, or while the answer is being written.
    */
-  async send(message: Message, options: SendOptions = {}): Promise<WatchedTurn> {
+  async send(message: Message, { chat, ...options }: ChatSendOptions = {}): Promise<WatchedTurn> {
     this.#refuseIfBusy();
     const blocks = typeof message === "string" ? [{ type: "text" as const, text: message }] : message;
-    const last = this.#snapshot.messages.findLast(({ turn }) => turn)?.turn;
-    const sent: SendOptions = { prev_turn_id: last?.id ?? null, ...options };
+    const before = this.#snapshot.messages;
+    const sent: SendOptions = { prev_turn_id: before.at(-1)?.turn?.id ?? null, ...options };
+    // A message in the middle of the branch begins another branch.
+    const place = before.findIndex(({ turn }) => turn?.id === sent.prev_turn_id) + 1;
     const { signal, ...asked } = sent;
     const json = JSON.stringify([blocks, asked]);
     const key = sent.key ?? (this.#unsent?.json === json ? this.#unsent.key : newKey());
     this.#unsent = { json, key };
     const own: ChatMessage = { key, role: "user", turn: null, live: null, pending: blocks, siblings: [] };
-    this.#set({ messages: [...this.#snapshot.messages, own], sending: true, error: null });
+    this.#set({ messages: [...before.slice(0, place), own], sending: true, error: null });
     try {
       if (this.#snapshot.chat_id === null) {
-        this.#set({ chat_id: (await this.#client.createChat({}, signal)).id, status: "ready" });
+        const created = await this.#client.createChat(chat, signal);
+        this.#set({ chat_id: created.id, status: "ready" });
+        this.#created?.(created);
       }
       const started = await this.#client.send(this.#snapshot.chat_id ?? "", blocks, { ...sent, key });
       this.#unsent = null;
-      return this.#started(started, own);
+      const turn = this.#started(started, own);
+      if (place < before.length) void this.reload();
+      return turn;
     } catch (error) {
-      const messages = this.#snapshot.messages.filter((one) => one !== own);
+      const messages = [...this.#snapshot.messages.filter((one) => one !== own), ...before.slice(place)];
       this.#set({ messages, sending: false, error: error as TurnstreamError });
       throw error;
     }
@@ -139,7 +157,7 @@ export class ChatStore {
   edit(turn: Pick<StoredTurn, "id" | "chat_id" | "prev_turn_id">, message: Message, options: RegenerateOptions = {}) {
     const answer = this.#snapshot.messages.find((one) => one.turn?.prev_turn_id === turn.id)?.turn;
     const asked = answer && { model: answer.asked_model, system: answer.system, params: answer.params };
-    return this.#branch(() => this.#client.edit(turn, message, { ...asked, ...options }));
+    return this.send(message, { ...asked, ...options, prev_turn_id: turn.prev_turn_id });
   }
 
   /** Start another answer beside the existing ones. */
@@ -202,11 +220,12 @@ export class ChatStore {
     throw new TurnstreamError(reason, { code: "turn_active" });
   }
 
-  #started({ user_turn, assistant_turn }: Started, own: ChatMessage): WatchedTurn {
+  #started({ user_turn, assistant_turn, alternatives }: Started, own: ChatMessage): WatchedTurn {
     const others = this.#snapshot.messages.filter((one) => one !== own);
-    const asked = user_turn ? [{ ...own, turn: user_turn, pending: null, siblings: [user_turn.id] }] : [];
+    const asked = user_turn ? [{ ...own, turn: withoutData(user_turn), pending: null, siblings: [user_turn.id] }] : [];
     const live = this.#client.turn(assistant_turn.id);
-    const answer = this.#messageOf({ ...assistant_turn, siblings: [assistant_turn.id] });
+    const siblings = [assistant_turn, ...alternatives.map((one) => one.assistant_turn)].map(({ id }) => id);
+    const answer = this.#messageOf({ ...assistant_turn, siblings });
     this.#show([...others, ...asked, answer], { sending: false });
     return live;
   }
@@ -218,7 +237,7 @@ export class ChatStore {
       key: old?.key ?? turn.id,
       role: turn.role === "user" ? "user" : "assistant",
       turn,
-      live: isRunning ? this.#client.turn(turn.id) : null,
+      live: old?.live ?? (isRunning ? this.#client.turn(turn.id) : null),
       pending: null,
       siblings: turn.siblings,
     };
@@ -242,8 +261,19 @@ export class ChatStore {
       unsubscribe();
       this.#set({ running: null });
       if (turn.state.user_redacted !== null || turn.state.status === null) void this.reload();
+      else void this.#refresh(turn.id);
     });
     return unsubscribe;
+  }
+
+  /** Read the record of a turn that has ended: its cost, and its model calls. */
+  async #refresh(turnId: string): Promise<void> {
+    try {
+      const turn = await this.#client.readTurn(turnId);
+      this.#set({ messages: this.#snapshot.messages.map((one) => (one.turn?.id === turnId ? { ...one, turn } : one)) });
+    } catch (error) {
+      this.#set({ error: error as TurnstreamError });
+    }
   }
 
   #set(change: Partial<ChatSnapshot>): void {
@@ -255,4 +285,13 @@ export class ChatStore {
 /** Return what may change of a message: only a user's blocks do, when a provider retracts them. */
 function stamp({ turn, role, siblings }: ChatMessage): string {
   return JSON.stringify([turn?.status, siblings, role === "user" && turn?.blocks]);
+}
+
+/** Return a turn without the data of its images and documents, as a branch is read. */
+function withoutData(turn: StoredTurn): StoredTurn {
+  const blocks = turn.blocks.map((block) => {
+    const { data, ...content } = block.content ?? {};
+    return data === undefined ? block : { ...block, content };
+  });
+  return { ...turn, blocks };
 }

@@ -11,7 +11,9 @@ export { type Frame, SseDecoder } from "./sse.js";
 export {
   createTurnstream,
   type Message,
+  type NewChat,
   type PageOptions,
+  type PathOptions,
   type RegenerateOptions,
   type SendOptions,
   Turnstream,

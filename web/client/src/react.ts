@@ -4,6 +4,7 @@ import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 
 import { type ChatSnapshot, ChatStore } from "./chat_store.js";
 import { type Block, blocksOf, type TurnState } from "./fold.js";
+import type { LiveEvents } from "./live/live_events.js";
 import type { Turnstream } from "./turnstream.js";
 import type { WatchedTurn, WatchState } from "./watched_turn.js";
 
@@ -22,9 +23,21 @@ export interface TurnView {
 }
 
 /** The state of a turn. The component renders at most once per frame, and only when this turn changes. */
-export function useTurn(turn: WatchedTurn): TurnView {
-  const snapshot = useSyncExternalStore(turn.subscribe, turn.getSnapshot, turn.getSnapshot);
-  return useMemo(() => ({ ...snapshot, blocks: blocksOf(snapshot.turn) }), [snapshot]);
+export function useTurn(turn: WatchedTurn): TurnView;
+export function useTurn(turn: WatchedTurn | null): TurnView | null;
+export function useTurn(turn: WatchedTurn | null): TurnView | null {
+  const { subscribe, getSnapshot } = turn ?? NO_TURN;
+  const snapshot = useSyncExternalStore(subscribe, getSnapshot, getSnapshot);
+  return useMemo(() => snapshot && { ...snapshot, blocks: blocksOf(snapshot.turn) }, [snapshot]);
+}
+
+const NO_TURN = { subscribe: () => () => undefined, getSnapshot: () => null };
+
+/** The state of the connection of many turns, and the ids of the chats with a running turn. */
+export function useLiveEvents(live: LiveEvents): { readonly connection: WatchState; readonly running: ReadonlySet<string> } {
+  const connection = useSyncExternalStore(live.subscribe, live.getSnapshot, live.getSnapshot);
+  const running = useSyncExternalStore(live.subscribe, live.getRunning, live.getRunning);
+  return { connection, running };
 }
 
 /** Seconds until the next attempt of a lost connection, or null. */

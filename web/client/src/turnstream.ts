@@ -53,6 +53,19 @@ export interface PageOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface PathOptions extends PageOptions {
+  /** The branch of this turn. Left out: the shown branch. */
+  readonly turn_id?: string;
+  /** `omit` leaves out the data of images and documents: a block's own address has it. */
+  readonly media?: "data" | "omit";
+}
+
+/** A chat that is created. */
+export interface NewChat {
+  readonly title?: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
 /** Watched turns that are remembered without subscribers. */
 const MOST_TURNS = 200;
 
@@ -77,11 +90,8 @@ export class Turnstream {
   }
 
   /** Create a chat. The request is repeated only if it certainly created none. */
-  createChat(
-    chat: { readonly title?: string; readonly metadata?: Readonly<Record<string, unknown>> } = {},
-    signal?: AbortSignal,
-  ): Promise<Chat> {
-    return this.#ask("POST", "/chats", chat, { signal });
+  createChat(chat: NewChat = {}, signal?: AbortSignal): Promise<Chat> {
+    return this.ask("POST", "/chats", chat, { signal });
   }
 
   /** Read a page of the chats, last changed first. `search`: a text in their titles and messages. */
@@ -97,7 +107,7 @@ export class Turnstream {
     chatId: string,
     change: { title?: string | null; metadata?: Readonly<Record<string, unknown>>; active_turn_id?: string },
   ): Promise<Chat> {
-    return this.#ask("PATCH", path`/chats/${chatId}`, change);
+    return this.ask("PATCH", path`/chats/${chatId}`, change);
   }
 
   /** Show the branch of a turn. */
@@ -107,11 +117,11 @@ export class Turnstream {
 
   /** Delete a chat and its turns. Running turns are stopped. */
   deleteChat(chatId: string): Promise<void> {
-    return this.#ask("DELETE", path`/chats/${chatId}`);
+    return this.ask("DELETE", path`/chats/${chatId}`);
   }
 
   /** Read a branch of a chat with its blocks, or its last `limit` turns. Default: the shown branch. */
-  path(chatId: string, { signal, ...page }: PageOptions & { readonly turn_id?: string } = {}): Promise<Path> {
+  path(chatId: string, { signal, ...page }: PathOptions = {}): Promise<Path> {
     return this.#get(`${path`/chats/${chatId}/path`}${query({ ...page })}`, signal);
   }
 
@@ -138,12 +148,12 @@ export class Turnstream {
 
   /** Answer an approval request. Repeating the same answer is safe. */
   approve(turnId: string, approvalId: string, answer: { approved: boolean; reason?: string }): Promise<Approval> {
-    return this.#ask("POST", path`/turns/${turnId}/approvals/${approvalId}`, answer, { repeatable: true });
+    return this.ask("POST", path`/turns/${turnId}/approvals/${approvalId}`, answer, { repeatable: true });
   }
 
   /** Stop a turn, and return its status. A turn that has ended does not change. */
   stop(turnId: string): Promise<Interrupt> {
-    return this.#ask("POST", path`/turns/${turnId}/interrupt`, undefined, { repeatable: true });
+    return this.ask("POST", path`/turns/${turnId}/interrupt`, undefined, { repeatable: true });
   }
 
   readTurn(turnId: string): Promise<StoredTurn> {
@@ -154,7 +164,7 @@ export class Turnstream {
     return this.#get(`${path`/turns/${turnId}/siblings`}${query({ ...page })}`, signal);
   }
 
-  models(): Promise<{ readonly models: readonly Model[] }> {
+  models(): Promise<readonly Model[]> {
     return this.#get("/models");
   }
 
@@ -179,14 +189,15 @@ export class Turnstream {
 
   #start(path: string, options: SendOptions, more: object = {}): Promise<Started> {
     const { key = newKey(), signal, ...body } = options;
-    return this.#ask("POST", path, { ...body, ...more }, { key, signal });
+    return this.ask("POST", path, { ...body, ...more }, { key, signal });
   }
 
   #get<Answer>(path: string, signal?: AbortSignal): Promise<Answer> {
-    return this.#ask("GET", path, undefined, { signal });
+    return this.ask("GET", path, undefined, { signal });
   }
 
-  #ask<Answer>(
+  /** Send any request to the server's routes, and return its JSON. Throws a TurnstreamError. */
+  ask<Answer>(
     method: "GET" | "POST" | "PATCH" | "DELETE",
     path: string,
     body?: unknown,

@@ -152,7 +152,10 @@ export class WatchedTurn implements Followed {
   fold(event: TurnEvent): void {
     if (this.ended) return;
     this.#fold(event);
-    if (this.#state.ended) this.#report({ kind: "ended" });
+    if (this.#state.ended) {
+      this.#fed = false;
+      this.#report({ kind: "ended" });
+    }
     this.onEvent?.(event);
   }
 

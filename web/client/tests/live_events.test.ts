@@ -72,6 +72,21 @@ test("interleaved turns are folded apart, without connections of their own", asy
   live.close();
 });
 
+test("a stream that begins again keeps the turns that it announces again", async () => {
+  const streams = new Streams();
+  const { client, live } = tab(streams);
+  await streams.opened(1);
+  const turn = client.turn("t");
+  const ended = turn.wait();
+  streams.send({ type: "events_start" }, started("t"), start("t"), delta("t", "a"));
+  streams.send({ type: "events_start" });
+  expect(textOf(turn.state)).toBe("a");
+  streams.send(started("t"), start("t"), delta("t", "b"), cancelled("t"));
+  expect(textOf(await ended)).toBe("b");
+  expect(streams.asked).toEqual(["/api/events "]);
+  live.close();
+});
+
 test("a lost connection resumes after the last event", async () => {
   const streams = new Streams();
   const { client, live } = tab(streams);
@@ -159,6 +174,7 @@ test("the tabs of a browser read one stream, a late tab knows what came before, 
   streams.send(delta("t", "two "));
   await until(watched, () => textOf(watched.state) === "one two ");
   expect(streams.asked).toHaveLength(1);
+  await until(second.live, () => second.live.getSnapshot().kind === "open" && second.live.getRunning().has("c"));
   first.live.close();
   await streams.opened(2);
   expect(streams.asked[1]).toBe("/api/events e5");
@@ -166,5 +182,6 @@ test("the tabs of a browser read one stream, a late tab knows what came before, 
   streams.send(delta("t", "three"), cancelled("t"));
   expect(textOf(await ended)).toBe("one two three");
   expect(streams.asked).toHaveLength(2);
+  await until(second.live, () => second.live.getRunning().size === 0);
   second.live.close();
 });

@@ -121,7 +121,7 @@ test("a message is shown at once, and removed if it is refused", async () => {
   const client = fedClient((method) => {
     if (method === "GET") return { chat_id: "c", turns: [], previous: null };
     if (refuses) return refusal.promise;
-    return { user_turn: stored("u", "user", "complete", null), assistant_turn: stored("a", "assistant", "streaming", "u"), stream_url: "" };
+    return { user_turn: stored("u", "user", "complete", null), assistant_turn: stored("a", "assistant", "streaming", "u"), stream_url: "", alternatives: [] };
   });
   let shown: ReturnType<typeof useChat> | null = null;
   const Chat = () => {
@@ -180,5 +180,6 @@ test("an answer that grows does not render its chat", async () => {
   await fed(turn, ...Array.from({ length: 100 }, () => delta("a", 0, "x")));
   expect(renders).toBe(before);
   await fed(turn, cancelled("a"));
-  expect(renders).toBe(before + 1);
+  // The end, and then the record of the turn.
+  expect(renders).toBe(before + 2);
 });

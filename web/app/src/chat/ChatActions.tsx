@@ -1,17 +1,17 @@
+import type { Chat } from "@turnstream/client";
 import { useState } from "react";
-import { useStore } from "../data/context";
-import type { ChatRecord } from "../data/records";
+import { usePage } from "../data/context";
 import type { ExportForm } from "./exported";
 import { Dialog } from "../parts/Dialog";
 import { Icon } from "../parts/Icon";
 
 /** Rename, pin and delete the chat that is shown. */
-export function ChatActions({ chat, isPinned }: { chat: ChatRecord; isPinned: boolean }) {
-  const store = useStore();
+export function ChatActions({ chat, isPinned }: { chat: Chat; isPinned: boolean }) {
+  const page = usePage();
   const [open, setOpen] = useState<"rename" | "export" | "delete" | null>(null);
   const close = () => { setOpen(null); };
   const pin = () => {
-    void store.changeChat(chat.id, { metadata: { ...chat.metadata, pinned: !isPinned } });
+    void page.chats.change(chat, { metadata: { ...chat.metadata, pinned: !isPinned } });
   };
   const pinLabel = isPinned ? "Unpin" : "Pin";
   return (
@@ -39,7 +39,7 @@ export function ChatActions({ chat, isPinned }: { chat: ChatRecord; isPinned: bo
                 type="button"
                 onClick={() => {
                   close();
-                  void store.exportChat(chat, form);
+                  void page.exportChat(form);
                 }}
               >
                 {form === "json" ? "JSON" : "Markdown"}
@@ -60,7 +60,7 @@ export function ChatActions({ chat, isPinned }: { chat: ChatRecord; isPinned: bo
               className="danger"
               onClick={() => {
                 close();
-                void store.deleteChat(chat.id);
+                void page.chats.delete(chat.id);
               }}
             >
               Delete
@@ -72,15 +72,15 @@ export function ChatActions({ chat, isPinned }: { chat: ChatRecord; isPinned: bo
   );
 }
 
-function Rename({ chat, onClose }: { chat: ChatRecord; onClose: () => void }) {
-  const store = useStore();
+function Rename({ chat, onClose }: { chat: Chat; onClose: () => void }) {
+  const page = usePage();
   const [title, setTitle] = useState(chat.title ?? "");
   return (
     <Dialog title="Rename" onClose={onClose}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          void store.changeChat(chat.id, { title: title.trim() });
+          void page.chats.change(chat, { title: title.trim() });
           onClose();
         }}
       >

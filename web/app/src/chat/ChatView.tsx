@@ -1,23 +1,22 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
-import { useSnapshot, useStore } from "../data/context";
-import { runningTurn } from "../data/store";
+import { isPinned, titleOf } from "../data/chats";
+import { useChatPart, useChatsPart, usePage, usePagePart } from "../data/context";
 import { Icon } from "../parts/Icon";
-import { isPinned } from "../Sidebar";
 import { ChatActions } from "./ChatActions";
 import { Composer } from "./Composer";
-import { Turn, UnsentTurn } from "./Turn";
+import { Turn } from "./Turn";
 
 export function ChatView({ onMenu }: { onMenu: () => void }) {
-  const chat = useSnapshot((snapshot) => snapshot.chat);
+  const chat = useChatsPart(({ shown }) => shown);
   // A chat that is opened gets a view of its own. A new chat keeps its view when its first question is sent.
-  const visit = useSnapshot((snapshot) => snapshot.visit);
+  const visit = usePagePart((page) => page.visit);
   return (
     <main className="chat">
       <header>
         <button type="button" className="icon only-narrow" onClick={onMenu} aria-label="Show the chats" title="Show the chats">
           <Icon name="menu" />
         </button>
-        <h1>{chat === null ? "New chat" : chat.title === null || chat.title === "" ? "Untitled chat" : chat.title}</h1>
+        <h1>{chat === null ? "New chat" : titleOf(chat)}</h1>
         {chat !== null && <ChatActions chat={chat} isPinned={isPinned(chat)} />}
       </header>
       <Turns key={`turns ${visit}`} />
@@ -30,13 +29,13 @@ export function ChatView({ onMenu }: { onMenu: () => void }) {
 const NEAR = 48;
 
 function Turns() {
-  const store = useStore();
-  const path = useSnapshot((snapshot) => snapshot.path);
-  const unsent = useSnapshot((snapshot) => snapshot.unsent);
-  const earlier = useSnapshot((snapshot) => snapshot.earlier);
-  const isLoading = useSnapshot((snapshot) => snapshot.isLoading);
-  const chatId = useSnapshot((snapshot) => snapshot.chatId);
-  const running = useSnapshot((snapshot) => runningTurn(snapshot)?.id ?? null);
+  const page = usePage();
+  const chat = usePagePart((snapshot) => snapshot.chat);
+  const messages = useChatPart((snapshot) => snapshot.messages);
+  const hasPrevious = useChatPart((snapshot) => snapshot.has_previous);
+  const status = useChatPart((snapshot) => snapshot.status);
+  const isRunning = useChatPart(({ running }) => running !== null);
+  const unsent = messages.find(({ pending }) => pending !== null);
   const view = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLOListElement>(null);
   const follows = useRef(true);
@@ -71,7 +70,7 @@ function Turns() {
 
   // A question that was sent is shown, wherever its reader was.
   useLayoutEffect(() => {
-    if (unsent === null || view.current === null) return;
+    if (unsent === undefined || view.current === null) return;
     follows.current = true;
     view.current.scrollTop = view.current.scrollHeight;
   }, [unsent]);
@@ -79,25 +78,25 @@ function Turns() {
   const loadEarlier = async () => {
     const element = view.current;
     const before = element === null ? 0 : element.scrollHeight - element.scrollTop;
-    await store.loadEarlier();
+    await page.attempt(() => chat.readPrevious());
     requestAnimationFrame(() => { if (element !== null) element.scrollTop = element.scrollHeight - before; });
   };
 
-  const isEmpty = path.length === 0 && unsent === null;
+  const isEmpty = messages.length === 0;
   return (
     <div className="turns" ref={view} tabIndex={-1}>
-      {isEmpty && !isLoading && <Welcome isNew={chatId === null} />}
-      {isLoading && isEmpty && <p className="status">Loading…</p>}
-      {earlier !== null && (
+      {isEmpty && (status === "new" || status === "ready") && <Welcome isNew={status === "new"} />}
+      {isEmpty && status === "loading" && <p className="status">Loading…</p>}
+      {(status === "failed" || status === "gone") && <Missing isGone={status === "gone"} />}
+      {hasPrevious && (
         <button type="button" onClick={() => void loadEarlier()}>
           Earlier turns
         </button>
       )}
       <ol ref={list} aria-label="Conversation">
-        {path.map((turn) => (
-          <Turn key={turn.id} record={turn} />
+        {messages.map((message) => (
+          <Turn key={message.key} message={message} />
         ))}
-        {unsent !== null && <UnsentTurn turn={unsent} />}
       </ol>
       {isAway && (
         <div className="jump">
@@ -107,8 +106,24 @@ function Turns() {
         </div>
       )}
       <p className="hidden" role="status">
-        {running === null ? "" : "An answer is being written."}
+        {isRunning ? "An answer is being written." : ""}
       </p>
+    </div>
+  );
+}
+
+/** The chat that could not be read. */
+function Missing({ isGone }: { isGone: boolean }) {
+  const chat = usePagePart((page) => page.chat);
+  const error = useChatPart((snapshot) => snapshot.error);
+  return (
+    <div className="notice error" role="alert">
+      <span>{isGone ? "This chat does not exist any more." : (error?.message ?? "The chat could not be read.")}</span>
+      {!isGone && (
+        <button type="button" onClick={() => void chat.reload()}>
+          Try again
+        </button>
+      )}
     </div>
   );
 }

@@ -1,6 +1,5 @@
 import { useEffect, useRef, useState } from "react";
-import { useSnapshot, useStore } from "../data/context";
-import { runningTurn } from "../data/store";
+import { useChatPart, usePage, usePagePart } from "../data/context";
 import { Icon } from "../parts/Icon";
 import { readDraft, writeDraft } from "./drafts";
 import { Options } from "./Options";
@@ -8,13 +7,14 @@ import { MOST_BYTES, readFile, type AttachedFile } from "./files";
 
 /** The text to send, its files, the model, and the buttons that send and stop. */
 export function Composer() {
-  const store = useStore();
-  const chatId = useSnapshot((snapshot) => snapshot.chatId);
-  const running = useSnapshot(runningTurn);
-  const isSending = useSnapshot((snapshot) => snapshot.unsent !== null);
-  const failure = useSnapshot((snapshot) => snapshot.failure);
-  const options = useSnapshot((snapshot) => snapshot.options);
-  const last = useSnapshot((snapshot) => snapshot.path.findLast(({ role }) => role === "assistant"));
+  const page = usePage();
+  const chat = usePagePart((snapshot) => snapshot.chat);
+  const failure = usePagePart((snapshot) => snapshot.failure);
+  const options = usePagePart((snapshot) => snapshot.options);
+  const chatId = useChatPart(({ chat_id }) => chat_id);
+  const running = useChatPart((snapshot) => snapshot.running);
+  const isSending = useChatPart(({ sending }) => sending);
+  const last = useChatPart(({ messages }) => messages.findLast(({ role }) => role === "assistant")?.turn ?? null);
   const [text, setText] = useState(() => readDraft(chatId));
   const [files, setFiles] = useState<readonly AttachedFile[]>([]);
   const [showsOptions, setShowsOptions] = useState(false);
@@ -34,7 +34,7 @@ export function Composer() {
     setText("");
     setFiles([]);
     writeDraft(chatId, "");
-    if (!(await store.send(sentText.trim(), sentFiles.map(({ block }) => block)))) {
+    if (!(await page.send(sentText.trim(), sentFiles.map(({ block }) => block)))) {
       // The question is not lost with the request: it is back where it was written.
       setText((now) => (now === "" ? sentText : now));
       setFiles((now) => (now.length === 0 ? sentFiles : now));
@@ -57,7 +57,7 @@ export function Composer() {
   };
 
   const stop = () => {
-    if (running !== null) void store.stop(running.id);
+    void page.attempt(() => chat.stop());
   };
 
   return (
@@ -73,7 +73,7 @@ export function Composer() {
         <div className="notice error" role="alert">
           <Icon name="warning" />
           <span>{`${failure.message}. ${failure.nextStep}`}</span>
-          <button type="button" className="icon" onClick={() => { store.dismiss(); }} aria-label="Dismiss" title="Dismiss">
+          <button type="button" className="icon" onClick={() => { page.dismiss(); }} aria-label="Dismiss" title="Dismiss">
             <Icon name="close" />
           </button>
         </div>
@@ -141,7 +141,7 @@ export function Composer() {
           <button type="button" className="icon" onClick={() => { picker.current?.click(); }} aria-label="Attach files" title="Attach files">
             <Icon name="attach" />
           </button>
-          <ModelPicker model={model} onChosen={(chosen) => { store.setOptions({ ...options, model: chosen }); }} />
+          <ModelPicker model={model} onChosen={(chosen) => { page.setOptions({ ...options, model: chosen }); }} />
           <button type="button" className="icon" onClick={() => { setShowsOptions(true); }} aria-label="Options" title="Options">
             <Icon name="settings" />
           </button>
@@ -161,7 +161,7 @@ export function Composer() {
       {showsOptions && (
         <Options
           options={{ ...options, system: options.system ?? last?.system ?? null, params: options.params ?? last?.params ?? {} }}
-          onSaved={(saved) => { store.setOptions(saved); }}
+          onSaved={(saved) => { page.setOptions(saved); }}
           onClose={() => { setShowsOptions(false); }}
         />
       )}
@@ -171,7 +171,7 @@ export function Composer() {
 }
 
 function ModelPicker({ model, onChosen }: { model: string | null; onChosen: (model: string) => void }) {
-  const models = useSnapshot((snapshot) => snapshot.models);
+  const models = usePagePart((snapshot) => snapshot.models);
   const ready = models.filter((one) => one.ready);
   const shown = model ?? ready.find((one) => one.default)?.id ?? "";
   const isListed = ready.some(({ id }) => id === shown);

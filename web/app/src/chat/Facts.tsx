@@ -1,17 +1,17 @@
-import type { TurnRecord } from "../data/records";
+import type { StoredTurn } from "@turnstream/client";
 
 /** The model of an answer, its tokens and its cost. */
-export function Facts({ record }: { record: TurnRecord }) {
+export function Facts({ record }: { record: StoredTurn }) {
   const facts = [record.model ?? "", tokens(record), cost(record)].filter((fact) => fact !== "");
   return <span className="facts">{facts.join(" · ")}</span>;
 }
 
-function tokens({ input_tokens, output_tokens, cost_estimated }: TurnRecord): string {
+function tokens({ input_tokens, output_tokens, cost_estimated }: StoredTurn): string {
   if (typeof input_tokens !== "number" || typeof output_tokens !== "number") return "";
   return `${cost_estimated ? "≈ " : ""}${input_tokens.toLocaleString()} → ${output_tokens.toLocaleString()} tokens`;
 }
 
-function cost({ cost, unpriced, cost_estimated }: TurnRecord): string {
+function cost({ cost, unpriced, cost_estimated }: StoredTurn): string {
   if (unpriced) return "price not known";
   if (cost === null) return "";
   return `${cost_estimated ? "≈ " : ""}$${Number(cost).toFixed(Number(cost) < 0.01 ? 6 : 4)}`;

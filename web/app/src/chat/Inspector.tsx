@@ -1,8 +1,7 @@
 import { useEffect, useMemo, useState } from "react";
-import { fetchReader, type Frame } from "@turnstream/client";
+import { type Attempt, fetchReader, type Frame, type StoredTurn } from "@turnstream/client";
 import { API, HEADERS } from "../data/api";
-import { useSnapshot } from "../data/context";
-import type { AttemptRecord, TurnRecord } from "../data/records";
+import { usePagePart } from "../data/context";
 import { visibleText } from "../markdown/visibleText";
 import { CopyButton } from "../parts/CopyButton";
 import { Dialog } from "../parts/Dialog";
@@ -18,8 +17,8 @@ interface Arrival {
 }
 
 /** What a turn's stream is now: the events that a watcher gets who joins, and the model calls that were tried. */
-export default function Inspector({ record, onClose }: { record: TurnRecord; onClose: () => void }) {
-  const needsKey = useSnapshot((snapshot) => snapshot.session?.needs_key === true);
+export default function Inspector({ record, onClose }: { record: StoredTurn; onClose: () => void }) {
+  const needsKey = usePagePart((snapshot) => snapshot.session?.needs_key === true);
   const url = new URL(`turns/${record.id}/stream`, API).href;
   const { arrivals, total, isOpen, failure } = useEvents(url);
   const [type, setType] = useState("");
@@ -106,7 +105,7 @@ function useEvents(url: string) {
 }
 
 /** The model calls of a turn on one time axis. The bars repeat what the table says. */
-function Attempts({ record }: { record: TurnRecord }) {
+function Attempts({ record }: { record: StoredTurn }) {
   const { attempts } = record;
   if (attempts.length === 0) return <p className="status">The model calls are listed when the turn has ended.</p>;
   const begin = Date.parse(record.created_at);
@@ -146,6 +145,6 @@ function Attempts({ record }: { record: TurnRecord }) {
   );
 }
 
-function endOf(attempt: AttemptRecord): number {
+function endOf(attempt: Attempt): number {
   return Date.parse(attempt.started_at) + attempt.duration * 1000;
 }

@@ -1,5 +1,5 @@
 import { useState } from "react";
-import type { CallOptions } from "../data/store";
+import type { CallOptions } from "../data/page";
 import { Dialog } from "../parts/Dialog";
 
 interface OptionsProps {

@@ -1,9 +1,9 @@
 import { useState } from "react";
 import type { ApprovalRequest, Block } from "@turnstream/client";
-import { useStore } from "../data/context";
-import { isOver } from "../data/records";
+import { client } from "../data/api";
+import { usePage } from "../data/context";
 import { visibleText } from "../markdown/visibleText";
-import type { ShownTurn } from "./shown";
+import { isOver, type ShownTurn } from "./shown";
 
 interface ToolCardProps {
   readonly turnId: string;
@@ -54,13 +54,14 @@ function stateOf(call: Block, result: Block | null, approval: ApprovalRequest | 
 
 /** Approve or deny a call. Enter in the text does neither: only the buttons do. */
 function ApprovalForm({ turnId, approval }: { turnId: string; approval: ApprovalRequest }) {
-  const store = useStore();
+  const page = usePage();
   const [reason, setReason] = useState("");
   const [isSending, setIsSending] = useState(false);
   const answer = async (approved: boolean) => {
     if (isSending) return;
     setIsSending(true);
-    await store.answerApproval(turnId, approval.approval_id, approved, reason.trim());
+    const given = { approved, ...(reason.trim() !== "" && { reason: reason.trim() }) };
+    await page.attempt(() => client.approve(turnId, approval.approval_id, given));
     setIsSending(false);
   };
   return (

@@ -1,40 +1,61 @@
+import type { Block, StoredTurn, UserBlock } from "@turnstream/client";
+import type { ChatMessage } from "@turnstream/client/chat";
+import { useTurn } from "@turnstream/client/react";
 import { lazy, memo, Suspense, useState } from "react";
-import { useSnapshot, useStore } from "../data/context";
-import type { TurnRecord } from "../data/records";
-import { isOver } from "../data/records";
+import { usePage, usePagePart } from "../data/context";
 import { visibleText } from "../markdown/visibleText";
-import type { UnsentTurn as Unsent } from "../data/store";
 import { CopyButton } from "../parts/CopyButton";
 import { Icon } from "../parts/Icon";
 import { BlockView } from "./BlockView";
 import { Facts } from "./Facts";
-import { paired, shownTurn, type ShownTurn } from "./shown";
+import { isOver, paired, shownTurn, type ShownTurn } from "./shown";
 import { ToolCard } from "./ToolCard";
 
 const Inspector = lazy(() => import("./Inspector"));
 
-export const Turn = memo(function Turn({ record }: { record: TurnRecord }) {
-  return record.role === "user" ? <Question record={record} /> : <Answer record={record} />;
+export const Turn = memo(function Turn({ message }: { message: ChatMessage }) {
+  const { turn, pending } = message;
+  if (pending !== null) return <UnsentQuestion blocks={pending} />;
+  if (turn === null) return null;
+  return message.role === "user" ? <Question message={message} record={turn} /> : <Answer message={message} record={turn} />;
 });
 
-export function UnsentTurn({ turn }: { turn: Unsent }) {
+function UnsentQuestion({ blocks }: { blocks: readonly UserBlock[] }) {
   return (
     <li className="turn user unsent" aria-busy="true">
-      <div className="said">{visibleText(turn.text)}</div>
+      <div className="said">
+        {blocks.map((block, sequence) => (
+          <BlockView key={sequence} turnId="" block={unsentBlock(block, sequence)} isPlain />
+        ))}
+      </div>
       <span className="status">Sending…</span>
     </li>
   );
 }
 
-function Question({ record }: { record: TurnRecord }) {
-  const store = useStore();
+function unsentBlock(block: UserBlock, sequence: number): Block {
+  const shared = { sequence, partial: false, open: false };
+  if ("type" in block) return { ...shared, block_type: "text", text_content: block.text, content: null };
+  const content = (block.content ?? null) as Block["content"];
+  return { ...shared, block_type: block.block_type, text_content: block.text_content ?? null, content };
+}
+
+interface TurnProps {
+  readonly message: ChatMessage;
+  readonly record: StoredTurn;
+}
+
+function Question({ message, record }: TurnProps) {
+  const page = usePage();
+  const chat = usePagePart((snapshot) => snapshot.chat);
   const [edited, setEdited] = useState<string | null>(null);
   const text = record.blocks.map(({ text_content }) => text_content ?? "").join("");
   if (edited !== null) {
     const files = record.blocks.filter(({ block_type }) => block_type !== "text");
     const send = async () => {
       setEdited(null);
-      if (!(await store.send(edited.trim(), files, record.prev_turn_id))) setEdited(edited);
+      const blocks = [...files, { block_type: "text" as const, text_content: edited.trim() }] as readonly UserBlock[];
+      if (!(await page.attempt(() => chat.edit(record, blocks, page.getSnapshot().options)))) setEdited(edited);
     };
     return (
       <li className="turn user">
@@ -69,7 +90,7 @@ function Question({ record }: { record: TurnRecord }) {
         ))}
       </div>
       <div className="foot">
-        <Branches record={record} />
+        <Branches message={message} />
         <CopyButton text={text} label="Copy question" />
         {isEditable && (
           <button type="button" className="icon" onClick={() => { setEdited(text); }} aria-label="Edit question" title="Edit question">
@@ -81,11 +102,13 @@ function Question({ record }: { record: TurnRecord }) {
   );
 }
 
-function Answer({ record }: { record: TurnRecord }) {
-  const store = useStore();
-  const state = useSnapshot((snapshot) => snapshot.live.get(record.id));
+function Answer({ message, record }: TurnProps) {
+  const page = usePage();
+  const chat = usePagePart((snapshot) => snapshot.chat);
+  const view = useTurn(message.live);
   const [isInspected, setIsInspected] = useState(false);
-  const turn = shownTurn(record, state);
+  const turn = shownTurn(record, view?.turn ?? null);
+  const regenerate = () => void page.attempt(() => chat.regenerate(record.id, page.getSnapshot().options));
   const isRunning = !isOver(turn.status);
   const text = turn.blocks.map(({ block_type, text_content }) => (block_type === "text" ? (text_content ?? "") : "")).join("");
   return (
@@ -100,7 +123,7 @@ function Answer({ record }: { record: TurnRecord }) {
         ),
       )}
       <Sources turn={turn} />
-      <Status turn={turn} onRetry={() => void store.regenerate(record.id)} />
+      <Status turn={turn} onRetry={regenerate} />
       {isInspected && (
         <Suspense>
           <Inspector record={record} onClose={() => { setIsInspected(false); }} />
@@ -108,9 +131,9 @@ function Answer({ record }: { record: TurnRecord }) {
       )}
       {!isRunning && (
         <div className="foot">
-          <Branches record={record} />
+          <Branches message={message} />
           <CopyButton text={text} label="Copy answer" />
-          <button type="button" className="icon" onClick={() => void store.regenerate(record.id)} aria-label="Answer again" title="Answer again, with the chosen model">
+          <button type="button" className="icon" onClick={regenerate} aria-label="Answer again" title="Answer again, with the chosen model">
             <Icon name="retry" />
           </button>
           <button type="button" className="icon" onClick={() => { setIsInspected(true); }} aria-label="Inspect" title="Inspect">
@@ -203,19 +226,22 @@ function Working({ text }: { text: string }) {
 }
 
 /** ‹2/3›: the alternatives of a turn. */
-function Branches({ record }: { record: TurnRecord }) {
-  const store = useStore();
-  const siblings = record.siblings ?? [];
-  const place = siblings.indexOf(record.id);
+function Branches({ message: { siblings, turn } }: { message: ChatMessage }) {
+  const page = usePage();
+  const chat = usePagePart((snapshot) => snapshot.chat);
+  const place = siblings.indexOf(turn?.id ?? "");
+  const show = (turnId: string | undefined) => {
+    if (turnId !== undefined) void page.attempt(() => chat.showBranch(turnId));
+  };
   if (siblings.length < 2 || place < 0) return null;
   const [before, after] = [siblings[place - 1], siblings[place + 1]];
   return (
     <span className="branches" role="group" aria-label="Alternatives">
-      <button type="button" className="icon" disabled={before === undefined} onClick={() => { if (before !== undefined) void store.choose(before); }} aria-label="Alternative before">
+      <button type="button" className="icon" disabled={before === undefined} onClick={() => { show(before); }} aria-label="Alternative before">
         <Icon name="left" />
       </button>
       <span>{`${place + 1}/${siblings.length}`}</span>
-      <button type="button" className="icon" disabled={after === undefined} onClick={() => { if (after !== undefined) void store.choose(after); }} aria-label="Alternative after">
+      <button type="button" className="icon" disabled={after === undefined} onClick={() => { show(after); }} aria-label="Alternative after">
         <Icon name="right" />
       </button>
     </span>

@@ -1,14 +1,13 @@
 // A chat as a file: Markdown for people, JSON for programs.
 
-import { request } from "../data/api";
-import type { BlockRecord, ChatRecord, PathRecord, TurnRecord } from "../data/records";
+import type { Chat, StoredBlock, StoredTurn } from "@turnstream/client";
+import { client } from "../data/api";
 
 export type ExportForm = "markdown" | "json";
 
 /** Read the shown branch of a chat, and give it to the browser as a download. */
-export async function exportChat(chat: ChatRecord, form: ExportForm): Promise<void> {
-  const media = form === "json" ? "data" : "omit";
-  const path = await request<PathRecord>(`chats/${chat.id}/path?media=${media}`);
+export async function exportChat(chat: Chat, form: ExportForm): Promise<void> {
+  const path = await client.path(chat.id, { media: form === "json" ? "data" : "omit" });
   const text = form === "json" ? JSON.stringify({ chat, turns: path.turns }, null, 2) : markdownOf(chat, path.turns);
   const type = form === "json" ? "application/json" : "text/markdown";
   const address = URL.createObjectURL(new Blob([text], { type }));
@@ -20,7 +19,7 @@ export async function exportChat(chat: ChatRecord, form: ExportForm): Promise<vo
 }
 
 /** Return a chat as Markdown. */
-export function markdownOf(chat: ChatRecord, turns: readonly TurnRecord[]): string {
+export function markdownOf(chat: Chat, turns: readonly StoredTurn[]): string {
   const parts = turns.map(({ role, model, blocks }) => {
     const who = role === "user" ? "You" : (model ?? "Assistant");
     return `## ${who}\n\n${blocks.map(markdownOfBlock).filter((text) => text !== "").join("\n\n")}`;
@@ -28,7 +27,7 @@ export function markdownOf(chat: ChatRecord, turns: readonly TurnRecord[]): stri
   return `${[`# ${chat.title ?? "Chat"}`, ...parts].join("\n\n")}\n`;
 }
 
-function markdownOfBlock({ block_type, text_content, content }: BlockRecord): string {
+function markdownOfBlock({ block_type, text_content, content }: StoredBlock): string {
   switch (block_type) {
     case "text":
       return text_content ?? "";

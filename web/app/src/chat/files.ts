@@ -1,5 +1,7 @@
 // Files that go with a question: images, PDFs and texts, as blocks.
 
+import type { UserBlock } from "@turnstream/client";
+
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 /** Bytes of all files of a question. The server takes bodies of 20 MiB, and base64 makes files a third larger. */
 export const MOST_BYTES = 14 * 1024 * 1024;
@@ -9,7 +11,7 @@ export interface AttachedFile {
   readonly size: number;
   /** Address of a small picture, for an image. */
   readonly preview: string | null;
-  readonly block: unknown;
+  readonly block: UserBlock;
 }
 
 /** Return the type that the server takes, or null if models do not read such a file. */

@@ -1,28 +1,30 @@
 // A turn as it is shown: what the events say if they came, else what is stored.
 
-import { blocksOf, type ApprovalRequest, type Block, type Step, type TurnState } from "@turnstream/client";
-import { hasBegun } from "../data/store";
-import { isOver, type BlockRecord, type Status, type TurnRecord } from "../data/records";
+import { blocksOf, type ApprovalRequest, type Block, type Step, type StoredBlock, type StoredTurn, type TurnState, type TurnStatus } from "@turnstream/client";
 
 export interface ShownTurn {
-  readonly status: Status;
+  readonly status: TurnStatus;
   readonly blocks: readonly Block[];
   readonly approvals: readonly ApprovalRequest[];
   readonly steps: readonly Step[];
   readonly sources: TurnState["sources"];
   readonly notices: TurnState["notices"];
   readonly progress: TurnState["progress"];
-  readonly error: TurnRecord["error"];
+  readonly error: StoredTurn["error"];
   readonly stopReason: string | null;
 }
 
-const storedBlocks = new WeakMap<TurnRecord, readonly Block[]>();
+const storedBlocks = new WeakMap<StoredTurn, readonly Block[]>();
 
-export function shownTurn(record: TurnRecord, state: TurnState | undefined): ShownTurn {
-  if (!hasBegun(state)) {
+export function isOver(status: string): boolean {
+  return status === "complete" || status === "error" || status === "cancelled";
+}
+
+export function shownTurn(record: StoredTurn, state: TurnState | null): ShownTurn {
+  if (state === null || state.status === "pending") {
     const approvals = record.approvals.filter(({ approved }) => approved === null).map((approval) => ({ ...approval, type: "approval_request" as const }));
     return {
-      status: record.status,
+      status: record.status as TurnStatus,
       blocks: blocksOfRecord(record),
       approvals,
       steps: [],
@@ -33,7 +35,7 @@ export function shownTurn(record: TurnRecord, state: TurnState | undefined): Sho
       stopReason: record.stop_reason,
     };
   }
-  const status = state.ended && isOver(record.status) ? record.status : (state.status ?? record.status);
+  const status = (state.ended && isOver(record.status) ? record.status : (state.status ?? record.status)) as TurnStatus;
   return {
     status,
     blocks: blocksOf(state),
@@ -47,7 +49,7 @@ export function shownTurn(record: TurnRecord, state: TurnState | undefined): Sho
   };
 }
 
-function blocksOfRecord(record: TurnRecord): readonly Block[] {
+function blocksOfRecord(record: StoredTurn): readonly Block[] {
   let blocks = storedBlocks.get(record);
   if (blocks === undefined) {
     blocks = record.blocks.map(shownBlock);
@@ -56,7 +58,7 @@ function blocksOfRecord(record: TurnRecord): readonly Block[] {
   return blocks;
 }
 
-function shownBlock({ sequence, block_type, text_content, content, partial }: BlockRecord): Block {
+function shownBlock({ sequence, block_type, text_content, content, partial }: StoredBlock): Block {
   return { sequence, block_type, text_content, content, partial, open: false };
 }
 

@@ -1,11 +1,11 @@
 // The events of all turns of the caller over one connection, for all tabs of a browser.
 
 import { Listeners } from "../batching.js";
-import { TurnstreamError } from "../errors.js";
+import { lostConnection, TurnstreamError } from "../errors.js";
 import { CHAT_EVENTS, type ChatEvent, type TurnEvent } from "../events.js";
 import type { TurnState } from "../fold.js";
 import { follow, type Followed } from "../following.js";
-import { TabChannel, type TabMessage } from "./tab_channel.js";
+import { TabChannel, type TabConnection, type TabMessage } from "./tab_channel.js";
 import type { Frame } from "../sse.js";
 import { path } from "../requests.js";
 import type { Turnstream } from "../turnstream.js";
@@ -35,14 +35,19 @@ export class LiveEvents implements Followed {
   readonly quiet = true;
   #connection: WatchState = { kind: "idle" };
   #shown: WatchState = this.#connection;
+  #running: ReadonlySet<string> = new Set();
+  /** Events that the other tabs have not got yet. */
+  #unposted: Frame[] = [];
   readonly #fed = new Map<string, WatchedTurn>();
   readonly #client: Turnstream;
   readonly #tabs: TabChannel | null;
   readonly #chatListeners = new Set<(event: ChatEvent) => void>();
   readonly #listeners = new Listeners(() => {
     this.#shown = this.#connection;
+    const running = new Set([...this.#fed.values()].map(({ state }) => state.chat_id ?? ""));
+    if (running.size !== this.#running.size || [...running].some((id) => !this.#running.has(id))) this.#running = running;
   });
-  #running: AbortController | null = null;
+  #open: AbortController | null = null;
   readonly #isWhole: boolean;
 
   /** While a stream of all chats is open, turns need no connections of their own. */
@@ -58,6 +63,9 @@ export class LiveEvents implements Followed {
 
   /** State of the connection, for `subscribe`. */
   readonly getSnapshot = (): WatchState => this.#shown;
+
+  /** Ids of the chats with a running or waiting turn, for `subscribe`. */
+  readonly getRunning = (): ReadonlySet<string> => this.#running;
 
   readonly subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener);
@@ -76,18 +84,18 @@ export class LiveEvents implements Followed {
 
   /** Begin to follow. Tabs that share the stream agree on one of them that reads it. */
   start(): void {
-    if (this.#running || this.ended) return;
-    const running = new AbortController();
-    this.#running = running;
+    if (this.#open || this.ended) return;
+    const open = new AbortController();
+    this.#open = open;
     if (this.#isWhole) this.#client.feed = this.#expect;
     this.#report({ kind: "connecting" });
-    if (this.#tabs) this.#tabs.join(running.signal, () => this.#follow(running.signal), this.#receive);
-    else void this.#follow(running.signal);
+    if (this.#tabs) this.#tabs.join(open.signal, () => this.#follow(open.signal), this.#receive);
+    else void this.#follow(open.signal);
   }
 
   /** End the connection. Turns that are watched continue over streams of their own. */
   close(): void {
-    this.#running?.abort();
+    this.#open?.abort();
     this.#stopped();
     if (this.#connection.kind !== "failed") this.#report({ kind: "idle" });
   }
@@ -101,16 +109,22 @@ export class LiveEvents implements Followed {
   }
 
   take(frame: Frame): boolean {
-    this.#tabs?.post({ frame });
+    // The events of one read go to the other tabs together.
+    if (this.#tabs && this.#unposted.push(frame) === 1) queueMicrotask(this.#post);
     return this.#take(frame);
   }
+
+  readonly #post = () => {
+    if (this.#unposted.length) this.#tabs?.post({ frames: this.#unposted });
+    this.#unposted = [];
+  };
 
   #take({ event: name, data, id }: Frame): boolean {
     let event: TurnEvent | ChatEvent;
     try {
       event = JSON.parse(data) as TurnEvent | ChatEvent;
       if (CHAT.has(name)) this.#takeChatEvent(event as ChatEvent);
-      else this.#fed.get((event as TurnEvent).turn_id)?.fold(event as TurnEvent);
+      else this.#fold(event as TurnEvent);
     } catch (cause) {
       const message = `the server sent a broken ${name} event: ${String(cause)}`;
       throw new TurnstreamError(message, { code: "malformed_event", cause });
@@ -122,16 +136,27 @@ export class LiveEvents implements Followed {
   }
 
   #takeChatEvent(event: ChatEvent): void {
-    if (event.type === "events_start") this.#release();
-    else if (event.type === "turn_started") this.#feed(event.turn_id);
+    if (event.type === "events_start") {
+      const expected = [...this.#fed.values()];
+      this.#fed.clear();
+      expected.forEach(this.#expect);
+      this.#listeners.schedule();
+    } else if (event.type === "turn_started") this.#feed(event.turn_id);
     else if (event.type === "events_end") this.ended = event.code === "chat_deleted";
-    for (const [id, turn] of this.#fed) if (turn.ended) this.#fed.delete(id);
+  }
+
+  #fold(event: TurnEvent): void {
+    const turn = this.#fed.get(event.turn_id);
+    turn?.fold(event);
+    if (turn?.ended) this.#fed.delete(turn.id);
+    if (turn?.ended || event.type === "turn_start") this.#listeners.schedule();
   }
 
   #feed(turnId: string, state?: TurnState): void {
     const turn = this.#client.turn(turnId);
     this.#fed.set(turnId, turn);
     turn.feed(true, state);
+    this.#listeners.schedule();
   }
 
   /** Let each turn have a stream of its own. */
@@ -141,7 +166,7 @@ export class LiveEvents implements Followed {
   }
 
   #stopped(): void {
-    this.#running = null;
+    this.#open = null;
     if (this.#client.feed === this.#expect) this.#client.feed = null;
     this.#release();
   }
@@ -149,7 +174,8 @@ export class LiveEvents implements Followed {
   async #follow(signal: AbortSignal): Promise<void> {
     try {
       await follow(this, this.#client.transport, signal, (state) => {
-        this.#tabs?.post({ connection: state.kind });
+        this.#post();
+        this.#tabs?.post({ connection: plain(state) });
         this.#report(state);
       });
       if (!signal.aborted) this.#report({ kind: "ended" });
@@ -162,24 +188,40 @@ export class LiveEvents implements Followed {
 
   /** Take what the tab that reads the stream sends. */
   readonly #receive = (message: TabMessage): void => {
-    if ("frame" in message) this.#take(message.frame);
-    else if ("states" in message) {
-      this.lastId = message.lastId;
-      for (const state of message.states) if (!this.#fed.has(state.turn_id)) this.#feed(state.turn_id, state);
-    } else if ("connection" in message) this.#report(message.connection === "open" ? { kind: "open" } : { kind: "connecting" });
-    else this.#tabs?.post({ states: [...this.#fed.values()].map((turn) => turn.state), lastId: this.lastId });
+    if ("frames" in message) for (const frame of message.frames) this.#take(frame);
+    else if ("hello" in message) {
+      this.#post();
+      const states = [...this.#fed.values()].map((turn) => turn.state);
+      this.#tabs?.post({ states, lastId: this.lastId, connection: plain(this.#connection) });
+    } else {
+      if ("states" in message) {
+        this.lastId = message.lastId;
+        for (const state of message.states) if (!this.#fed.has(state.turn_id)) this.#feed(state.turn_id, state);
+      }
+      const { connection } = message;
+      this.#report(connection.kind === "retrying" ? { ...connection, error: lostConnection(undefined) } : { kind: connection.kind });
+    }
   };
 
   /** Expect the events of a new turn here. It gets a stream of its own if they do not come. */
   readonly #expect = (turn: WatchedTurn): void => {
     turn.feed(true);
-    setTimeout(() => {
-      if (!this.#fed.has(turn.id)) turn.feed(false);
-    }, ANNOUNCED_WITHIN);
+    const check = () => {
+      if (this.#fed.get(turn.id) === turn) return;
+      // Streams of their own would not come through either, while the connection of all turns does not.
+      if (this.#open && this.#connection.kind !== "open") setTimeout(check, ANNOUNCED_WITHIN);
+      else turn.feed(false);
+    };
+    setTimeout(check, ANNOUNCED_WITHIN);
   };
 
   #report(state: WatchState): void {
     this.#connection = state;
     this.#listeners.schedule();
   }
+}
+
+function plain(state: WatchState): TabConnection {
+  if (state.kind !== "retrying") return { kind: state.kind === "open" ? "open" : "connecting" };
+  return { kind: "retrying", at: state.at, attempt: state.attempt };
 }

@@ -4,14 +4,17 @@ import type { TurnState } from "../fold.js";
 import type { Frame } from "../sse.js";
 
 export type TabMessage =
-  /** One event, as it was received. */
-  | { readonly frame: Frame }
+  /** Events, as they were received together. */
+  | { readonly frames: readonly Frame[] }
   /** The state of the connection. */
-  | { readonly connection: string }
+  | { readonly connection: TabConnection }
   /** A tab has come, and asks for the states of the running turns. */
   | { readonly hello: true }
   /** The answer to it. */
-  | { readonly states: readonly TurnState[]; readonly lastId: string | null };
+  | { readonly states: readonly TurnState[]; readonly lastId: string | null; readonly connection: TabConnection };
+
+/** The state of a connection, without its error: a channel cannot carry that. */
+export type TabConnection = { readonly kind: "connecting" | "open" } | { readonly kind: "retrying"; readonly at: number; readonly attempt: number };
 
 export class TabChannel {
   readonly #name: string;
