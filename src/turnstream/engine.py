@@ -168,7 +168,7 @@ class Engine:
         self._events = event_sources(turns, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(heartbeat=given.heartbeat, stall_timeout=given.stall_timeout)
         self._journal = JournalKeeper(
-            self._store, self._registry.journal_segments, interval=given.journal_interval
+            self._store, self._registry.journal_parts, interval=given.journal_interval
         )
         self._context = ServerContext(
             self.commands,

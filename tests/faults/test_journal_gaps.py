@@ -105,7 +105,7 @@ async def test_what_was_refused_is_written_later_or_counts_as_lost(
 
 
 def _segment_of(executor: Executor, *, whole: bool) -> Iterable[JournalSegment]:
-    segment = executor.journal_segment(whole=whole)
+    segment = executor.journal_part(whole=whole)
     return [] if segment is None else [segment]
 
 
@@ -133,4 +133,4 @@ async def test_a_failure_while_gathering_loses_nothing_gathered(
             await keeper.write()
         failing = False
         await keeper.write()
-        assert storage.given[0].segments == (first, second)
+        assert storage.given[0].parts == (first, second)

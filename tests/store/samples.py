@@ -68,7 +68,7 @@ _pages = count(1)
 
 def append_journal(segments: tuple[JournalSegment, ...], owner: str = LOCAL_NODE) -> AppendJournal:
     """The next page of an owner."""
-    return AppendJournal(owner=owner, page=next(_pages), segments=segments)
+    return AppendJournal(owner=owner, page=next(_pages), parts=segments)
 
 
 def save(turn: TurnRecord, sequence: int, text: str = "some text") -> SaveBlock:

@@ -36,7 +36,7 @@ async def test_two_owners_number_their_pages_apart(store: SqlStore):
     for owner, text in (("one", "a"), ("two", "b")):
         assert await store.read(LastPage(owner=owner)) == 0
         written = await store.write(
-            AppendJournal(owner=owner, page=7, segments=(make_segment(turn, 1, 0, text),))
+            AppendJournal(owner=owner, page=7, parts=(make_segment(turn, 1, 0, text),))
         )
         assert written.number == await store.read(LastPage(owner=owner)) == 7
         assert [found.text for found in await store.read(Journal(turn_id=turn.id, owner=owner))] == [text]
@@ -44,12 +44,12 @@ async def test_two_owners_number_their_pages_apart(store: SqlStore):
 
 async def test_the_same_page_twice_is_one_and_another_of_its_number_is_refused(store: SqlStore):
     turn = await running_turn(store)
-    page = AppendJournal(page=3, segments=(make_segment(turn, 1, 0),))
+    page = AppendJournal(page=3, parts=(make_segment(turn, 1, 0),))
     assert await store.write(page) == await store.write(page)
-    other = AppendJournal(page=3, segments=(make_segment(turn, 1, 1),))
+    other = AppendJournal(page=3, parts=(make_segment(turn, 1, 1),))
     answers = await asyncio.gather(store.write(other), store.write(page), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreError, type(await store.write(page))]
-    assert await store.read(Journal(turn_id=turn.id)) == list(page.segments)
+    assert await store.read(Journal(turn_id=turn.id)) == list(page.parts)
 
 
 @pytest.mark.parametrize("owner", ["local", "another"])
@@ -60,7 +60,7 @@ async def test_a_keeper_numbers_on_after_the_pages_of_its_owner(tmp_path: Path, 
         for before, text in enumerate(("one ", "two ", "three ")):
             assert await world.store.read(LastPage(owner=owner)) == before
             await feed.say(TextDelta(0, text))
-            keeper = JournalKeeper(world.store, world.registry.journal_segments, owner=owner)
+            keeper = JournalKeeper(world.store, world.registry.journal_parts, owner=owner)
             keeper.hold()  # a renewal would delete the pages before
             await keeper.write()
         (segment,) = await world.store.read(Journal(turn_id=executor.turn.id, owner=owner))

@@ -16,7 +16,7 @@ from tests.turnlog.scripted import (
 )
 from tests.turnlog.watching import Client
 from turnstream.core.blocks import Block
-from turnstream.core.cursor import SEQ_STRIDE, Cursor, first_generation
+from turnstream.core.cursor import SEQ_STRIDE, Cursor, Fence, first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -27,7 +27,7 @@ from turnstream.core.turn_events import SourceEvent, TurnError
 from turnstream.dialects.native import NativeEncoder
 from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import BlockRecord
-from turnstream.turnlog.base import Fence, History
+from turnstream.turnlog.base import History
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.executor import Executor

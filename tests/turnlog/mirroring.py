@@ -7,11 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from tests.turnlog.scripted import TURN_ID
-from turnstream.core.cursor import first_generation
+from turnstream.core.cursor import Cursor, first_generation
 from turnstream.core.turn_events import (
     Notice,
 )
-from turnstream.turnlog.feed import Feed, LocalFeed, LogEntry
+from turnstream.store.journal.items import LogEntry
+from turnstream.turnlog.feed import Feed, LocalFeed
+from turnstream.turnlog.publishing import items_after
+from turnstream.turnlog.view import LogView
 
 G = first_generation(TURN_ID)
 SECONDS = 20.0
@@ -23,3 +26,11 @@ def entry(after: int, last: int, text: str = "", generation: int = G) -> LogEntr
     """An entry of text, and of passing notices for the numbers that have none."""
     count = last - after - (1 if text else 0)
     return LogEntry(generation, after, last, text, tuple(Notice("passing", "on") for _ in range(count)))
+
+
+async def publish_gained(log: LogView, feed: Feed, cursor: Cursor) -> Cursor:
+    """Publish what the owner's log has gained after `cursor`, and return the next cursor."""
+    items, head = items_after(log, cursor), log.head_cursor
+    if items:
+        await feed.publish(log.turn_id, items)
+    return head

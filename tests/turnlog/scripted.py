@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from turnstream.core.cursor import first_generation
+from turnstream.core.cursor import ResetRecord, first_generation
 from turnstream.core.turn_events import SourceEvent, TurnStart
 from turnstream.dialects.native import NativeEncoder
 from turnstream.model_loop.sources import ForeignSource
@@ -22,7 +22,6 @@ from turnstream.store.operations.content import SaveAnnotations, SaveBlock
 from turnstream.store.operations.progress import FinishTurn, MarkStreaming, RetractBlocks
 from turnstream.store.queries import AllBlocks
 from turnstream.turnlog import catch_up
-from turnstream.turnlog.base import ResetRecord
 from turnstream.turnlog.catch_up import (
     ArchivePage,
     BlockPosition,

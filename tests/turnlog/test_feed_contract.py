@@ -15,8 +15,9 @@ from turnstream.core.turn_events import (
     TurnCancelled,
 )
 from turnstream.errors import Fenced
+from turnstream.store.journal.items import FeedItem, LogEntry, LogSnapshot
 from turnstream.turnlog import feed as feeds
-from turnstream.turnlog.feed import Feed, FeedItem, LocalFeed, LogEntry, LogSnapshot
+from turnstream.turnlog.feed import Feed, LocalFeed
 
 END = LogEntry(G, 9, 10, events=(TurnCancelled(0),))
 

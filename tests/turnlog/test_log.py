@@ -8,7 +8,7 @@ import pytest
 
 from tests.turnlog.scripted import START, new_log
 from tests.turnlog.watching import Client, Frame
-from turnstream.core.cursor import Cursor, first_generation
+from turnstream.core.cursor import Cursor, Fence, first_generation
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import (
     BlockDelta,
@@ -20,7 +20,7 @@ from turnstream.core.turn_events import (
     TurnCancelled,
     TurnEvent,
 )
-from turnstream.turnlog.base import Fence, History
+from turnstream.turnlog.base import History
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.position import NOTHING, WatchPosition
 from turnstream.turnlog.view import REST_PIECE

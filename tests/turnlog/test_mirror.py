@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.turnlog.mirroring import SECONDS, G, entry, every_feed
+from tests.turnlog.mirroring import SECONDS, G, entry, every_feed, publish_gained
 from tests.turnlog.scripted import START, TURN_ID, ListStore, ScriptedTurn, Ticks, new_log
 from tests.turnlog.test_subscription_properties import (
     ACTIONS,
@@ -44,9 +44,11 @@ from turnstream.core.turn_events import (
 )
 from turnstream.errors import Fenced
 from turnstream.model_loop.sources import SourceEvent
-from turnstream.turnlog.feed import Feed, FeedItem, LogEntry, LogSnapshot
+from turnstream.store.journal.items import FeedItem, LogEntry, LogSnapshot
+from turnstream.turnlog.feed import Feed
 from turnstream.turnlog.log import TurnLog
-from turnstream.turnlog.mirror import Mirror, items_after, publish_gained, snapshot_of
+from turnstream.turnlog.mirror import Mirror
+from turnstream.turnlog.publishing import items_after, snapshot_of
 
 # -- the format
 # --------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import pytest
 
 from tests.turnlog.scripted import START, TURN_ID, ListArchive, ListStore, Ticks, new_log
 from tests.turnlog.watching import Client
-from turnstream.core.cursor import SEQ_STRIDE, Cursor, first_generation
+from turnstream.core.cursor import SEQ_STRIDE, Cursor, Fence, first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockDelta, BlockStart, BlockStop, Notice, TurnCancelled, TurnError
 from turnstream.store.base import BlockRecord
-from turnstream.turnlog.base import Fence, History, LogState
+from turnstream.turnlog.base import History, LogState
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 

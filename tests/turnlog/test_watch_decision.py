@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tests.turnlog.scripted import START, TURN_ID, new_log
 from tests.turnlog.watching import Client
-from turnstream.core.cursor import SEQ_STRIDE, Cursor, first_generation
+from turnstream.core.cursor import SEQ_STRIDE, Cursor, Fence, first_generation
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import (
     BlockDelta,
@@ -22,7 +22,7 @@ from turnstream.core.turn_events import (
     TurnCancelled,
     TurnError,
 )
-from turnstream.turnlog.base import Fence, History, LogState
+from turnstream.turnlog.base import History, LogState
 from turnstream.turnlog.catch_up import ArchivePage, BlockPosition, LargeBlock, Parts
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.position import ALL, NOTHING, Batch, WatchPosition

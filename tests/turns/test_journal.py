@@ -59,7 +59,7 @@ def test_what_a_block_has_grown_by_is_the_end_of_its_text(pieces: list[str], dat
 async def test_the_journal_stays_within_its_size_and_keeps_what_is_open(tmp_path: Path) -> None:
     path = tmp_path / "turns.sqlite"
     async with World(path) as world:
-        keeper = JournalKeeper(world.store, world.registry.journal_segments, size=2000)
+        keeper = JournalKeeper(world.store, world.registry.journal_parts, size=2000)
         slow, quick = Feed(), Feed()
         waiting = await world.start_foreign(slow.events())
         executor = await world.start_foreign(quick.events())
@@ -155,7 +155,7 @@ async def test_a_block_that_is_being_stored_is_in_the_renewed_journal(tmp_path: 
         feed.put(ContentBlockStop(0))
         async with asyncio.timeout(SECONDS):
             await storing.wait()
-        await JournalKeeper(world.store, world.registry.journal_segments).write()
+        await JournalKeeper(world.store, world.registry.journal_parts).write()
         (segment,) = await world.store.read(Journal(turn_id=executor.turn.id))
         assert (segment.number, segment.content) == (0, {"signature": "signed"})
         assert len(pages(path)) == 1
@@ -179,7 +179,7 @@ async def test_a_turn_whose_end_was_refused_is_in_the_renewed_journal(tmp_path: 
             await executor.ended.wait()
         assert executor.unsaved is not None
         disk.full = False
-        await JournalKeeper(world.store, world.registry.journal_segments).write()
+        await JournalKeeper(world.store, world.registry.journal_parts).write()
         assert len(pages(path)) == 1
         await world.crash()
     assert await partial_of(path, executor) == [("what was said last" + "!" * 100_000, True)]

@@ -100,7 +100,7 @@ def test_a_list_that_took_the_place_of_another_is_written_whole() -> None:
         block.merge(content)
         log.append([BlockDelta(0, "provider", "content", content)])
         if content != {"items": None}:  # it is replaced twice between two segments
-            segments.append(journal.next_segment(log) or segments[-1])
+            segments.append(journal.next_part(log, is_settled=True) or segments[-1])
     assert [segment.content is not None for segment in segments] == [True, False, True, False]
     ((kept, _),) = partial_blocks(segments)
     assert kept.content == {"items": [9, 9, 9, 9], "other": 1}

@@ -143,9 +143,9 @@ async def test_a_crash_after_blocks_were_taken_back_keeps_only_what_replaced_the
         await world.journal.write()  # from now on it writes what is new
         turn_id = (await world.ask("go", model="sim/a")).assistant_turn.id
         executor = world.executor(turn_id)
-        old = [segment for segment in [executor.journal_segment()] if segment is not None]
+        old = [segment for segment in [executor.journal_part()] if segment is not None]
         await logged(executor, lambda log: log.open_block is not None and log.open_block.sequence == 1)
-        stale = executor.journal_segment()
+        stale = executor.journal_part()
         assert stale is not None
         await logged(executor, lambda log: bool(log.resets) and log.open_block is not None)
         await logged(executor, lambda log: log.open_block is not None and log.open_block.length == 3)

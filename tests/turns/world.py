@@ -111,7 +111,7 @@ class World:
             ),
         )
         self.watching = SubscriptionMaker(self.commands, NativeEncoder)
-        self.journal = JournalKeeper(self.store, self.registry.journal_segments)
+        self.journal = JournalKeeper(self.store, self.registry.journal_parts)
         self.recovered = 0
 
     async def __aenter__(self) -> Self:

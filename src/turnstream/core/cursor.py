@@ -25,6 +25,20 @@ class Cursor(NamedTuple):
         return f"{self.generation}-{self.seq}"
 
 
+class Fence(NamedTuple):
+    """A lost generation, and the last seq of that generation that survived."""
+
+    generation: int
+    seq: int
+
+
+class ResetRecord(NamedTuple):
+    """The event `seq` retracted the blocks from `block_index` on."""
+
+    seq: int
+    block_index: int
+
+
 def parse_cursor(text: str) -> Cursor | None:
     """Return `text` as a cursor, or None if it is not one."""
     match = _PATTERN.fullmatch(text)

@@ -108,6 +108,15 @@ class OpenBlock:
         self._signature.append(signature)
         self.signature_length += len(signature)
 
+    def grow(self, delta: BlockDelta) -> None:
+        """Add what an event of this block brings."""
+        if delta.field == "content":
+            self.merge(delta.value)
+        elif delta.field == "signature":
+            self.sign(delta.value)
+        else:
+            self.append(delta.value)
+
     def merge(self, content: Content) -> None:
         """Merge a content delta into `content`."""
         merge_content(self.content, content, self._own_lists)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from turnstream.core.cursor import Fence, ResetRecord
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import TurnEvent, TurnStart
 
@@ -86,20 +87,6 @@ class DialectBatch(msgspec.Struct, frozen=True, gc=False):
 
 Sink: TypeAlias = Callable[[bytes], bool]
 """Function that accepts frames at once and returns True, or returns False and accepts nothing."""
-
-
-class Fence(NamedTuple):
-    """A lost generation, and the last seq of that generation that survived."""
-
-    generation: int
-    seq: int
-
-
-class ResetRecord(NamedTuple):
-    """The event `seq` retracted the blocks from `block_index` on."""
-
-    seq: int
-    block_index: int
 
 
 class History(NamedTuple):

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from turnstream.core.cursor import ResetRecord
 from turnstream.core.turn_events import Terminal, TurnStart
-from turnstream.turnlog.base import FrameEncoder, History, ResetRecord
+from turnstream.turnlog.base import FrameEncoder, History
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import Ring
 

@@ -11,21 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol, TypeAlias
-
-import msgspec
+from typing import Protocol
 
 from turnstream.core.cursor import Cursor
-from turnstream.core.turn_events import (
-    BlockCatchup,
-    TurnCancelled,
-    TurnComplete,
-    TurnError,
-    TurnEvent,
-    TurnStart,
-)
 from turnstream.errors import Fenced
-from turnstream.turnlog.base import Fence, ResetRecord
+from turnstream.store.journal.items import FeedItem, item_length
 
 KEPT_ENTRIES = 1024
 """Entries of one turn that a feed in this process keeps for later mirrors."""
@@ -33,61 +23,6 @@ KEPT_LENGTH = 256 * 1024
 """Characters of text in the kept entries of one turn."""
 KEPT_TURNS = 1024
 """Ended turns whose entries are kept."""
-
-
-class LogEntry(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
-    """The events of a log after the event `after`, up to the event `last`.
-
-    Attributes:
-        text: Text that the open block gained, joined. It comes before `events`. It covers the numbers that
-            `events` leave.
-        events: The other events, one number each.
-    """
-
-    generation: int
-    after: int
-    last: int
-    text: str = ""
-    events: tuple[TurnEvent, ...] = ()
-
-    @property
-    def texts(self) -> int:
-        """Number of events that `text` was joined from."""
-        return self.last - self.after - len(self.events)
-
-    @property
-    def ends(self) -> bool:
-        """True if the last event is the turn's terminal event."""
-        return bool(self.events) and isinstance(self.events[-1], TurnComplete | TurnError | TurnCancelled)
-
-
-class LogSnapshot(msgspec.Struct, frozen=True, tag="snapshot", omit_defaults=True):
-    """The state from which a log continues after the event `last` without any earlier event.
-
-    Attributes:
-        stored_seq: The last seq that the store holds.
-        start_seq: The seq of `start`.
-        open_block: The open block with all of its text, or None.
-        open_first_seq: The seq of the open block's first event.
-    """
-
-    generation: int
-    last: int
-    stored_seq: int
-    start: TurnStart | None = None
-    start_seq: int = 0
-    resets: tuple[ResetRecord, ...] = ()
-    fences: tuple[Fence, ...] = ()
-    open_block: BlockCatchup | None = None
-    open_first_seq: int = 0
-
-    @property
-    def ends(self) -> bool:
-        """Always False: a terminal event is sent in an entry."""
-        return False
-
-
-FeedItem: TypeAlias = LogEntry | LogSnapshot
 
 
 class Feed(Protocol):
@@ -138,11 +73,11 @@ class _Stream:
     def append(self, item: FeedItem) -> None:
         """Add an item, and drop the oldest items beyond the limits."""
         self.items.append(item)
-        self.length += _length(item)
+        self.length += item_length(item)
         self.head = Cursor(item.generation, item.last)
         self.ended = item.ends
         while len(self.items) > KEPT_ENTRIES or (self.length > KEPT_LENGTH and len(self.items) > 1):
-            self.length -= _length(self.items.popleft())
+            self.length -= item_length(self.items.popleft())
             self.first += 1
 
     def wake(self) -> None:
@@ -219,10 +154,3 @@ class LocalFeed:
         if stream is None:
             stream = self._streams[turn_id] = _Stream()
         return stream
-
-
-def _length(item: FeedItem) -> int:
-    if isinstance(item, LogSnapshot):
-        block = item.open_block
-        return 0 if block is None else len(block.accumulated_text or block.input_partial or "")
-    return len(item.text)

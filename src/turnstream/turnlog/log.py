@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Sequence
 from time import monotonic
 
+from turnstream.core.cursor import ResetRecord
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import (
     BlockCatchup,
@@ -30,7 +31,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.turnlog.base import History, LogState, ResetRecord
+from turnstream.turnlog.base import History, LogState
 from turnstream.turnlog.open_pieces import SHORT_SIGNATURE
 from turnstream.turnlog.ring import Ring
 from turnstream.turnlog.view import LogView
@@ -215,6 +216,7 @@ class TurnLog(LogView):
         self._ring.restart(self._encoder, state.base)
         self._open_block, self._open_first_seq = state.open_block, state.open_first_seq
         self._stored_seq, self._content_since = state.stored_seq, state.base
+        self._other_seq = state.base
         self._pieces = None
         self._batches.clear()
         self._wake()
@@ -225,6 +227,7 @@ class TurnLog(LogView):
             raise RuntimeError(f"turn {self.turn_id} has ended: no event may follow its terminal event")
 
     def _note(self, seq: int, event: TurnEvent) -> None:
+        self._other_seq = seq
         if isinstance(event, BlockStart):
             self._open_first_seq = self._content_since = seq
             if self._first_block_at is None:

@@ -1,4 +1,4 @@
-"""Mirrors: logs that another node's owner feeds. The owner's items, and how a mirror adds them to its log."""
+"""Mirrors: logs that another node's owner feeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock, open_block_of
 from turnstream.core.turn_events import (
     ApprovalRequest,
@@ -24,74 +23,13 @@ from turnstream.core.turn_events import (
     TurnEvent,
     UserRedacted,
 )
+from turnstream.store.journal.items import FeedItem, LogSnapshot
 from turnstream.turnlog.base import History, LogState
-from turnstream.turnlog.feed import Feed, FeedItem, LogEntry, LogSnapshot
+from turnstream.turnlog.feed import Feed
 from turnstream.turnlog.log import TurnLog
-from turnstream.turnlog.view import LogView
 
 GAP_PAUSE = 0.05
 """Seconds between two reads of the store while the store has nothing beyond a gap."""
-
-
-def items_after(log: LogView, cursor: Cursor, until: int | None = None) -> list[FeedItem]:
-    """Return the items that the owner publishes of its log after `cursor`.
-
-    A snapshot comes first if the ring has evicted the next event, or if the feed has another generation.
-
-    Args:
-        cursor: The last event that the feed has.
-        until: The last seq to publish. None means all.
-    """
-    items: list[FeedItem] = []
-    after = cursor.seq
-    if cursor.generation != log.generation or not log.covers(after):
-        snapshot = snapshot_of(log)
-        items.append(snapshot)
-        after = snapshot.last
-    texts: list[str] = []
-    events: list[TurnEvent] = []
-    first = after
-    last = log.head if until is None else until
-    for seq in range(after + 1, last + 1):
-        event = log.ring.event_at(seq)
-        if type(event) is BlockDelta and event.field in ("text", "partial_json"):
-            if events:
-                items.append(LogEntry(log.generation, first, seq - 1, "".join(texts), tuple(events)))
-                texts, events, first = [], [], seq - 1
-            texts.append(event.value)
-        elif event is not None:
-            events.append(event)
-    if first < last:
-        items.append(LogEntry(log.generation, first, last, "".join(texts), tuple(events)))
-    return items
-
-
-def snapshot_of(log: LogView) -> LogSnapshot:
-    """Return the log's current state, without its terminal event: that event follows as an entry."""
-    block, first_seq, _, head = log.open_state
-    start_seq, start = log.start or (0, None)
-    return LogSnapshot(
-        log.generation,
-        head if log.terminal is None else log.terminal[0] - 1,
-        log.stored_seq,
-        start,
-        start_seq,
-        log.resets,
-        log.fences,
-        None if block is None else block.catchup(),
-        first_seq,
-    )
-
-
-async def publish_gained(log: LogView, feed: Feed, cursor: Cursor) -> Cursor:
-    """Publish what the owner's log has gained after `cursor`, and return the next cursor.
-
-    Raises Fenced if another owner has published a newer generation.
-    """
-    items, head = items_after(log, cursor), log.head_cursor
-    if items:
-        await feed.publish(log.turn_id, items)
-    return head
 
 
 class Mirror:
@@ -168,7 +106,7 @@ class Mirror:
                 log.show([event], OpenBlock(event.block_index, 0, event.block_type, event.content))
             case BlockDelta():
                 if block is not None:
-                    _grow(block, event)
+                    block.grow(event)
                 log.append([event])
             case BlockStop():
                 log.block_stored(event, None)
@@ -191,12 +129,3 @@ class Mirror:
                 log.event_stored(event)  # a catch-up skips a transient notice, which the store does not have
             case _:
                 log.append([event])
-
-
-def _grow(block: OpenBlock, delta: BlockDelta) -> None:
-    if delta.field == "content":
-        block.merge(delta.value)
-    elif delta.field == "signature":
-        block.sign(delta.value)
-    else:
-        block.append(delta.value)

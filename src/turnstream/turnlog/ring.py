@@ -37,8 +37,8 @@ _MAX_CHARACTER_BYTES = 4
 _OF_BLOCK = (BlockStart, BlockDelta, BlockStop, BlockCatchup)
 _SENT_EARLY = (Notice, Source, Data, UserRedacted)
 """Events that a catch-up may send before events that came earlier."""
-_SKIPPED = BlockDelta(-1, "text", "content", None)
-"""An event whose text is part of a later event. It has no frame."""
+NUMBER_ONLY = BlockDelta(-1, "text", "content", None)
+"""An event whose text is part of a later event, or was withdrawn. It has no frame."""
 _JOIN_AT_MOST = 16
 """Events up to which a backlog is sent frame by frame. Adjacent deltas of a longer backlog are merged."""
 _EVICTED_FRACTION = 16
@@ -139,7 +139,7 @@ class Ring:
     def skip(self, count: int) -> None:
         """Number `count` events whose text the next event carries."""
         for _ in range(count):
-            self._events.append(_SKIPPED)
+            self._events.append(NUMBER_ONLY)
             self._frames.append(b"")
             self.last_seq += 1
             self.size += _EVENT_COST
@@ -151,7 +151,7 @@ class Ring:
             if is_gone:
                 self.size -= self._held(place) - _EVENT_COST
         self._events = deque(
-            _SKIPPED if was else event for event, was in zip(self._events, gone, strict=True)
+            NUMBER_ONLY if was else event for event, was in zip(self._events, gone, strict=True)
         )
         self._frames = deque(b"" if was else frame for frame, was in zip(self._frames, gone, strict=True))
         for name, made in self._dialects.items():
@@ -270,7 +270,7 @@ class Ring:
         frames: list[bytes] = []
         for place in range(start, stop):
             event, frame = self._events[place], made[place]
-            if event is _SKIPPED:
+            if event is NUMBER_ONLY:
                 continue
             if frame is None or (frame.before is not state and frame.before != state):
                 before, (data, after) = state, encoder.encode(state, self.first_seq + place, event)
@@ -323,7 +323,7 @@ class Ring:
 
 def _is_exact(event: TurnEvent) -> bool:
     """Return True if a client whose last event is `event` certainly has all earlier events."""
-    return event is not _SKIPPED and not isinstance(event, _SENT_EARLY)
+    return event is not NUMBER_ONLY and not isinstance(event, _SENT_EARLY)
 
 
 def _joined(delta: BlockDelta, texts: list[str]) -> BlockDelta:

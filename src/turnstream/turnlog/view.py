@@ -8,10 +8,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, TypeAlias
 
-from turnstream.core.cursor import Cursor
+from turnstream.core.cursor import Cursor, Fence, ResetRecord
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockReset, Notice, Terminal, TurnEvent, TurnStart
-from turnstream.turnlog.base import DialectBatch, DialectEncoder, Fence, FrameEncoder, History, ResetRecord
+from turnstream.turnlog.base import DialectBatch, DialectEncoder, FrameEncoder, History
 from turnstream.turnlog.open_pieces import OpenPieces
 from turnstream.turnlog.position import ALL, Batch, WatchPosition
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
@@ -57,6 +57,7 @@ class LogView:
         """The last seq that the open block holds if the end could not be stored, else None."""
         self._stored_seq = 0
         self._content_since = 0
+        self._other_seq = 0
         self._pieces: OpenPieces | None = None
         self._first_block_at: float | None = None
         self._catch_ups = 0
@@ -132,6 +133,11 @@ class LogView:
     def content_since(self) -> int:
         """Seq of the last event that gave the open block more than text or a part of a long signature."""
         return self._content_since
+
+    @property
+    def other_seq(self) -> int:
+        """Seq of the last event that brought more than text of the open block."""
+        return self._other_seq
 
     @property
     def stored_seq(self) -> int:

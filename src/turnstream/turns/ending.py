@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
@@ -20,8 +21,9 @@ from turnstream.core.turn_events import (
     TurnError,
     TurnEvent,
 )
-from turnstream.core.usage import AccountRecord, Usage
+from turnstream.core.usage import AccountRecord, StepUsage, Usage
 from turnstream.store.base import BlockRecord, OutcomeRecord, TurnRecord
+from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.failures import CHAT_DELETED
@@ -197,3 +199,19 @@ def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[Bloc
         )
         for cut in cuts
     )
+
+
+def count_usage(measures: TurnMeasures, turn: TurnRecord) -> None:
+    """Count each step for its own model. Count the turn for its model if the steps are not known."""
+    for step in turn.steps or (StepUsage(0, turn.model, turn.usage, turn.cost),):
+        model = measures.of_model(step.model)
+        model.calls += 1
+        if step.cost is not None:
+            model.cost += Decimal(step.cost)
+        else:
+            model.unpriced += 1
+        for kind, count in zip(
+            step.usage.__struct_fields__, msgspec.structs.astuple(step.usage), strict=True
+        ):
+            if count:
+                model.tokens[kind] = model.tokens.get(kind, 0) + count

@@ -19,7 +19,7 @@ from turnstream.model_loop.driver import LoopDriver, LoopPosition
 from turnstream.model_loop.source_shutdown import SourceKilled, close_in_time
 from turnstream.model_loop.sources import PendingApproval, TurnSource
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
-from turnstream.store.journal.pages import JournalSegment
+from turnstream.store.journal.pages import JournalPart
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import STOPPED, add_cancelled
 from turnstream.turns.finishing import Rest
@@ -53,20 +53,17 @@ class Executor(TurnTask):
         """Headers of the last answer of a provider."""
         return self._driver.answer_headers
 
-    def journal_segment(self, *, whole: bool = False) -> JournalSegment | None:
-        """Return the text and content that the open block has gained since the last call.
-
-        Return None if it has gained nothing, or is being stored.
+    def journal_part(self, *, whole: bool = False) -> JournalPart | None:
+        """Return what the journal needs of the turn since the last call, or None.
 
         Args:
-            whole: Return the whole block, even if it is being stored. Then the store may still fail.
+            whole: Return all that the store does not have, even what is being stored. Then the store may
+                still fail.
         """
         journal = self.writer.journal
         if whole:
-            return journal.whole_segment(self.log)
-        if self.writer.busy or self.outcome is not None:
-            return None
-        return journal.next_segment(self.log)
+            return journal.whole_part(self.log)
+        return journal.next_part(self.log, is_settled=not self.writer.busy and self.outcome is None)
 
     async def run(self, source: TurnSource) -> None:
         """Write the turn to its end, or until it waits for approvals.

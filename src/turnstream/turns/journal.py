@@ -1,6 +1,7 @@
-"""The journal: the growth of open blocks, written every 100 ms for all turns together.
+"""The journal: what turns have gained, written every 100 ms for all turns together.
 
-A killed process loses at most the last interval.
+A killed process loses at most the last interval. If several nodes share the database, the pages have all
+events of the turns, and other nodes show them to their watchers.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from turnstream.core.blocks import Content
 from turnstream.core.open_block import OpenBlock
 from turnstream.errors import StoreError
 from turnstream.store.base import Store
 from turnstream.store.columns import encode_json
+from turnstream.store.journal.items import TurnItems, item_length
 from turnstream.store.journal.operations import AppendJournal, JournalPage, TrimJournal
-from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment
+from turnstream.store.journal.pages import LOCAL_NODE, JournalPart, JournalSegment
 from turnstream.store.journal.queries import LastPage
 from turnstream.turnlog.log import TurnLog
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = 0.1
+FOLLOWED_INTERVAL = 0.05
+"""Seconds between writes while another node follows."""
+KEPT_FOR_FOLLOWERS = 1.0
+"""Seconds that pages stay after a rewrite, for nodes that have not read them yet."""
 PORTION = 256
 """Segments gathered and written at a time. Thousands at once would delay the streams of their turns.
 
@@ -43,6 +49,25 @@ DEFAULT_LIMIT = 32 * 1024 * 1024
 _NOTHING = object()
 
 
+class TurnJournal(Protocol):
+    """Tracks how much of one turn is in the journal."""
+
+    def next_part(self, log: TurnLog, *, is_settled: bool) -> JournalPart | None:
+        """Return what the log has gained since the last part, or None.
+
+        `is_settled`: False while a row is written, or the turn's end is decided.
+        """
+        ...
+
+    def whole_part(self, log: TurnLog) -> JournalPart | None:
+        """Return all that the store does not have, or None. The next part continues it."""
+        ...
+
+    def retract(self) -> None:
+        """Note that blocks were retracted."""
+        ...
+
+
 class BlockJournal:
     """Tracks how much of one turn's open block is in the journal."""
 
@@ -50,16 +75,18 @@ class BlockJournal:
 
     def __init__(self) -> None:
         self._growth: ContentGrowth | None = None
-        self._sequence = -1
-        self._number = 0
-        self._length = 0
-        self._signature = 0
-        self._seq = 0
+        self.retract()
 
-    def next_segment(self, log: TurnLog) -> JournalSegment | None:
+    def retract(self) -> None:
+        """Begin anew: a later block may have the sequence of a retracted one."""
+        self._growth = None
+        self._sequence = -1
+        self._number = self._length = self._signature = self._seq = 0
+
+    def next_part(self, log: TurnLog, *, is_settled: bool) -> JournalSegment | None:
         """Return the growth of the open block since the last segment, or None if it has not grown."""
         block, first_seq, content_since, seq = log.open_state
-        if block is None or seq <= self._seq:
+        if block is None or seq <= self._seq or not is_settled:
             return None
         if self._sequence != block.sequence:
             return self._first(log, block, seq)
@@ -99,7 +126,7 @@ class BlockJournal:
         self._signature = block.signature_length
         return block.shown_content(), None
 
-    def whole_segment(self, log: TurnLog) -> JournalSegment | None:
+    def whole_part(self, log: TurnLog) -> JournalSegment | None:
         """Return the whole open block, or None if no block is open. The next segment continues it."""
         block = log.open_block
         return None if block is None else self._first(log, block, log.open_seq)
@@ -164,20 +191,36 @@ class ContentGrowth:
 
 
 class Gather(Protocol):
-    """Returns the growth of all turns' open blocks since the last call. `whole`: all of their text."""
+    """Returns the parts of all turns since the last call. `whole`: all that the store does not have."""
 
-    def __call__(self, *, whole: bool) -> Iterable[JournalSegment]: ...
+    def __call__(self, *, whole: bool) -> Iterable[JournalPart]: ...
+
+
+class _DueTrim(NamedTuple):
+    """A deletion of the pages before the page `before`.
+
+    Attributes:
+        at: Time of the deletion on the event loop's clock.
+        size: Characters in the pages.
+    """
+
+    at: float
+    before: int
+    size: int
 
 
 class JournalKeeper:
-    """Writes the segments of all open blocks, a portion at a time, each as a page.
+    """Writes the parts of all turns, a portion at a time, each as a page.
 
-    Nothing is gathered during a write, so writes do not pile up on a slow store. The segments of a failed
-    write are sent again, unchanged, with the next one: the store may have kept them.
+    Nothing is gathered during a write, so writes do not pile up on a slow store. The parts of a failed write
+    are sent again, unchanged, with the next one: the store may have kept them.
 
     Pages stay after their blocks are stored. So all open blocks are written whole if the journal exceeds
     `size` characters and three times the length of the open blocks, or after a minute. Then the earlier pages
     are deleted. The blocks are also written whole after segments were discarded.
+
+    Attributes:
+        is_followed: True while another node shows turns of this one.
 
     Args:
         interval: Seconds between writes.
@@ -208,7 +251,9 @@ class JournalKeeper:
         self._renew = True  # an earlier process may have left pages
         self._is_held = False
         self._renewed_at = 0.0
-        self._unwritten: list[JournalSegment] = []
+        self._due: _DueTrim | None = None
+        self.is_followed = False
+        self._unwritten: list[JournalPart] = []
         self.writes = 0
         self.segments = 0
         self.given_up = 0
@@ -235,7 +280,9 @@ class JournalKeeper:
     async def run(self) -> None:
         """Write at each interval, until cancelled."""
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(
+                min(self._interval, FOLLOWED_INTERVAL) if self.is_followed else self._interval
+            )
             try:
                 await self.write()
             except Exception:
@@ -260,10 +307,13 @@ class JournalKeeper:
             first = first or page.number
         if whole and self._is_held:
             self._renew = False
-        elif whole and await self._trim(first):
+        elif whole:
             self._renew, self._renewed_at = False, now
-            self._size -= older
-            self._allowed = max(self._least, 3 * self._size)
+            self._allowed = max(self._least, 3 * (self._size - older))
+            at = now + KEPT_FOR_FOLLOWERS if self.is_followed else now
+            self._due = _DueTrim(at, first or (self._page or 0) + 1, older)
+        if self._due is not None and now >= self._due.at and not self._is_held:
+            await self._trim(self._due)
 
     async def _find_page(self) -> bool:
         """Look up the last page of an earlier process. Return False if storage failed."""
@@ -274,7 +324,7 @@ class JournalKeeper:
             return False
         return True
 
-    def _take_portion(self, gathered: Iterator[JournalSegment]) -> bool:
+    def _take_portion(self, gathered: Iterator[JournalPart]) -> bool:
         """Gather a portion. Return True if there is anything to write."""
         characters = 0
         for segment in islice(gathered, PORTION):
@@ -290,7 +340,7 @@ class JournalKeeper:
         self._page = number = (self._page or 0) + 1
         try:
             page = await self._store.write(
-                AppendJournal(owner=self._owner, page=number, segments=tuple(self._unwritten))
+                AppendJournal(owner=self._owner, page=number, parts=tuple(self._unwritten))
             )
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
@@ -302,14 +352,16 @@ class JournalKeeper:
         self._unwritten.clear()
         return page
 
-    async def _trim(self, first: int | None) -> bool:
-        """Delete the pages before `first`, or all if it is None. Return False if storage failed."""
+    async def _trim(self, due: _DueTrim) -> None:
+        """Delete the pages before a rewrite. If storage fails, the journal is rewritten again."""
+        self._due = None
         try:
-            await self._store.write(TrimJournal(owner=self._owner, before=first))
+            await self._store.write(TrimJournal(owner=self._owner, before=due.before))
         except StoreError as error:
             logger.warning("the journal could not be trimmed, and will be rewritten: %s", error)
-            return False
-        return True
+            self._renew = True
+        else:
+            self._size -= due.size
 
     def _discard_beyond_limit(self) -> None:
         waiting = sum(map(_characters, self._unwritten))
@@ -324,8 +376,10 @@ class JournalKeeper:
             )
 
 
-def _characters(segment: JournalSegment) -> int:
-    """Return the characters of a segment. Its content, which is rare, counts as JSON."""
+def _characters(segment: JournalPart) -> int:
+    """Return the characters of a part. The content of a segment, which is rare, counts as JSON."""
+    if isinstance(segment, TurnItems):
+        return sum(map(item_length, segment.items))
     count = len(segment.text) + len(segment.signature)
     for content in (segment.content, segment.gained):
         if content:

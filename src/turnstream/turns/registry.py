@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from functools import partial
 from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-import msgspec
-
-from turnstream.core.usage import StepUsage, Usage
+from turnstream.core.usage import Usage
 from turnstream.errors import StoreError, Unavailable
 from turnstream.model_loop.sources import TurnSource
-from turnstream.store.base import TurnRecord
-from turnstream.store.journal.pages import JournalSegment
+from turnstream.store.journal.pages import JournalPart
 from turnstream.store.transient.turns import TransientTurns
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.ended_turns import EndedTurn, flattened
 from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.publishing import LogPublisher
 from turnstream.turnlog.subscription import DRAINING
+from turnstream.turns.ending import count_usage
 from turnstream.turns.executor import Executor
 
 logger = logging.getLogger(__name__)
@@ -56,6 +54,7 @@ class Registry:
         retention: Seconds that ended turns stay in memory.
         orphan_timeout: Seconds of silence after which a turn is stopped.
         transient: The turns without rows.
+        publishes: True if the journal has all events of turns, because other nodes may follow.
     """
 
     def __init__(
@@ -65,6 +64,7 @@ class Registry:
         retention: float = 600.0,
         orphan_timeout: float = 300.0,
         transient: TransientTurns | None = None,
+        publishes: bool = False,
     ) -> None:
         self.draining = False
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
@@ -76,6 +76,10 @@ class Registry:
         self._max_active = max_active
         self._retention = retention
         self._orphan_timeout = orphan_timeout
+        self._publishes = publishes
+        self._last_parts: deque[JournalPart] = deque(maxlen=MAX_RETAINED)
+        """Last parts of turns that have ended since the journal was written. Other nodes also know the end of
+        a turn from its row."""
         self._active: dict[str, Executor] = {}
         self._lost: dict[str, Executor] = {}
         """Executors whose task died before their turn ended. The end is still to be written."""
@@ -140,6 +144,8 @@ class Registry:
         if not ends:
             self.admit()
         executor.own(source, partial(self._retire, executor))
+        if self._publishes:
+            executor.writer.journal = LogPublisher()
         executor.writer.on_withdrawal = self.on_withdrawal
         self._active[executor.turn.id] = executor
         self._idle.clear()
@@ -168,6 +174,8 @@ class Registry:
             self._idle.set()
         if was_here is None:
             return
+        if self._publishes and executor.is_stored and (part := executor.journal_part()) is not None:
+            self._last_parts.append(part)
         if executor.waiting:
             self._note_waiting(executor)
         elif executor.log.terminal is None:
@@ -252,7 +260,7 @@ class Registry:
         if log.first_block_at is not None:
             measures.first_token.observe(log.first_block_at - log.made_at)
         if turn.usage != Usage():
-            _count_usage(measures, turn)
+            count_usage(measures, turn)
 
     def _count_log(self, log: TurnLog) -> None:
         """Add the counts of a log to the measures, before the log is dropped."""
@@ -263,21 +271,23 @@ class Registry:
         """Return the running executors of a chat."""
         return [executor for executor in self._active.values() if executor.turn.chat_id == chat_id]
 
-    def journal_segments(self, *, whole: bool = False) -> Iterator[JournalSegment]:
-        """Yield the growth of all turns' open blocks since the last call. Turns may start and end meanwhile.
+    def journal_parts(self, *, whole: bool = False) -> Iterator[JournalPart]:
+        """Yield what the journal needs of all turns since the last call. Turns may start and end meanwhile.
 
         Args:
-            whole: Yield the whole blocks, and include turns whose end storage refused.
+            whole: Yield all that the store does not have, and include turns whose end storage refused.
         """
+        while self._last_parts:
+            yield self._last_parts.popleft()
         executors = [*self._active.values(), *self._lost.values()]
         if whole:
             executors.extend(unsaved.executor for unsaved in self._unsaved.values())
         for executor in executors:
             if not executor.is_stored:
                 continue
-            segment = executor.journal_segment(whole=whole)
-            if segment is not None:
-                yield segment
+            part = executor.journal_part(whole=whole)
+            if part is not None:
+                yield part
 
     async def run_sweeps(self) -> None:
         """Sweep once a second until cancelled."""
@@ -368,22 +378,6 @@ class Registry:
         self.close_waiting()
         await self._end_all_lost()
         await self._save_ends()
-
-
-def _count_usage(measures: TurnMeasures, turn: TurnRecord) -> None:
-    """Count each step for its own model. Count the turn for its model if the steps are not known."""
-    for step in turn.steps or (StepUsage(0, turn.model, turn.usage, turn.cost),):
-        model = measures.of_model(step.model)
-        model.calls += 1
-        if step.cost is not None:
-            model.cost += Decimal(step.cost)
-        else:
-            model.unpriced += 1
-        for kind, count in zip(
-            step.usage.__struct_fields__, msgspec.structs.astuple(step.usage), strict=True
-        ):
-            if count:
-                model.tokens[kind] = model.tokens.get(kind, 0) + count
 
 
 def _size_of(executor: Executor) -> int:

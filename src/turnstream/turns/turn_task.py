@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from turnstream.core.cursor import Fence
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import ProviderError, StoreError
 from turnstream.model_loop.accounts import Summary
@@ -26,7 +27,7 @@ from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.operations.start import StartedRecords
-from turnstream.turnlog.base import Fence, LogState
+from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause

@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
+from turnstream.core.cursor import Fence, ResetRecord
 from turnstream.core.turn_events import ApprovalResponse
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import GetTurn, LastSeq
-from turnstream.turnlog.base import Fence, History, LogState, ResetRecord
+from turnstream.turnlog.base import History, LogState
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.model_turns import ModelTurns
 from turnstream.turns.new_turns import start_event

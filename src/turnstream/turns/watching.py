@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from turnstream.core.cursor import Cursor
+from turnstream.core.cursor import Cursor, Fence, ResetRecord
 from turnstream.core.lifecycle import has_executor
 from turnstream.store.base import StoreReader, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.store.transient.store import TransientReader
-from turnstream.turnlog.base import DialectEncoder, Fence, History, ResetRecord
+from turnstream.turnlog.base import DialectEncoder, History
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turnlog.ended_turns import EndedTurn
 from turnstream.turnlog.log import TurnLog

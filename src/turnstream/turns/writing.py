@@ -39,7 +39,7 @@ from turnstream.store.queries import AllBlocks
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.interruption import Interruption
-from turnstream.turns.journal import BlockJournal
+from turnstream.turns.journal import BlockJournal, TurnJournal
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class TurnWriter:
         self.busy = False
         self.waiting = False
         self.blocks_completed = 0
-        self.journal = BlockJournal()
+        self.journal: TurnJournal = BlockJournal()
         self.on_withdrawal: Callable[[], None] = lambda: None
         """Called when the provider has withdrawn blocks that the journal may have."""
         self.marking: asyncio.Task[None] | None = None
@@ -152,7 +152,7 @@ class TurnWriter:
         elif isinstance(event, BlockReset):
             log.retracted(BlockReset(event.block_index, shown), open_block)
             self.blocks_completed = min(self.blocks_completed, max(0, event.block_index))
-            self.journal = BlockJournal()
+            self.journal.retract()
             if event.is_withdrawal:
                 self.on_withdrawal()
         elif operation is not None:

@@ -237,7 +237,7 @@ async def test_an_interrupt_keeps_the_partial_text(tmp_path: Path) -> None:
     async with World(tmp_path / "turns.sqlite") as world:
         executor = await start(world, feed)
         await feed.say(MessageStart("msg", "m"), ContentBlockStart(0, "text"), TextDelta(0, "half"))
-        assert list(world.registry.journal_segments(whole=True)) == []
+        assert list(world.registry.journal_parts(whole=True)) == []
         state = await world.commands.interrupt(OWNER, executor.turn.id)
         assert state.turn.status == "cancelled"
         assert [(row.block.text_content, row.block.partial) for row in state.blocks] == [("half", True)]

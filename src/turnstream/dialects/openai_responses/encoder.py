@@ -15,6 +15,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.cursor import ResetRecord
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import TextChain, catchup_of
 from turnstream.core.stream_events import (
@@ -45,7 +46,6 @@ from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.dialects.provider_shaped.projection import BlockEvent, Projection, text_delta
 from turnstream.dialects.repetition import RETRACTED, AppendingEncoder, RepetitionEncoder
 from turnstream.store.base import BlockRecord, TurnRecord
-from turnstream.turnlog.base import ResetRecord
 from turnstream.turns.ending import terminal_event
 from turnstream.wires.base import ToolDefinition
 from turnstream.wires.openai_responses.encoder import OpenAIResponsesEncoder

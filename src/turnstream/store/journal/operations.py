@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation
 from turnstream.store.database import driver_of
-from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, page_of
+from turnstream.store.journal.pages import LOCAL_NODE, JournalPart, page_of
 from turnstream.store.schema import journal
 
 _PAGE = select(journal.c.segments).where(
@@ -27,21 +27,21 @@ class JournalPage(NamedTuple):
 
 
 class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
-    """Appends a page with segments of any number of turns.
+    """Appends a page with parts of any number of turns, all of one kind.
 
     `page` is its number, greater than the numbers of its owner's earlier pages. Appending the same page again
     changes nothing. Raises StoreError if another page has its number.
 
-    The write does not look up other rows. Reads of the journal skip segments of blocks that are stored by
-    then, and of turns that have ended or do not exist.
+    The write does not look up other rows. Reads of the journal skip parts of blocks that are stored by then,
+    and of turns that have ended or do not exist.
     """
 
     owner: str = LOCAL_NODE
     page: int
-    segments: tuple[JournalSegment, ...]
+    parts: tuple[JournalPart, ...]
 
     def apply(self, connection: Connection) -> JournalPage:
-        text = page_of(self.segments)
+        text = page_of(self.parts)
         row = (self.owner, self.page, text)
         if driver_of(connection).insert(connection, journal, [row]) == 0:
             stored = connection.execute(_PAGE, {"owner": self.owner, "page": self.page}).scalar_one()

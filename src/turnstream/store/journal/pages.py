@@ -7,27 +7,33 @@ older pages.
 
 Every page has an owner: the node that wrote it. A node deletes its own pages. A node that recovers the turns
 of a dead node reads the dead node's pages, then deletes them.
+
+A page has one of two forms. In a database with a single writer process, a page has segments of open blocks.
+If several nodes share the database, a page has items (`items.py`): all events of its owner's turns, which
+other nodes show to their watchers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.open_block import OpenBlock
 from turnstream.store.columns import encode_json
+from turnstream.store.journal.items import FeedItem, FoldedItems, TurnItems
 
 logger = logging.getLogger(__name__)
 
 LOCAL_NODE = "local"
 """Owner of all pages of a database that has a single writer process."""
 
-_NOT_JSON = (TypeError, ValueError, RecursionError)
+NOT_JSON = (TypeError, ValueError, RecursionError)
+"""Errors for a value without a JSON form, and for a text that cannot be decoded."""
 
 
 class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -58,18 +64,52 @@ class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     signature: str = ""
 
 
+JournalPart: TypeAlias = JournalSegment | TurnItems
+"""Part of a page: the growth of one turn."""
+
+
+class _RawItems(msgspec.Struct, frozen=True, array_like=True):
+    """The items of one turn in a page, not decoded."""
+
+    turn_id: str
+    items: msgspec.Raw
+
+
+class _ItemsPage(msgspec.Struct, frozen=True):
+    turns: list[_RawItems]
+
+
 _decoder = msgspec.json.Decoder(list[JournalSegment])
+_page_decoder = msgspec.json.Decoder(_ItemsPage)
+_items_decoder = msgspec.json.Decoder(tuple[FeedItem, ...])
 
 
-def page_of(segments: Sequence[JournalSegment]) -> str:
-    """Return the segments as JSON text: an array of arrays, each with a segment's fields in order.
+def page_of(parts: Sequence[JournalPart]) -> str:
+    """Return the parts, which are all of one kind, as JSON text.
 
-    A segment whose content is not JSON is left out. Its block cannot be stored either.
+    Segments are an array of arrays, each with a segment's fields in order. Items are an object with an array
+    of `[turn_id, items]`.
+
+    A part whose content is not JSON is left out. Its block cannot be stored either.
     """
     try:
-        return encode_json(segments)
-    except _NOT_JSON:
-        return encode_json([segment for segment in segments if _is_json(segment)])
+        return _page_of(parts)
+    except NOT_JSON:
+        return _page_of([part for part in parts if _is_json(part)])
+
+
+def _page_of(parts: Sequence[JournalPart]) -> str:
+    if parts and isinstance(parts[0], TurnItems):
+        return encode_json({"turns": parts})
+    return encode_json(parts)
+
+
+def items_in(page: str, turn_ids: Container[str]) -> Iterator[TurnItems]:
+    """Yield the items of some turns in a page. Raises an error of `NOT_JSON` if they cannot be decoded."""
+    if page.startswith("{"):
+        for found in _page_decoder.decode(page).turns:
+            if found.turn_id in turn_ids:
+                yield TurnItems(found.turn_id, _items_decoder.decode(found.items))
 
 
 def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, list[JournalSegment]]:
@@ -90,12 +130,19 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
     turns: dict[str, dict[int, dict[int, JournalSegment]]] = {}
     sealed: set[tuple[str, int]] = set()
     """Blocks that have segments before an undecodable page."""
+    folded: dict[str, FoldedItems] = {}
     for page in pages:
         try:
-            segments = _decoder.decode(page)
-        except _NOT_JSON as error:
+            for found in items_in(page, last_seqs):
+                fold = folded.setdefault(found.turn_id, FoldedItems())
+                for item in found.items:
+                    fold.add(item)
+            segments = [] if page.startswith("{") else _decoder.decode(page)
+        except NOT_JSON as error:
             logger.error("a page of the journal cannot be read, and the text in it is lost: %s", error)
             sealed.update((turn_id, sequence) for turn_id, blocks in turns.items() for sequence in blocks)
+            for fold in folded.values():
+                fold.lose()
             continue
         for segment in segments:
             last_seq = last_seqs.get(segment.turn_id)
@@ -107,7 +154,23 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
                 sealed.discard((segment.turn_id, segment.sequence))
             elif (segment.turn_id, segment.sequence) not in sealed:
                 blocks.setdefault(segment.sequence, {}).setdefault(segment.number, segment)
-    return {turn_id: _in_order(blocks) for turn_id, blocks in turns.items()}
+    open_segments = {turn_id: _in_order(blocks) for turn_id, blocks in turns.items()}
+    for turn_id, fold in folded.items():
+        segment = segment_of(turn_id, fold)
+        if segment is not None and segment.seq > last_seqs[turn_id]:
+            open_segments[turn_id] = [segment]
+    return open_segments
+
+
+def segment_of(turn_id: str, fold: FoldedItems) -> JournalSegment | None:
+    """Return the open block of folded items as one segment, or None if no block is open."""
+    block = fold.block
+    if block is None:
+        return None
+    content = block.shown_content()
+    return JournalSegment(
+        turn_id, block.sequence, 0, block.block_type, fold.first_seq, fold.last, block.text(), content
+    )
 
 
 def unbroken(segments: Sequence[JournalSegment]) -> Sequence[JournalSegment]:
@@ -145,10 +208,10 @@ def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]
     return blocks
 
 
-def _is_json(segment: JournalSegment) -> bool:
+def _is_json(part: JournalPart) -> bool:
     try:
-        encode_json(segment)
-    except _NOT_JSON:
+        encode_json(part)
+    except NOT_JSON:
         return False
     return True
 
