@@ -77,7 +77,7 @@ class Readers:
 
 
 class Bare:
-    """Passes bytes on, to nobody: neither decoded nor kept."""
+    """Reads bytes, and drops them without decoding."""
 
     def __init__(self, port: int, session: aiohttp.ClientSession) -> None:
         self._url = f"http://127.0.0.1:{port}/v1/messages"

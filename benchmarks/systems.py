@@ -109,7 +109,7 @@ class Turnstream(System):
         return request("POST", path, self.port, msgspec.json.encode(body))
 
     async def start(self, load: Load, number: int = 0) -> str:
-        """Start a turn that nobody watches yet; its id."""
+        """Start a turn without watchers. Return its id."""
         started = await self.call("POST", f"/api/chats/{self.chats[number]}/turns", turn_body(load))
         return str(started["assistant_turn"]["id"])
 

@@ -1,4 +1,4 @@
-"""Events, a renderer and a filter of one's own, and callbacks that are told what it cost.
+"""Events, a renderer and a filter of the program's own, and callbacks that receive the cost.
 
 python examples/library_events.py anthropic/claude-sonnet-5-5 "Why is the sky blue?"
 

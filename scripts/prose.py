@@ -1,5 +1,5 @@
 """Count prose that Plain words would write otherwise: in the Markdown pages, in docstrings, comments, errors,
-logs and help of `src/`, and in the first words of docstrings of tests, benchmarks and examples.
+logs and help of `src/`, and in docstrings and comments of tests, benchmarks and examples.
 
     python scripts/prose.py [--list]
 
@@ -46,28 +46,47 @@ def places() -> Iterator[Place]:
         yield from _places_in_source(file)
     for folder in ("tests", "benchmarks", "examples", "scripts"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            yield from _openings(file, ast.parse(file.read_text(encoding="utf-8")))
+            yield from _places_in_program(file)
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for file in sorted(pages):
         for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            yield from (Place("odd words", file, number, found[0]) for found in ODD.finditer(text))
+            yield from _odd_words(file, number, text)
 
 
 def _places_in_source(file: Path) -> Iterator[Place]:
+    """Return the findings in a module of the package, in all of its strings."""
     source = file.read_text(encoding="utf-8")
     tree = ast.parse(source)
     yield from _openings(file, tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from (Place("odd words", file, node.lineno, found[0]) for found in ODD.finditer(node.value))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield from (
-                Place("odd words", file, token.start[0], found[0]) for found in ODD.finditer(token.string)
-            )
+            yield from _odd_words(file, node.lineno, node.value)
+    yield from _comments(file, source)
     for number, line in enumerate(source.splitlines(), 1):
         if len(line) > WIDTH:
             yield Place("long lines", file, number, line.strip())
+
+
+def _places_in_program(file: Path) -> Iterator[Place]:
+    """Return the findings in a test or another program. Its strings may be data, so only its prose counts."""
+    source = file.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    yield from _openings(file, tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            yield from _odd_words(file, node.lineno, text if isinstance(text, str) else "")
+    yield from _comments(file, source)
+
+
+def _comments(file: Path, source: str) -> Iterator[Place]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield from _odd_words(file, token.start[0], token.string)
+
+
+def _odd_words(file: Path, line: int, text: str) -> Iterator[Place]:
+    return (Place("odd words", file, line, found[0]) for found in ODD.finditer(text))
 
 
 def _openings(file: Path, tree: ast.AST) -> Iterator[Place]:

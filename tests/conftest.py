@@ -93,7 +93,7 @@ def _every_task_has_an_owner(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 async def _tasks_end_with_the_test() -> AsyncIterator[None]:
-    """Fail when a task outlives the test and its fixtures: nobody owned it."""
+    """Fail when a task without an owner outlives the test and its fixtures."""
     before = asyncio.all_tasks()
     yield
     left = {task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()}

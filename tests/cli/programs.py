@@ -1,4 +1,4 @@
-"""Running `turnstream …` as its users do: a process of its own, with pipes."""
+"""Runs `turnstream …` like its users: in a process of its own, with pipes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Ended(NamedTuple):
 
 
 class Program:
-    """A running command; as an async context manager it is killed at the end if it still runs.
+    """A running command. As an async context manager it is killed at the end if it still runs.
 
-    `output` and `errors` hold what it has written so far. With `own_group`, its children are killed too.
-    `command` is another program, which gets the arguments in place of turnstream.
+    `output` and `errors` have the text so far. With `own_group`, its children are killed too. `command` is
+    another program, which gets the arguments instead of turnstream.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Program:
     async def until(
         self, pattern: str, *, errors: bool = False, seconds: float = START_SECONDS
     ) -> re.Match[str]:
-        """Wait until what it has written holds `pattern`. Fails when it ends without."""
+        """Wait until its output matches `pattern`. Fails if it ends without a match."""
 
         def found() -> re.Match[str] | None:
             return re.search(pattern, self.errors if errors else self.output)
@@ -106,7 +106,7 @@ class Program:
         self.process.send_signal(number)
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signal the process and its children, as a terminal does. Needs `own_group`."""
+        """Signal the process and its children, like a terminal. Needs `own_group`."""
         os.killpg(self.process.pid, number)
 
     async def ended(self, seconds: float = END_SECONDS) -> Ended:
@@ -140,6 +140,6 @@ async def run(
 
 
 async def listening(program: Program) -> str:
-    """The URL at which `serve` or `simulate` listens, once it has told all it has to tell."""
+    """Return the URL at which `serve` or `simulate` listens, after its first output is complete."""
     await program.until("Ctrl-C")
     return (await program.until(r"listens on (http://\S+)"))[1]

@@ -1,4 +1,4 @@
-"""Events as text: what a terminal shows, and what a pipe gets."""
+"""Events as text, for a terminal and for a pipe."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_asides_stand_on_lines_of_their_own_and_leave_the_answer_alone(
     lost=st.integers(min_value=0, max_value=5),
 )
 def test_a_resumed_stream_adds_only_what_is_missing(text: str, cut: int, lost: int):
-    """However much a catch-up repeats, the answer has it once."""
+    """A catch-up repeats text. The answer has it once."""
     shown, rest = text[:cut], text[cut:]
     events = [START, start(0), delta(0, shown), ("notice", {"code": "connection_lost", "message": "lost"})]
     events += [START, catchup(0, shown + rest[:lost]), delta(0, rest[lost:]), stop(0)]

@@ -1,4 +1,4 @@
-"""`turnstream ask` and tools that ask first: a question at a terminal, and a denial in a pipe."""
+"""`turnstream ask` and tools that ask first: a question at a terminal, a denial in a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 60.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a tool that asks first by the settings, and notes what it did."""
+    """A folder with a tool that asks first by the settings, and notes its runs."""
     (tmp_path / "files.py").write_text(
         "def delete(path: str) -> str:\n"
         '    """Delete a file."""\n'

@@ -24,7 +24,7 @@ from turnstream.simulator.script import story
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
 
 SILENT = "sim/story:events=300,pace=0,fault=silence,after=20"
-"""Says twenty words, and then nothing for ever."""
+"""A model that says twenty words, then stays silent."""
 
 
 def story_text(events: int) -> str:
@@ -33,7 +33,7 @@ def story_text(events: int) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One server for all tests here."""
+    """One server for all tests of this file."""
     folder = tmp_path_factory.mktemp("server")
     arguments = Program("serve", "--port", "0", cwd=folder).arguments
     with (
@@ -53,7 +53,7 @@ async def fetched(url: str) -> Any:
 
 
 async def last_turn(server: str) -> dict[str, Any]:
-    """The assistant turn of the chat that changed last."""
+    """Return the assistant turn of the chat that changed last."""
     chat = (await fetched(f"{server}/api/chats"))["chats"][0]
     turns = (await fetched(f"{server}/api/chats/{chat['id']}/turns"))["turns"]
     (turn,) = [turn for turn in turns if turn["role"] == "assistant"]
@@ -154,9 +154,8 @@ async def test_an_answer_over_http_is_the_same(server: str, tmp_path: Path):
 
 @pytest.mark.requirement("C3", "P1")
 async def test_lost_connections_lose_nothing_of_the_answer(server: str, tmp_path: Path):
-    """The first connection carries the chat and the beginning; those after it are cut before the answer, in
-    its
-    headers, and at odd places of its stream. The answer is whole all the same."""
+    """The first connection carries the chat and the start of the answer. Later connections are cut before the
+    answer, within its headers, and at odd places of its stream. The answer is still whole."""
     parts = urlsplit(server)
     draw = random.Random(5)
     limits = [1000, 0, 3, *(draw.randint(1, 4000) for _ in range(12))]

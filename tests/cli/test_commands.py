@@ -18,7 +18,7 @@ KEYS = {"OPENAI_API_KEY": "sk-test-0123456789"}
 
 
 def test_every_example_of_the_help_is_understood():
-    """Each example line is parsed as a shell would give it."""
+    """Return each example line, parsed like a shell."""
     parser = build_parser()
     for command in COMMANDS:
         for line in command.examples.strip().splitlines():

@@ -1,4 +1,4 @@
-"""`turnstream decode`, on recordings that the simulator's own encoders make."""
+"""`turnstream decode`, on recordings by the simulator's encoders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recorded(wire: str, model: str = "thinking:pace=0") -> bytes:
 
 
 def event_lines(body: bytes) -> bytes:
-    """The JSON of each event on a line of its own."""
+    """Return the JSON of each event, one line each."""
     lines = [line.removeprefix(b"data: ") for line in body.split(b"\n") if line.startswith(b"data: {")]
     return b"\n".join(lines) + b"\n"
 

@@ -1,4 +1,4 @@
-"""The demo runs to its end, and its verdict can be trusted."""
+"""The demo runs to its end, and its verdict is true."""
 
 from __future__ import annotations
 

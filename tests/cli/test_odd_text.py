@@ -1,4 +1,4 @@
-"""Bytes that are not text, as arguments and on standard input, become U+FFFD (the command goes on)."""
+"""Bytes that are not text, in arguments and on standard input, become U+FFFD, and the command continues."""
 
 from __future__ import annotations
 

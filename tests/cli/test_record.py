@@ -1,4 +1,4 @@
-"""`turnstream record`: what is written is what came, but for keys."""
+"""`turnstream record` writes the received bytes, without keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_model_is_recorded_byte_for_byte_and_decodes(tmp_path: Path) -> 
 
 @asynccontextmanager
 async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """A server of one answer, made of the request's head."""
+    """A server of one answer, which `answer` makes from the request's head."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""`turnstream serve`: what it prints, and how it ends."""
+"""`turnstream serve`: its output and its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from turnstream.core.sse import SseDecoder
 from turnstream.simulator.options import SCRIPT_NAMES
 
 SILENT = "sim/story:events=300,pace=0,fault=silence,after=20"
-"""Says some words, and then nothing for ever."""
+"""A model that says some words, then stays silent."""
 CONTENT = ("block_delta", "block_catchup")
 WATCH_SECONDS = 30.0
 
@@ -37,7 +37,7 @@ class Watched:
         self._decoder = SseDecoder(event_limit=1 << 20)
 
     async def until(self, *names: str) -> None:
-        """Read until an event of these names has come, or else the end."""
+        """Read until an event with one of these names, or to the end."""
         async with asyncio.timeout(WATCH_SECONDS):
             while not set(names) & set(self.names):
                 data = await self._response.content.readany()
@@ -149,7 +149,7 @@ async def test_a_stop_lets_running_turns_finish(tmp_path: Path, session: aiohttp
 async def test_turns_that_do_not_finish_end_with_what_they_have(
     signals: int, tmp_path: Path, session: aiohttp.ClientSession
 ):
-    """When the grace is over, or given up by a second signal."""
+    """A stop by the end of the grace, or by a second signal."""
     grace = "0.5" if signals == 1 else "600"
     arguments = ("serve", "--port", "0", "--drain-seconds", grace)
     async with Program(*arguments, cwd=tmp_path) as program:

@@ -1,4 +1,4 @@
-"""Bodies of event streams, made by the server's own encoder."""
+"""Bodies of event streams, from the server's own encoder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COMPLETE = TurnComplete("end_turn", 1, 2, 1, usage=Usage(1, 2))
 
 
 def told(events: Sequence[TurnEvent], *, first: int = 1, generation: int = 7) -> bytes:
-    """The frames of `events`, numbered from `first` on."""
+    """Return the frames of `events`, with seqs from `first`."""
     encoder = NativeEncoder(TURN_ID, generation)
     return b"".join(encoder.frame(first + place, event) for place, event in enumerate(events))
 
 
 def answer(*texts: str) -> list[TurnEvent]:
-    """A whole turn of one text block."""
+    """Return a whole turn of one text block."""
     return [
         START,
         BlockStart(0, "text"),
@@ -38,7 +38,7 @@ def answer(*texts: str) -> list[TurnEvent]:
 
 
 def started(turn_id: str = TURN_ID, chat_id: str = "c") -> dict[str, object]:
-    """Body of the answer to a POST of a turn."""
+    """Return the body of the answer to a POST of a turn."""
     turn = {
         "id": turn_id,
         "chat_id": chat_id,

@@ -1,6 +1,5 @@
-"""Servers that go and come back at the same address: the HTTP side alone, over an engine that lives on; and
-a whole
-process, killed."""
+"""Servers that stop and come back at the same address: only the HTTP side, over an engine that keeps running;
+or a whole process that is killed."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ SECONDS = 20.0
 
 
 class AbruptServer(QuietServer):
-    """uvicorn that ends as a killed process does: at once, with every connection cut where it is."""
+    """A uvicorn server that ends like a killed process: at once, with every connection cut."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -58,18 +57,17 @@ class AbruptServer(QuietServer):
 
 
 class Cuts:
-    """Says after how many bytes, of all that the server sends, it dies: in the middle of what it was
-    writing."""
+    """The plan of a server's death: after a number of sent bytes, within a write."""
 
     def __init__(self) -> None:
         self.left: int | None = None
-        """Bytes that may still be sent; None for any number."""
+        """Bytes that may still be sent, or None for any number."""
         self.died = asyncio.Event()
         self.torn: list[bytes] = []
-        """Of each piece that was cut, what was sent of it."""
+        """The sent part of each piece that was cut."""
 
     def protocol(self) -> type[ConnectionProtocol]:
-        """The server's own connections, over sockets that are cut."""
+        """The server's own connection protocol, over sockets that are cut."""
         cuts = self
 
         class CutConnection(ConnectionProtocol):
@@ -80,7 +78,7 @@ class Cuts:
 
 
 class CutSocket:
-    """A transport that sends what may still be sent, and then closes the connection."""
+    """A transport that sends the allowed bytes, then closes the connection."""
 
     def __init__(self, transport: asyncio.Transport, cuts: Cuts) -> None:
         self._transport = transport
@@ -104,7 +102,7 @@ class CutSocket:
 
 
 class RestartingServer:
-    """Serves an application at `url`, stops without a goodbye, and serves again on the same port."""
+    """Serves an application at `url`, stops without notice, and serves again at the same port."""
 
     def __init__(self, application: ASGIApp, protocol: type[ConnectionProtocol] = ConnectionProtocol) -> None:
         self.starts = 0
@@ -145,7 +143,7 @@ class RestartingServer:
         self.starts += 1
 
     async def stop(self) -> None:
-        """Cut every connection where it is, and refuse new ones."""
+        """Cut every connection, and refuse new ones."""
         server, task = self._server, self._task
         self._server = self._task = None
         if server is None or task is None:
@@ -157,7 +155,7 @@ class RestartingServer:
 
 @dataclass(frozen=True)
 class Life:
-    """Run a server process. `port` 0 chooses a free port."""
+    """Run a server process. The port 0 chooses a free port."""
 
     database: Path
     port: int
@@ -173,7 +171,7 @@ def process(life: Life) -> RunningProcess:
 
 
 def run_life(life: Life, ready: Connection) -> None:
-    """Serve until a signal; tell `ready` a Started."""
+    """Serve until a signal. Send a Started to `ready`."""
     descriptor = os.open(life.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())

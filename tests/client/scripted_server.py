@@ -1,4 +1,4 @@
-"""A server that does as a script says: raw sockets, one request per connection, cut wherever it is told."""
+"""A server that follows a script: raw sockets, one request per connection, with cuts at given bytes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ScriptedServer:
             assert not self._surplus, f"nobody should have asked {self._surplus}"
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what was asked, or who has gone, satisfies a condition."""
+        """Wait until the requests, or the connections that the client closed, satisfy a condition."""
         async with asyncio.timeout(SECONDS), self._changed:
             await self._changed.wait_for(condition)
 

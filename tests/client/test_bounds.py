@@ -1,4 +1,4 @@
-"""The client's patience has bounds: repeated frames are no news, and no redirect is followed."""
+"""Bounds of the client: repeated frames are not progress, and redirects are not followed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_a_watcher_may_try_again_after_it_has_given_up() -> None:
 
 
 async def test_one_new_event_a_connection_is_progress() -> None:
-    """A bad network cuts after each event: the turn is followed to its end all the same."""
+    """A network that cuts after each event: the client still follows the turn to its end."""
     events = answer(*(f"{number} " for number in range(3 * MAX_REPEATS)))
 
     def replies() -> Sequence[Reply]:

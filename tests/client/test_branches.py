@@ -1,5 +1,4 @@
-"""Branches through the client: answers made again, user turns edited, siblings, and the path that is
-shown."""
+"""Branches through the client: regenerated answers, edited user turns, siblings, and the shown path."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 
 def said(path: ChatPath) -> list[tuple[str, str, int]]:
-    """Of each turn: who said what, and how many alternatives there are."""
+    """Return the role, the text and the number of alternatives of each turn."""
     return [(turn.role, turn.text, len(turn.siblings)) for turn in path.turns]
 
 
@@ -92,7 +91,7 @@ async def test_the_same_without_asyncio(url: str) -> None:
 
 
 async def chat_of_six(client: AsyncClient) -> tuple[str, str]:
-    """A chat of six turns, and the last of them."""
+    """A chat of six turns, and its last turn."""
     chat_id, previous = (await client.chats.create()).id, None
     for text in ("one", "two", "three"):
         turn = await client.send(text, chat_id=chat_id, prev_turn_id=previous, model=MODEL)

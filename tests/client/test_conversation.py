@@ -1,4 +1,4 @@
-"""A user message is shown at once, and taken back where it did not get through (J6)."""
+"""A user message is shown at once, and removed if it did not reach the server (J6)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.requirement("J6", "F6")
 
 
 class Screen:
-    """Content that an application would show, after each change."""
+    """Return the content that an application shows after each change."""
 
     def __init__(self) -> None:
         self.states: list[list[str]] = []

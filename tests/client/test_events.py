@@ -1,4 +1,4 @@
-"""The events of many turns: a client of servers that are killed, and the client without asyncio."""
+"""The events of many turns: a client of servers that are killed, and the blocking client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOW = "sim/story:events=100000,pace=0.002,seed=4"
 
 
 class Seen:
-    """The knowledge of a watcher of many turns, and the task that watches."""
+    """The state of a watcher of many turns, and its task."""
 
     def __init__(self, events: AsyncEvents) -> None:
         self.events = events
@@ -95,7 +95,7 @@ class Seen:
 
 @pytest.mark.requirement("N8", "P1", "D5")
 async def test_watchers_of_many_turns_miss_nothing_of_a_killed_server(tmp_path: Path) -> None:
-    """Two watchers stay, and two leave before the server is killed and come back when more has happened."""
+    """Two watchers stay. Two watchers leave before the server is killed, and come back after more events."""
     database = tmp_path / "turns.sqlite"
     async with process(Life(database, 0, 0.05)) as server:
         port = urlsplit(server.url).port or 0

@@ -1,4 +1,4 @@
-"""The example, as it stands, against a real server behind a network that cuts."""
+"""The example program, unchanged, against a real server behind a network that cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests: what is sent, what is sent again, and what an answer becomes."""
+"""Requests: the bytes that are sent, the retries, and the values that answers become."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_everything_without_asyncio(tmp_path: Any) -> None:
 
 @pytest.mark.requirement("P1")
 async def test_a_post_whose_answer_was_lost_starts_no_second_turn(tmp_path: Any) -> None:
-    """The real server gets the POST twice, since its first answer never arrives."""
+    """The server gets the POST twice, since its first answer is lost."""
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
     async with serving(engine.application()) as port, aiohttp.ClientSession() as session:
         answers: list[Any] = []

@@ -1,4 +1,4 @@
-"""One client, and servers that restart under it: 100 times in one turn, and for real."""
+"""One client, and servers that restart under it: 100 times in one turn, and as real processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.requirement("F6", "P1", "C3", "D7")
 
 
 class Watching:
-    """Iterates a turn in a task, and lets others wait for what it has come to."""
+    """Iterates a turn in a task, and lets a test wait for a state of the turn."""
 
     def __init__(self, turn: AsyncTurn) -> None:
         self.turn = turn
@@ -52,12 +52,10 @@ class Watching:
 
 
 async def test_a_hundred_restarts_of_the_server_in_one_turn(tmp_path: Path) -> None:
-    """The engine lives on, as with a host that reloads its web server, and the model goes on writing. Each
-    server dies
-    after a random number of bytes, wherever that is: the first ones in their answer to the POST, the others
-    in the
-    stream's head, in a frame or between two. The small ring makes many of the reconnections catch up from
-    the store."""
+    """The engine keeps running, like a host application that reloads its web server, and the model keeps
+    writing. Each server dies after a random number of bytes: the first ones within their answer to the POST,
+    the others within the stream's head, within a frame, or between two frames. The small ring makes many
+    reconnections catch up from the store."""
     draw, cuts = random.Random(11), Cuts()
     settings = EngineSettings(ring_bytes=4096)
     async with Engine(f"sqlite:///{tmp_path}/turns.sqlite", settings=settings) as engine:
@@ -91,7 +89,7 @@ async def test_a_hundred_restarts_of_the_server_in_one_turn(tmp_path: Path) -> N
 
 
 async def restart_again_and_again(server: RestartingServer, cuts: Cuts, draw: random.Random) -> None:
-    """Let the server die, and start it again, `RESTARTS` times."""
+    """Stop the server and start it again, `RESTARTS` times."""
     for restart in range(RESTARTS):
         cuts.left = draw.randint(0, 300 if restart < 8 else 6000)
         await cuts.died.wait()
@@ -102,7 +100,7 @@ async def restart_again_and_again(server: RestartingServer, cuts: Cuts, draw: ra
 
 
 class TakenOver:
-    """A turn that another process continues again and again, each time without the end of what was shown."""
+    """A turn that another process continues again and again, each time without the end of the shown text."""
 
     def __init__(self, draw: random.Random) -> None:
         self.text = ""
@@ -162,9 +160,11 @@ async def test_a_hundred_takeovers_that_lose_text_in_one_turn() -> None:
 
 @pytest.mark.requirement("D5", "J4", "P5")
 async def test_five_processes_killed_or_stopped_under_one_conversation(tmp_path: Path) -> None:
-    """Each turn ends as the next process says: `orphaned` after kill -9, `server_shutdown` after SIGTERM.
-    Where the
-    journal had kept nothing of what was seen, the client is told; its blocks are always the stored ones."""
+    """Each turn ends as the next process ends it: `orphaned` after kill -9, `server_shutdown` after SIGTERM.
+
+    If the journal holds nothing of the shown text, the client gets a notice. The client's blocks always equal
+    the stored blocks.
+    """
     deaths = [
         (signal.SIGKILL, 30.0),
         (signal.SIGTERM, 0.1),

@@ -1,4 +1,4 @@
-"""Watching a turn: what is known at any time, leaving, coming back, and being given up."""
+"""Watching a turn: its state at any time, leaving, coming back, and giving up."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_cancelled_in_a_pause() -> None:
 
 
 async def test_signs_of_life_keep_a_quiet_connection() -> None:
-    """Three times as long as the watchdog's patience there are comments only."""
+    """Only comments arrive, for three times the watchdog's patience."""
     quiet = b": keep-alive\n\n" * 12
     replies = [Reply(body=quiet, pieces=14, pace=0.05, end="cut"), Reply(body=told(answer("x")))]
     async with (
@@ -143,7 +143,7 @@ async def test_a_server_that_never_answers_is_asked_again() -> None:
 
 
 async def test_news_renews_the_budget() -> None:
-    """Fifty losses, each within a budget that two of them in a row would spend."""
+    """Fifty losses. Each is within a budget that two losses in a row would use up."""
     events = answer(*("x" for _ in range(48)))
     replies = [Reply(body=told([event], first=1 + place), end="cut") for place, event in enumerate(events)]
     retry = RETRY._replace(first_delay=0.01, max_delay=0.02, budget=0.012)
@@ -195,8 +195,7 @@ async def test_a_loop_that_another_took_over_from_says_so() -> None:
 
 
 async def test_a_loop_that_was_left_does_not_stand_in_the_way_of_the_next() -> None:
-    """An async generator that was left ends when the event loop comes to it: after the next loop has
-    begun."""
+    """The event loop ends an abandoned async generator late: after the next iteration has begun."""
     replies = [
         Reply(body=told(BEGINNING), end="silent"),
         Reply(body=told([*BEGINNING[1:], COMPLETE], first=2)),
@@ -210,8 +209,8 @@ async def test_a_loop_that_was_left_does_not_stand_in_the_way_of_the_next() -> N
 
 
 async def test_a_blocking_loop_may_end_in_the_client_s_own_thread() -> None:
-    """The garbage collector ends what was left, and runs in any thread: in the one that would close the
-    connection too."""
+    """The garbage collector ends an abandoned iterator, in any thread, also in the thread that would close
+    the connection."""
     async with ScriptedServer([Reply(body=told(BEGINNING), end="silent")]) as server:
 
         def watch_and_leave() -> None:

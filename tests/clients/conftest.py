@@ -1,5 +1,5 @@
-"""Tests with the providers' own clients: each runs in an environment of its own, so `make test-clients` runs
-them alone."""
+"""Tests with the official clients of providers. Each client has its own environment, and `make test-clients`
+runs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Not a part of the plain run: only where this folder, or something in it, was named."""
+    """Skip these tests unless the command names this folder, or something in it."""
     named = [Path(str(given).partition("::")[0]) for given in config.invocation_params.args]
     wanted = any(FOLDER in (config.invocation_params.dir / path / "x").resolve().parents for path in named)
     return None if wanted else True

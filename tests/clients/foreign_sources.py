@@ -1,10 +1,9 @@
-"""Runs streams of another library as turns of an engine, against our simulator, and prints what came of
-them, as JSON.
+"""Runs streams of another library as turns of an engine, against our simulator, and prints the results as
+JSON.
 
-Run in an environment that has the libraries, with the name of a source, a folder, and the simulator's models
-to ask. Each turn is
-watched twice: once through, and once cut after every few frames and resumed. Prints for each model
-`{stored, watched, resumed, status, code, usage, data}`.
+Run it in an environment that has the libraries, with the name of a source, a folder, and models of the
+simulator. Each turn is watched twice: once without a cut, and once cut after every few frames and resumed.
+For each model, it prints `{stored, watched, resumed, status, code, usage, data}`.
 """
 
 import asyncio
@@ -130,7 +129,7 @@ def pydantic_ai(url: str, model: str) -> Any:
 
     @agent.tool
     async def clock(context: RunContext[None]) -> str:
-        """The time."""
+        """Return the time."""
         await context.emit(Looking(at="the clock"))
         return "noon"
 
@@ -146,7 +145,7 @@ def openai_agents(url: str, model: str) -> Any:
 
     @agents.function_tool
     def clock() -> str:
-        """The time."""
+        """Return the time."""
         return "noon"
 
     agent = agents.Agent(
@@ -166,7 +165,7 @@ def langgraph(url: str, model: str) -> Any:
 
     @tool
     async def clock() -> str:
-        """The time."""
+        """Return the time."""
         get_stream_writer()({"at": "the clock"})
         return "noon"
 
@@ -215,7 +214,7 @@ class Frame(TypedDict):
 
 
 async def frames(turn: LiveTurn, after: Cursor | None) -> AsyncIterator[Frame]:
-    """The turn's frames from a cursor on; the subscription is let go of when the iteration is."""
+    """Yield the turn's frames after a cursor. The end of the iteration closes the subscription."""
     subscription = await turn.subscribe(after=after)
     try:
         while (data := await subscription.next()) is not None:
@@ -246,7 +245,7 @@ async def watch(turn: LiveTurn, *, cut_every: int | None) -> tuple[NativeFold, l
 
 
 async def tell(engine: Engine, source: Any) -> dict[str, Any]:
-    """Return the turn that the engine makes of the source."""
+    """Return the turn that the engine makes from the source."""
     turn = await engine.start(source)
     (through, seen), (cut, _) = await asyncio.gather(watch(turn, cut_every=None), watch(turn, cut_every=3))
     state = await turn.wait()

@@ -1,5 +1,5 @@
 """The calls of `request_cases` as the official google-genai client makes them: `contents` and `config` of
-`models.generate_content` and `generate_content_stream`. `{"base64": …}` stands for bytes."""
+`models.generate_content` and `generate_content_stream`. `{"base64": …}` is replaced by bytes."""
 
 from __future__ import annotations
 

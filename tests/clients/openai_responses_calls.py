@@ -70,13 +70,13 @@ CALLS: dict[str, Body] = {
         "tools": [TOOL],
         "input": [ASKED_TOOL, {"role": "assistant", "content": "I'll look."}, CALL, RESULT],
     },
-    # Another vendor's thinking stays with us; that the tool failed has no field, so it is said.
+    # Another vendor's thinking stays with us; no field marks a failed tool, so the result's text says it.
     "a failed tool's result, and thinking before the call": {
         "tools": [TOOL],
         "reasoning": THINKING,
         "input": [ASKED_TOOL, CALL, {**RESULT, "output": "Error: rain"}],
     },
-    # It is told an effort alone.
+    # The request has only an effort.
     "a thinking budget": {"reasoning": THINKING},
     "an effort": {"reasoning": THINKING},
     "structured output": {"text": {"format": FORMAT}},

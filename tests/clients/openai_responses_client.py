@@ -1,4 +1,4 @@
-"""The official `openai` client's Responses API: streams one answer and prints what it accumulated, as
+"""The official `openai` client's Responses API: it streams one answer and prints the accumulated result as
 JSON."""
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def stream(asked: dict[str, Any], told: dict[str, Any]) -> None:
 
 
 def resume(asked: dict[str, Any], told: dict[str, Any]) -> None:
-    """A background answer whose first connection is cut; the client's own way to go on."""
+    """Read a background answer whose first connection is cut, then continue in the client's own way."""
     client = openai.OpenAI(
         base_url=asked["url"] + "/v1", api_key="any", max_retries=0, timeout=asked["timeout"]
     )

@@ -1,4 +1,4 @@
-"""Builders of the rows of `request_cases`: the parts of requests that several rows share."""
+"""Parts of requests that several rows of `request_cases` share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Body = dict[str, Any]
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 PDF = base64.b64encode(b"%PDF-1.7").decode()
 SIGNATURE = base64.b64encode(b"\xfb\xff\xfe").decode()
-"""With the characters that base64 has two of."""
+"""Bytes whose base64 has both of its special characters."""
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CLOSED = {**SCHEMA, "additionalProperties": False}
 FUNCTION = {"name": "get_weather", "description": "The weather somewhere", "parameters": SCHEMA}
@@ -61,7 +61,7 @@ def asked(*messages: Message, system: str | None = None, stream: bool = False, *
 
 
 def everywhere(anthropic: Body, openai: Body, ollama: Body | None = None) -> dict[str, Body]:
-    """Calls that say "Hi." where they say nothing else."""
+    """Calls that say "Hi." unless a row gives other text."""
     hi = {"messages": [{"role": "user", "content": "Hi."}]}
     given = {"anthropic": anthropic, "openai": openai, "ollama": ollama}
     return {client: {**hi, **call} for client, call in given.items() if call is not None}

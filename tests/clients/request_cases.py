@@ -1,10 +1,8 @@
-"""Calls as we make them, and as official clients make them: the table of `test_requests`.
+"""The table of `test_requests`: calls as we make them, and as official clients make them.
 
-A row names the call, gives our request, and for anthropic, openai and ollama the keyword arguments with
-which the client's
-documentation would have the same call made; the other clients' are in `NAME_calls.py`. Where a client is
-missing,
-`request_clients` says why it cannot be asked for that.
+A row names the call and gives our request. For anthropic, openai and ollama it also has the keyword arguments
+of the same call by the client's documentation. The other clients' arguments are in `NAME_calls.py`. Where a
+client is missing, `request_clients` says why.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The official clients that `test_requests` asks, each with its calls, and the reasons why it cannot make
-the others."""
+"""The official clients of `test_requests`, with their calls, and the reasons for the calls that they cannot
+make."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from turnstream.wires.base import ModelRequest
 
 
 class Whole(Protocol):
-    """Adds to the arguments of a call what all calls of the client share."""
+    """Add the arguments that all calls of the client share."""
 
     def __call__(self, call: Body, *, model: str, limit: int, stream: bool) -> Body: ...
 
 
 class Client(NamedTuple):
-    """`environment`: where it is installed. `models`: an older and a newer one. `base`: what it puts before
+    """A client. `environment`: its environment. `models`: an older and a newer model. `base`: its prefix of
     our path."""
 
     wire: str
@@ -46,7 +46,7 @@ def anthropic_whole(call: Body, *, model: str, limit: int, stream: bool) -> Body
 
 
 def openai_whole(call: Body, *, model: str, limit: int, stream: bool) -> Body:
-    """Reasoning models know the limit by a newer name."""
+    """Reasoning models use a newer name of the limit."""
     name = "max_tokens" if model == "gpt-4o" else "max_completion_tokens"
     return {"model": model, "stream": stream, name: limit, **call}
 

@@ -10,7 +10,7 @@ from tests.clients.request_builders import Body
 
 
 class Difference(NamedTuple):
-    """A rule that takes out what may differ, for `client`, or all clients where that is None."""
+    """A rule that removes an allowed difference, for `client`, or for all clients if it is None."""
 
     client: str | None
     reason: str
@@ -42,7 +42,7 @@ def with_listed_content(body: Body) -> Body:
 
 
 def without_ids(body: Body) -> Body:
-    """Calls and results without their ids."""
+    """Return calls and results without their ids."""
 
     def plain(message: Body) -> Body:
         calls = [{k: v for k, v in call.items() if k != "id"} for call in message.get("tool_calls", [])]
@@ -58,7 +58,8 @@ def with_listed_input(body: Body) -> Body:
 
 
 def with_rest_names(value: Any) -> Any:
-    """Fields as REST has them; in what is the caller's own (schemas, arguments) nothing is a field."""
+    """Return fields under their REST names. Names inside the caller's own values (schemas, arguments) are
+    unchanged."""
     if isinstance(value, list):
         return [with_rest_names(item) for item in cast("list[Any]", value)]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Runs a client's script in the client's own environment."""
+"""Runs a client's script in the client's environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 60.0
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of a client's environment."""
+    """Return the interpreter of a client's environment."""
     python = PROJECT / ".tools" / "clients" / name / "bin" / "python"
     assert python.exists(), f"no environment for the client {name}: `make test-clients` makes it"
     return python

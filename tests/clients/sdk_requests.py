@@ -1,8 +1,8 @@
-"""Makes calls with an official client, in the client's own environment: `sdk_requests.py CLIENT URL`, and on
-standard input a
-list of calls, each the keyword arguments of the client's usual method, in which `{"base64": …}` stands for
-bytes; `stream`
-chooses the method where it is no argument. What was sent is for the server to tell.
+"""Makes calls with an official client, in the client's own environment: `sdk_requests.py CLIENT URL`.
+
+Standard input has a list of calls. A call is the keyword arguments of the client's usual method. An object
+with the one key `base64` is bytes, and `stream` chooses the method if it is not an argument. The server
+records the requests.
 
 A new client is a function here, and a row of `request_clients.py`.
 """

@@ -1,4 +1,4 @@
-"""The official clients stream from our simulator what we decode ourselves, and notice its faults."""
+"""The official clients stream the same answers from our simulator as our decoders, and notice its faults."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[str | None, ...]] = {
 
 
 def ours(wire_name: str, model: str, *, tools: bool) -> dict[str, Any]:
-    """Return our reading of the same answer, in the client's words."""
+    """Return our reading of the same answer, in the client's terms."""
     wire = WIRES[wire_name]
     request = ModelRequest(model, QUESTION, tools=(WEATHER,) if tools else (), params={"max_tokens": 64})
     decoded = decode_pieces(wire, (send.data for send in play(request, wire)))

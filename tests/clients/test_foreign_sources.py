@@ -1,5 +1,4 @@
-"""Streams of other libraries become turns that can be cut and resumed: the libraries themselves, on our
-simulator."""
+"""Streams of other libraries become turns that can be cut and resumed. The libraries read our simulator."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 
 class Told:
-    """Turns of each source, see `foreign_sources.py`. One process runs all sources."""
+    """Turns of each source; see `foreign_sources.py`. One process runs all sources."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""The examples of the page on testing an application, run as its reader would run them."""
+"""The examples of the page on testing an application, run as a reader would run them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The package as its users get it: a wheel, installed with its dependencies into a fresh environment, and
-the tutorial's
-first program in it, exactly as it is printed."""
+"""The installed package: a wheel in a fresh environment, with its dependencies, and the tutorial's first
+program as it is printed."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of a fresh environment with the wheel."""
+    """Return the `bin` folder of a fresh environment with the wheel."""
     venv = tmp_path_factory.mktemp("fresh") / "venv"
     run([UV, "venv", "--quiet", "--python", PROJECT / ".tools" / "bin" / "python", venv], PROJECT)
     run([UV, "pip", "install", "--quiet", "--python", venv, wheel], PROJECT)

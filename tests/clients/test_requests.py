@@ -1,4 +1,4 @@
-"""For the same call our wires send what the official clients send (requirement F1)."""
+"""Our wires send the same request as the official clients, for the same call (requirement F1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from turnstream.wires import WIRES
 
 
 class Sent(NamedTuple):
-    """`path` without its query, and with nothing in it quoted."""
+    """Return `path` without its query, with all percent escapes decoded."""
 
     path: str
     body: Body
@@ -42,7 +42,7 @@ def ours(name: str) -> dict[str, Sent]:
 
 
 async def theirs(simulator: SimulatorServer, name: str) -> dict[str, Sent]:
-    """Requests that the simulator logged. Each got the answer that it asked for."""
+    """Return the requests that the simulator logged. Each got its answer."""
     client = CLIENTS[name]
     cases = client.cases()
     arguments = [client.arguments(case) for case in cases]

@@ -1,4 +1,4 @@
-"""Readers of the one fold: blocks as they are stored, and as they are shown."""
+"""Readers of the one fold: stored blocks and shown blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from turnstream.core.turn_events import (
 
 
 class Reader:
-    """The accumulator's loop, as its owner runs it: what was shown, and what was stored."""
+    """The accumulator's loop, as its owner runs it: the shown and the stored blocks."""
 
     def __init__(self, accumulator: Accumulator | None = None) -> None:
         self.accumulator = accumulator or Accumulator()

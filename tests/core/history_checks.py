@@ -17,7 +17,7 @@ def text(value: str, *, partial: bool = False) -> Block:
 
 
 def check_blocks(messages: Sequence[Message]) -> None:
-    """The rules of core/history, on our own blocks."""
+    """Check our own blocks by the rules of `core/history`."""
     assert all(message.blocks for message in messages)
     for place, message in enumerate(messages):
         assert message.role == ("user", "assistant")[place % 2]

@@ -1,4 +1,4 @@
-"""The one fold: however events come, the same blocks."""
+"""The one fold: the same blocks for every grouping of the events."""
 
 from __future__ import annotations
 

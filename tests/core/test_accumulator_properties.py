@@ -1,4 +1,4 @@
-"""Any events fold to the same blocks, however they come together and wherever they are cut."""
+"""Any events fold to the same blocks, however they are grouped and cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one fold is safe to feed and to read from several threads."""
+"""Several threads may feed and read the one fold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from turnstream.core.turn_events import (
 
 @pytest.fixture
 def often_switching() -> Iterator[None]:
-    """Let threads take turns every few microseconds, so that they meet."""
+    """Switch threads every few microseconds, so that their calls interleave."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -56,7 +56,7 @@ def test_several_threads_may_feed(often_switching: None) -> None:
                 shown[number] += changes
                 stored[number] += blocks
                 meets, is_shown = round_ == 0, False
-                if meets:  # all have begun a block; whose is shown stops last, and lets go of the others'
+                if meets:  # all have begun a block; the shown block stops last, and releases the others
                     barrier.wait(timeout=10)
                     is_shown = accumulator.shown is not None and accumulator.shown.index == index
                 if is_shown:

@@ -64,7 +64,7 @@ def test_a_path_begins_at_the_beginning_and_ends_at_an_end(choices: list[int], t
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("through", [None, "a", "b", "c"])
 def test_a_damaged_tree_still_has_a_path(through: str | None) -> None:
-    """A turn may follow one that is not there, or, in a circle, itself."""
+    """A turn may follow a missing turn, or itself in a circle."""
     strays = Branches([Node("a", "gone"), Node("b", "a"), Node("c", "b")])
     assert strays.path(through) == ["a", "b", "c"]
     assert strays.siblings("a") == ["a"]

@@ -119,7 +119,7 @@ def request_of(wire: str, messages: tuple[Message, ...]) -> list[dict[str, Any]]
 
 
 def labelled(turns: list[PastTurn]) -> list[PastTurn]:
-    """The same turns, in which everything said is told apart: the word of block 3 of turn 2 is `2.3`."""
+    """The same turns with distinct words: the word of block 3 of turn 2 is `2.3`."""
     return [
         PastTurn(
             turn.role,
@@ -140,8 +140,8 @@ def labelled(turns: list[PastTurn]) -> list[PastTurn]:
 
 
 def check_said(turns: list[PastTurn], messages: Sequence[Message]) -> None:
-    """Whatever was said is in the history, in order, by the same side, once; but for what the assistant said
-    first."""
+    """The history has every word in order, on its side, once. Only leading words of the assistant are left
+    out."""
     kinds = ("text", "reference", "partial_reference")
     spoken = [
         (turn.role, b.text_content)

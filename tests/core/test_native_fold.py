@@ -44,7 +44,7 @@ def told(fold: NativeFold, events: Sequence[TurnEvent]) -> None:
 
 
 class Writer:
-    """The engine's part: folds a model's events and keeps what it stores and shows."""
+    """The engine's side: it folds a model's events, and keeps the stored and the shown blocks."""
 
     def __init__(self) -> None:
         self.accumulator = Accumulator()
@@ -69,7 +69,7 @@ class Writer:
         self.stored += [cut.block for cut in cuts]
 
     def snapshot(self) -> list[TurnEvent]:
-        """Return the first events for a late watcher."""
+        """Return the first events of a late watcher."""
         caught_up: list[TurnEvent] = [START, *(catchup_of(block) for block in self.stored)]
         if self.accumulator.shown is not None:
             caught_up.append(self.accumulator.shown.catchup())

@@ -1,4 +1,5 @@
-"""Blocks that carry their origin: sealed when they end, and verified before they go back (requirement K2)."""
+"""Blocks that carry their origin. They are sealed when they end, and verified before a provider gets them
+again (requirement K2)."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ EVENTS: list[StreamEvent] = [
 
 
 def stored(events: list[StreamEvent] = EVENTS) -> list[Block]:
-    """The blocks, through the JSON that storage keeps."""
+    """Return the blocks after a round trip through the stored JSON."""
     blocks = fold_answer(events).blocks
     return [msgspec.json.decode(msgspec.json.encode(block), type=Block) for block in blocks]
 

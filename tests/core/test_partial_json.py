@@ -1,4 +1,4 @@
-"""JSON that is still being written."""
+"""JSON text that is incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Framing of server-sent events, against a decoder that reads line by line."""
+"""Framing of server-sent events, compared with a decoder that reads lines."""
 
 import re
 import time
@@ -28,7 +28,7 @@ streams_with_mark = st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb"
 
 
 def reference(body: bytes) -> list[ServerSentEvent]:
-    """The standard's algorithm, one line at a time; and the end of the body ends the last event."""
+    """The standard's algorithm, by lines. The end of the body also ends the last event."""
     events: list[ServerSentEvent] = []
     name = identity = None
     data: list[bytes] = []
@@ -132,7 +132,7 @@ def test_frames(body: bytes, expected: list[ServerSentEvent]) -> None:
 
 @pytest.mark.requirement("E4")
 def test_a_carriage_return_ends_a_line_at_once() -> None:
-    """A blank line that ends with CR dispatches its event without waiting for an LF that may never come."""
+    """A blank line that ends with CR dispatches its event at once. The decoder does not wait for an LF."""
     decoder = SseDecoder(event_limit=LIMIT)
     assert decoder.feed(b"data: a\r\n\r") == [(None, b"a", None)]
     assert decoder.feed(b"\ndata: b\n\n") == [(None, b"b", None)]

@@ -1,4 +1,4 @@
-"""The recorded provider streams, and how a test cuts them."""
+"""The recorded provider streams, and the cuts of tests."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ SHORT = 3000
 
 
 class Recording(NamedTuple):
-    """One file of the corpus, named by its path below the corpus folder; `entry` is what the index says of
-    it."""
+    """One file of the corpus, named by its path below the corpus folder. `entry` is its row of the index."""
 
     folder: Path
     name: str
@@ -39,7 +38,7 @@ class Recording(NamedTuple):
         return json.loads((path.parent / f"{stem}.expected.json").read_text(encoding="utf-8"))
 
     def body(self, wire: Wire) -> bytes:
-        """The answer's body, framed as the provider sent it."""
+        """Return the answer's body, framed like the provider's."""
         data = gzip.decompress(self.data) if self.name.endswith(".gz") else self.data
         if ".jsonl" not in self.name:
             return data
@@ -47,7 +46,8 @@ class Recording(NamedTuple):
 
 
 def recordings(wire_name: str) -> list[Any]:
-    """Every recording of a wire, as parameters of a test; one that skips visibly where there is no corpus."""
+    """Return every recording of a wire as parameters of a test, or one parameter that skips if there is no
+    corpus."""
     folder = os.environ.get("TURNSTREAM_CORPUS")
     if not folder:
         return [
@@ -67,7 +67,7 @@ def every_cut(body: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def random_cuts(body: bytes, *, times: int, seed: str) -> Iterator[list[bytes]]:
-    """Cut sets of every density, the same ones in every run."""
+    """Return cuts of every density. They are the same in every run."""
     chance = random.Random(seed)
     for _ in range(times):
         count = min(len(body) - 1, int(2 ** chance.uniform(0, 9)))

@@ -1,4 +1,4 @@
-"""Small inputs that were once decoded wrongly decode to their right value, however their bytes are cut."""
+"""Small inputs that were once decoded wrongly decode to their right value, for every cut of their bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from turnstream.wires.recording import decode_pieces, recorded_body
 
 ANY_ID = "any id"
 ERROR_CODE = "context_length_exceeded"
-"""The one code that cases name. Other values of `error` describe the error in words: any typed error will
-do."""
+"""The only code that cases name. Other values of `error` describe the error in words; any typed error passes.
+"""
 
 OPEN = frozenset({})
 """Cases that are known to fail."""

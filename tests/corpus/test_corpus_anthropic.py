@@ -30,7 +30,7 @@ DISPUTED: dict[tuple[str, int, str], Any] = {
         "encrypted_content",
     ): "EpwBCioIDxgCEAEYASJALd_opaque_compaction_payload",
 }
-"""(file, block, field) → what the bytes hold, where the expectation says otherwise."""
+"""(file, block, field) → the value in the bytes, where the expectation differs."""
 
 every_recording = pytest.mark.parametrize("recording", recordings("anthropic"))
 
@@ -115,7 +115,7 @@ def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recordin
 
 
 def provider_shape(block: dict[str, Any]) -> dict[str, Any]:
-    """One of our blocks in the provider's own shape."""
+    """Return a block in the provider's own shape."""
     content: dict[str, Any] = dict(block["content"] or {})
     metadata: dict[str, Any] = content.pop("provider_metadata", {})
     match block["block_type"]:
@@ -147,7 +147,7 @@ def provider_shape(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def expected_blocks(recording: Recording, content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The expectation, with what it leaves implicit and what it gets wrong put in."""
+    """Return the expectation, with its implicit fields added and its errors corrected."""
     blocks = [dict(block) for block in content]
     for position, block in enumerate(blocks):
         if block["type"].endswith("tool_use"):

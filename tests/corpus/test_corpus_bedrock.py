@@ -15,10 +15,10 @@ from turnstream.wires.shared.event_stream import split_messages
 WIRE = WIRES["bedrock"]
 
 SHORT = 1500
-"""Bytes up to which a body is cut at every place; of a longer one, its last messages are."""
+"""Bytes up to which a body is cut at every place. A longer body is cut in its last messages."""
 
 DISPUTED: dict[tuple[str, str], Any] = {}
-"""(file, field) → what the bytes hold, where the expectation says otherwise. None does."""
+"""(file, field) → the value in the bytes, where the expectation differs. There is none."""
 
 KINDS = {
     None: "text",  # nothing but citations
@@ -70,7 +70,7 @@ def assert_is_claudes_own(decoded: dict[str, Any], inner: dict[str, Any]) -> Non
 
 
 def said(block: dict[str, Any]) -> dict[str, Any]:
-    """A block in the words of the expectations."""
+    """Return a block in the terms of the expectations."""
     content = block["content"] or {}
     match block["block_type"]:
         case "tool_use":
@@ -177,7 +177,7 @@ def test_a_flipped_bit_is_found(recording: Recording) -> None:
 @every_recording
 @pytest.mark.requirement("E1")
 def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recording) -> None:
-    """All but the message's id and model, which only Claude's own events have."""
+    """Return all fields but the message's id and model, which only Claude's events have."""
     body = recording.body(WIRE)
     events = decode_events(body)
     encoder = WIRE.encoder(model="another", message_id="another")

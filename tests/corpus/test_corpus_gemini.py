@@ -17,7 +17,7 @@ from turnstream.wires.recording import decode_pieces, decode_recording
 WIRE = WIRES["gemini"]
 
 DISPUTED: dict[tuple[str, str], Any] = {}
-"""(file, field) → what the bytes hold, where the expectation says otherwise. None does."""
+"""(file, field) → the value in the bytes, where the expectation differs. There is none."""
 
 SHORT = 1000
 """Bytes up to which a body is cut at every place."""

@@ -14,10 +14,10 @@ from turnstream.wires.recording import decode_pieces, decode_recording
 
 WIRE = WIRES["ollama"]
 EVERY_CUT = 4500
-"""Bytes from the end within which a body is cut at every place: its final line is there."""
+"""Bytes before the end within which a body is cut at every place. They contain the final line."""
 
 DISPUTED: dict[tuple[str, str], Any] = {}
-"""(file, field) → what the bytes hold, where the expectation says otherwise. None does."""
+"""(file, field) → the value in the bytes, where the expectation differs. There is none."""
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 COUNTS = (
@@ -116,7 +116,7 @@ def test_a_final_line_that_repeats_the_whole_answer_changes_nothing(recording: R
 @every_recording
 @pytest.mark.requirement("E1")
 def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recording) -> None:
-    """All but what is said beside the answer, which is left out."""
+    """Return all fields but those beside the answer, which are left out."""
     events = decode_events(recording.body(WIRE))
     encoder = WIRE.encoder(model="another", message_id="another")
     one_by_one = b"".join([encoder.feed([event]) for event in events]) + encoder.close()

@@ -25,7 +25,7 @@ WIRE = WIRES["openai-chat"]
 EVERY_CUT = 4500
 """Bytes up to which a body is cut at every place."""
 LONG = 100_000
-"""Bytes from which a body is cut at fewer places: its tens of thousands of events are alike."""
+"""Bytes from which a body is cut at fewer places, since its tens of thousands of events are alike."""
 
 DISPUTED: dict[tuple[str, str], str] = {
     # Snowflake sends the model's reasoning in `reasoning_details` only ("15", " * 27 = 405"). The expectation
@@ -34,7 +34,7 @@ DISPUTED: dict[tuple[str, str], str] = {
     # `details`.
     ("snowflake/pai-snowflake_thinking_streaming-0.sse", "reasoning"): "15 * 27 = 405",
 }
-"""(file, field) → what the bytes hold, where the expectation says otherwise."""
+"""(file, field) → the value in the bytes, where the expectation differs."""
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", None: None}
 ERROR_CODES = {"tool_use_failed": "invalid_request_error"}
@@ -139,7 +139,7 @@ def test_a_body_that_breaks_off_before_its_end_is_never_complete(recording: Reco
 def test_what_the_encoder_writes_decodes_to_the_same_message(
     recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but what is said beside the answer, which this wire has no field for."""
+    """Return all fields but those beside the answer, for which this wire has no field."""
     monkeypatch.setattr(openai_chat_encoder, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
     events = decode_events(recording.body(WIRE))
     encoder = WIRE.encoder(model="another", message_id="another")
@@ -159,7 +159,7 @@ def test_what_the_encoder_writes_decodes_to_the_same_message(
 
 
 def merged(decoded: dict[str, Any]) -> dict[str, Any]:
-    """The wire has no block boundaries: texts in a row become one."""
+    """The wire has no block boundaries, so adjacent texts become one."""
     blocks: list[dict[str, Any]] = []
     for block in decoded["blocks"]:
         if blocks and block["block_type"] == "text" == blocks[-1]["block_type"]:

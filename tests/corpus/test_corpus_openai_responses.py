@@ -22,15 +22,14 @@ WIRE = openai_responses.WIRE
 EVERY_CUT = 4000
 """Bytes up to which a body is cut at every place."""
 LONG = 60_000
-"""Bytes from which a body is cut at fewer places: its thousands of events are alike."""
+"""Bytes from which a body is cut at fewer places, since its thousands of events are alike."""
 
 DISPUTED: dict[tuple[str, str], str] = {
-    # The recording was written by hand: its deltas end the sentence with a period where its `done` events go
-    # on. A client
-    # has seen the period by then, and nobody can take it back: the deltas hold, and a notice says so.
+    # The recording was written by hand: its deltas end the sentence with a period where its `done` events
+    # continue. A client has shown the period by then. So the deltas hold, and a notice reports it.
     ("openai/vai-openai-shell-container.1.jsonl", "text"): "The command ran successfully.",
 }
-"""(file, field) → what was said, where the expectation has another text."""
+"""(file, field) → the text in the bytes, where the expectation has another text."""
 
 CLIENT_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 ENCRYPTED = ("encrypted_content", "fingerprint")
@@ -109,7 +108,7 @@ def test_a_body_that_breaks_off_is_never_complete(recording: Recording) -> None:
 
 
 CREATED = rb'"created_at":\d+'
-"""The second in which an encoder was made."""
+"""Second of the encoder's creation."""
 
 
 @every_recording
@@ -228,9 +227,8 @@ def expected_shapes(output: list[dict[str, Any]]) -> list[Any]:
 
 
 def sent(item: dict[str, Any]) -> dict[str, Any]:
-    """An output item as an input item: without what only a provider writes down. What is encrypted is
-    written anew in
-    every event."""
+    """Return an output item as an input item, without the fields that only a provider writes. Encrypted
+    values differ in every event."""
     item = {
         key: "encrypted" if key in ENCRYPTED else value
         for key, value in item.items()

@@ -1,6 +1,6 @@
-"""A recorded request that is read into our messages and written again is the same request.
+"""A recorded request, decoded into our messages and encoded again, is the same request.
 
-`DIFFERENCES` names what may differ, each with its reason; both sides are compared after these rules.
+`DIFFERENCES` names the allowed differences, each with its reason. Both sides are compared after these rules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Body = dict[str, Any]
 
 
 class Difference(NamedTuple):
-    """A rule: `apply` takes the difference out of a body. It holds for `wire`, or all wires where that is
+    """A rule: `apply` removes the difference from a body. It holds for `wire`, or for all wires if that is
     None."""
 
     wire: str | None
@@ -33,7 +33,7 @@ def without_empty_fields(body: Body) -> Body:
 
 
 def with_plain_tools(body: Body) -> Body:
-    """Tools by name, their empty descriptions left out."""
+    """Return tools by name, without empty descriptions."""
 
     def plain(tool: Body) -> Body:
         if "function" in tool:
@@ -200,7 +200,7 @@ def each_message(body: Body, change: Callable[[Body], Body]) -> Body:
 
 
 def requests() -> list[Any]:
-    """Every recorded request of our wires; one parameter that skips visibly where there is no corpus."""
+    """Return every recorded request of our wires, or one parameter that skips if there is no corpus."""
     folder = os.environ.get("TURNSTREAM_CORPUS")
     if not folder:
         return [

@@ -38,7 +38,7 @@ class ChatFold:
                 self._fold(json.loads(payload))
 
     def message(self) -> dict[str, Any]:
-        """The message as a client sends it back."""
+        """Return the message as a client sends it back."""
         calls = [
             {
                 "id": call["id"],

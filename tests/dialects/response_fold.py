@@ -1,4 +1,4 @@
-"""A client of Responses that keeps what the events say, and resumes after the last event that it has."""
+"""A client of Responses that keeps the contents of the events, and resumes after its last event."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ResponseFold:
             self._take(frame)
 
     def cut(self) -> None:
-        """Drop the event that has not come whole."""
+        """Drop an incomplete event."""
         self._rest = b""
 
     def _take(self, frame: bytes) -> None:

@@ -1,5 +1,5 @@
-"""A reader of AG-UI streams: each event is a valid one of the protocol's own models, and the order is what
-the official client demands. It folds messages and state as that client does."""
+"""A reader of AG-UI streams. Each event must be valid for the protocol's own models, in the order that the
+official client demands. It folds messages and state like that client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunFold:
 
     @property
     def outcome(self) -> str:
-        """success, interrupt, cancelled; or error."""
+        """One of success, interrupt, cancelled, error."""
         assert self.ending is not None
         return self.ending["outcome"]["type"] if "outcome" in self.ending else "error"
 

@@ -1,4 +1,4 @@
-"""Turns at the edges: events that are too large for clients of AG-UI, and ends before any event."""
+"""Unusual turns: events that are too large for clients of AG-UI, and ends before any event."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Reading:
         return self
 
     def replay(self, *events: TurnEvent) -> Reading:
-        """The turn's events again, as a snapshot of what is left of them."""
+        """Return the turn's events again, as a snapshot of the remaining ones."""
         assert self.encoder.needs_replay(self.state)
         last, self.seq = self.seq, 0
         self.show(START, *events).settle()

@@ -1,4 +1,5 @@
-"""Whatever a turn does, and whenever clients of AG-UI join it: each ends with the stored blocks."""
+"""For every turn, and every time at which clients of AG-UI join it, each client ends with the stored
+blocks."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ async def play_from_the_start(
     actions: list[Action],
     end: End,
 ) -> list[tuple[ScriptedTurn, Any]]:
-    """Watchers that get each event singly, as clients that have just started the turn."""
+    """Watchers that get each event singly, like clients that have just started the turn."""
     turn = scripted(batches, limits, (ticks, ticks), end)
     dialect = lambda: (AgUiEncoder(TURN_ID, FACTS, EARLIER), RunFold([QUESTION]))  # noqa: E731
     return [(turn, watcher) for watcher in await play(turn, actions, archive_ticks, dialect)]

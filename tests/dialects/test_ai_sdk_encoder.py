@@ -54,7 +54,7 @@ CALL = {"tool_use_id": "c1", "tool_name": "clock"}
 
 
 def chunks(*events: TurnEvent, major: Major = 5, ends_message: bool = True) -> list[dict[str, Any]]:
-    """The chunks of a turn's events, as a strict client reads them."""
+    """Return the chunks of a turn's events, read by a strict client."""
     encoder = encoder_of(TURN_ID, "m1", major, ends_message=ends_message)
     state: object = encoder.begin()
     frames: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Retracted text in the UI message streams of major 7: the parts that are kept are shown again."""
+"""Retracted text in the UI message streams of major 7. The kept parts are shown again."""
 
 from __future__ import annotations
 

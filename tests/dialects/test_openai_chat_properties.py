@@ -1,4 +1,5 @@
-"""Whatever a turn does, and whenever clients of Chat Completions join it: each ends with the stored text."""
+"""For every turn, and every time at which clients of Chat Completions join it, each client ends with the
+stored text."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def test_every_stream_is_valid_and_shows_the_stored_text_or_an_error(
 
 
 def check(turn: ScriptedTurn, fold: ChatFold) -> None:
-    """A stream without an error has all that is stored. Only a retracted answer shows something else."""
+    """A stream without an error has everything that is stored. Only a retracted answer shows other text."""
     status = turn.store.ends[0].outcome.status
     assert fold.done == (fold.error is None)
     if fold.error is not None and fold.error["code"] == "retracted":

@@ -1,4 +1,4 @@
-"""Whatever a turn does, and wherever clients of Responses are cut: each resumes to the stored blocks."""
+"""For every turn, and every cut of clients of Responses, each client resumes to the stored blocks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from turnstream.wires.base import ToolDefinition
 
 
 class ResumingClient:
-    """A client whose connection is cut at any byte, and that resumes after the last event that it has."""
+    """A client whose connection is cut at any byte, and that resumes after its last event."""
 
     def __init__(self, turn: TurnRecord, ticks: Ticks, *, filters: bool, exact: bool) -> None:
         self.fold = ResponseFold()
@@ -56,7 +56,7 @@ class ResumingClient:
         self._subscription = made
 
     def read(self, room: int) -> bool:
-        """Take what the last read returned, and begin another. Return False at the end."""
+        """Take the bytes of the last read, and begin another. Return False at the end."""
         assert self._subscription is not None
         if self._reading is not None and self._reading.done():
             data, self._reading = self._reading.result(), None
@@ -86,7 +86,7 @@ class ResumingClient:
         return b"".join(frame for frame in frames if _number(frame) > self.fold.last)
 
     async def cut(self, place: int) -> None:
-        """Lose the connection in the middle of what was under way."""
+        """Lose the connection, with the bytes on their way."""
         if self._reading is not None:
             if not self._reading.done():
                 self._reading.cancel()

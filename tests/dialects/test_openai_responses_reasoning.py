@@ -1,4 +1,5 @@
-"""Thinking goes through a client of Responses and back: as it was, or without what the client changed."""
+"""Thinking passes through a client of Responses and back: unchanged, or without the parts that the client
+changed."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ SAID = Block(2, "text", "So it is.")
 
 
 def shown(*blocks: Block) -> list[dict[str, object]]:
-    """The output items of an answer with these blocks."""
+    """Return the output items of an answer with these blocks."""
     rows = [BlockRecord("r", "t", block, 1, 1, 0) for block in blocks]
     return response_of(replace(turn_row(), status="complete"), rows, SEAL)["output"]
 

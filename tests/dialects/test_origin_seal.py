@@ -1,4 +1,4 @@
-"""Origins that go through clients cannot be forged."""
+"""Origins that pass through clients cannot be forged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEAL = OriginSeal(b"k" * 32)
 
 
 def sealed(block: Block) -> tuple[Block, Block]:
-    """The block as it is stored, and as its client sends it back."""
+    """Return the block as its client sends it back."""
     content = block.content or {}
     stored = Block(0, "thinking", block.text_content, {**content, **seal_of(block, ORIGIN)})
     given = SEAL.sealed(content["signature"], seal_of(block, ORIGIN)["origin"])

@@ -1,5 +1,5 @@
-"""Whatever a turn does, and whenever clients of Anthropic Messages or Ollama join it: each ends with the
-stored answer, as the decoder of the wire reads it."""
+"""For every turn, and every time at which clients of Anthropic Messages or Ollama join it, each client ends
+with the stored answer, by the decoder of the wire."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SEAL = OriginSeal(b"x" * 32)
 
 
 class WireFold:
-    """Reads a stream with the decoder of a wire. `answer` is made when the stream has ended."""
+    """Reads a stream with the decoder of a wire. `answer` exists once the stream has ended."""
 
     def __init__(self, wire: str) -> None:
         self._decoder = WIRES[wire].decoder()
@@ -68,7 +68,7 @@ class WireFold:
         self._add(self._decoder.feed(data))
 
     def end(self) -> tuple[tuple[Block, ...], str | None, bool]:
-        """Return the blocks, the code of the error or None, and True if the end marker came."""
+        """Return the blocks, the code of the error or None, and True if the end marker arrived."""
         rest, cut = rest_of(self._decoder)
         self._add(rest)
         answer = self._fold.finish()
@@ -140,7 +140,7 @@ def call_of(pieces: list[str] | None) -> list[list[SourceEvent]]:
 
 
 def check(turn: ScriptedTurn, wire: str, fold: WireFold) -> None:
-    """A stream without an error has all that is stored. Only a retracted answer shows something else."""
+    """A stream without an error has everything that is stored. Only a retracted answer shows other text."""
     status = turn.store.ends[0].outcome.status
     blocks, error, is_whole = fold.end()
     assert is_whole == (error is None)
@@ -161,7 +161,7 @@ def check(turn: ScriptedTurn, wire: str, fold: WireFold) -> None:
 
 
 def check_signatures(blocks: tuple[Block, ...], stored: list[Block]) -> None:
-    """The signatures of whole thinking are sealed with the origin of their block, if it has one."""
+    """Signatures of whole thinking are sealed with the origin of their block, if it has one."""
     whole = [block.content or {} for block in stored if block.block_type == "thinking" and not block.partial]
     shown = [block.content or {} for block in blocks if block.block_type == "thinking"]
     for content, sealed in zip(whole, shown, strict=False):

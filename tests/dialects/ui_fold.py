@@ -35,7 +35,7 @@ OF_SEVEN = {"reset-step": set[str](), "tool-approval-response": {"approvalId", "
 
 
 class UiMessageFold:
-    """Folds chunks into the parts of a UI message. Any chunk that a client would choke on fails the test."""
+    """Folds chunks into the parts of a UI message. A chunk that any client refuses fails the test."""
 
     def __init__(self, major: int = 5) -> None:
         self.fields = {**FIELDS, **(OF_SIX if major > 5 else {}), **(OF_SEVEN if major == 7 else {})}

@@ -1,5 +1,4 @@
-"""The pages of the documentation, taken apart: programs, what they are said to print, settings, commands,
-links."""
+"""The pages of the documentation in parts: programs and their shown output, settings, commands, links."""
 
 from __future__ import annotations
 
@@ -23,9 +22,9 @@ SNIPPETS = frozenset(
         "use-postgresql.md",
     }
 )
-"""Pages without Python, and pages whose Python is part of something larger and has tests of its own."""
+"""Pages without Python, and pages whose Python is part of a larger program with tests of its own."""
 ANYTHING = "…"
-"""A line of it stands for any lines, at the end of a line for any words."""
+"""A line `...` matches any lines. At the end of a line it matches any words."""
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
@@ -45,14 +44,14 @@ class Fence(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A Python program, and what it prints; None: not shown."""
+    """A Python program, and its shown output or None."""
 
     source: Fence
     output: str | None
 
 
 def pages() -> list[Path]:
-    """Everything that is written for readers."""
+    """All pages for readers."""
     return sorted([*PROJECT.glob("*.md"), *DOCS.rglob("*.md")])
 
 
@@ -66,7 +65,7 @@ def fences(page: Path, language: str | None = None) -> list[Fence]:
 
 
 def programs(page: Path) -> list[Program]:
-    """The page's programs; a `text` block that comes next is what one prints."""
+    """Return the page's programs. A `text` block after a program is its output."""
     found = fences(page)
     after = [fence.text if fence.language == "text" else None for fence in found[1:]]
     return [
@@ -77,7 +76,7 @@ def programs(page: Path) -> list[Program]:
 
 
 def is_application(program: Program) -> bool:
-    """True if the program defines an application to serve, and does nothing by itself."""
+    """Return True if the program defines an application to serve, and does nothing by itself."""
     return "FastAPI(" in program.source.text
 
 
@@ -101,7 +100,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Targets of links in a page, named as the host of the pages names headings."""
+    """Return the targets of links in a page. Headings are named like the host of the pages names them."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     plain = (re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in _HEADING.findall(text))
     return {heading.replace(" ", "-") for heading in plain}

@@ -1,5 +1,4 @@
-"""The applications of the pages are served as they are printed, and their scripts run in a JavaScript
-engine."""
+"""The applications of the pages are served unchanged, and their scripts run in a JavaScript engine."""
 
 from __future__ import annotations
 
@@ -85,7 +84,7 @@ async def run(script: str, *arguments: str) -> Any:
 
 
 async def served(page: Path, changes: dict[str, str], folder: Path) -> AsyncIterator[int]:
-    """Serve a page's application from a folder; the port."""
+    """Serve a page's application from a folder. Return the port."""
     (program,) = [program for program in pages.programs(page) if pages.is_application(program)]
     text = program.source.text
     for old, new in changes.items():
@@ -125,7 +124,7 @@ class Browser:
         self._script = script
 
     async def run(self, actions: str, hash_: str = "") -> Any:
-        """Open the page, and return the JSON that `actions` leave with."""
+        """Open the page. Return the JSON at the end of `actions`."""
         script = f"{BROWSER}{{{self._script}\n(async () => {{ await on.pageshow(); {actions} }})();}}"
         return await run(script, f"http://127.0.0.1:{self._port}", hash_)
 

@@ -30,11 +30,11 @@ NEXT_STEP = re.compile(
     r"|name|needs?|providers are|put|record|rename|resume|send|set|shorten|start|take|try|upgrade|use|wait|wrap|write|has to|at most"
     r"|there (is|are)|turnstream \w+|is this the address)\b"
 )
-"""Words of a message that say what the caller can do, or the only values that are right."""
+"""Words of a message that say what the caller can do, or name the only valid values."""
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """Every call in the package: its file and line, the called name, and the call."""
+    """Return every call in the package: its file and line, the called name, and the call."""
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
@@ -43,7 +43,7 @@ def calls() -> Iterator[tuple[str, str, ast.Call]]:
 
 
 def text_of(node: ast.expr) -> str:
-    """The constant words of a message, or "" if a function makes it."""
+    """Return the constant words of a message, or "" if a function makes it."""
     if isinstance(node, ast.Call):
         return ""
     return " ".join(

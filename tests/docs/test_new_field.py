@@ -1,4 +1,4 @@
-"""A new field of a turn takes three files and a migration: the page that says so is followed to the
+"""A new field of a turn takes three files and a migration. The test follows the page that says so to the
 letter."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ asyncio.run(main())
 
 
 def changes(section: str) -> list[pages.Fence]:
-    """The `diff` blocks below a heading."""
+    """Return the `diff` blocks below a heading."""
     lines = PAGE.read_text().splitlines()
     begin = lines.index(f"## {section}")
     end = next(place for place in range(begin + 1, len(lines)) if lines[place].startswith("## "))
@@ -49,7 +49,7 @@ def changes(section: str) -> list[pages.Fence]:
 
 
 def changed(fence: pages.Fence, root: Path) -> Path:
-    """Make the change of a `diff` block; return the file. The lines of its context stand there once."""
+    """Apply a `diff` block. Return the file. The lines of its context occur there once."""
     head, *lines = fence.text.splitlines()
     path = root / head.removeprefix("+++ ")
     before = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))
@@ -105,8 +105,8 @@ def test_a_new_field_takes_three_files_and_a_migration(
 )
 def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -> None:
     """Names in a field's own operations do not count: a time that is set once, steps that are stored one by
-    one, the branch that a chat shows, a conversation of an agent's page, and what an owner's watchers are
-    told of a chat or a turn."""
+    one, the branch that a chat shows, a conversation of an agent's page, and announcements to an owner's
+    watchers."""
     progress, announced = {"store/operations/progress.py"}, {"store/announcements.py"}
     chat = {"store/operations/chats.py", "store/operations/deleting.py"}
     own = {

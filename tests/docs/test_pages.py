@@ -1,4 +1,4 @@
-"""The pages are true: their programs run and print what is shown, settings load, links lead somewhere,
+"""The pages are true: their programs run and print the shown output, settings load, links have targets,
 commands exist."""
 
 from __future__ import annotations

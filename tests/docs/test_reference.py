@@ -1,4 +1,4 @@
-"""The reference is made without a warning, and every promised name says what it is."""
+"""The reference is built without a warning, and every public name has a docstring."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_name_says_what_it_is(name: str) -> None:
 
 
 def _public_functions(kind: type) -> list[str]:
-    """The methods and properties of its own that a class promises; those of a protocol are said by their
+    """Return the methods and properties that a class defines. Those of a protocol are described by their
     types."""
     if getattr(kind, "_is_protocol", False) or not kind.__module__.startswith("turnstream"):
         return []

@@ -20,7 +20,7 @@ NAMED = {
     for file in (EXAMPLE / "src" / "server.ts", HOW_TO / "use-chat.md")
     if (found := re.search(r'const api = "(/[^"]+)";', file.read_text("utf-8"))) is not None
 }
-"""The address of the chat endpoint, by the file that names it."""
+"""Return the address of the chat endpoint, by the file that names it."""
 
 
 @pytest.fixture

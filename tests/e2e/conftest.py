@@ -9,7 +9,6 @@ from tests.e2e.processes import ServerPlan, ServerProcess
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server in another process, for all tests that do not need one of their own; nobody may count on
-    being alone."""
+    """A server in another process, which tests share. A test cannot expect to be its only client."""
     with ServerProcess(ServerPlan(tmp_path_factory.mktemp("server") / "turns.sqlite")) as process:
         yield process

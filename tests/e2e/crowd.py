@@ -1,5 +1,5 @@
-"""Many watchers on real sockets that cost little: each only notes what came when; it is taken apart
-afterwards."""
+"""Many watchers on real sockets. A watcher only notes the bytes and their times, which is cheap. The bytes
+are decoded afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIME = re.compile(rb"<(\d+\.\d{6})>")
 
 
 class Recorder(asyncio.Protocol):
-    """One connection: the pieces that came, each with its time."""
+    """One connection: the received pieces, each with its time."""
 
     def __init__(self, request: bytes) -> None:
         self.pieces: list[bytes] = []
@@ -54,14 +54,14 @@ class Recorder(asyncio.Protocol):
         self._end()
 
     async def received(self, count: int) -> None:
-        """Wait until so many bytes have come."""
+        """Wait until `count` bytes have been received."""
         self._awaited = count
         if self._size < count:
             self._enough = asyncio.get_running_loop().create_future()
             await self._enough
 
     async def shows(self, marker: bytes) -> None:
-        """Wait until a piece, or two together, contain a marker."""
+        """Wait until a piece, or two adjacent pieces, contain a marker."""
         self._marker = marker
         self._awaited = sys.maxsize
         self._enough = asyncio.get_running_loop().create_future()
@@ -83,7 +83,7 @@ class Recorder(asyncio.Protocol):
             self.ended.set_result(None)
 
     def body(self) -> bytes:
-        """The body so far, out of its chunks; the last one may be cut off."""
+        """Return the body so far, without its chunk framing. Its last chunk may be incomplete."""
         head, _, rest = b"".join(self.pieces).partition(b"\r\n\r\n")
         if b" 200 " not in head.partition(b"\r\n")[0]:
             return b""
@@ -96,7 +96,7 @@ class Recorder(asyncio.Protocol):
         return b"".join(body)
 
     def delays(self) -> list[float]:
-        """Seconds from the making of each timed delta to its arrival here."""
+        """Return, for each timed delta, the seconds from its creation to its arrival."""
         whole = b"".join(self.pieces)
         ends: list[int] = []
         for piece in self.pieces:
@@ -108,7 +108,7 @@ class Recorder(asyncio.Protocol):
 
 
 class Member:
-    """A watcher of the crowd, over all its connections."""
+    """A watcher of the crowd, over all of its connections."""
 
     def __init__(self, port: int, turn_id: str) -> None:
         self.fold = NativeFold()
@@ -133,12 +133,12 @@ class Member:
         return recorder
 
     def leave(self) -> None:
-        """Drop the connection; what came whole by now is known."""
+        """Drop the connection, then fold the events that arrived whole."""
         self.connections[-1].drop()
         self.take_in()
 
     def take_in(self) -> None:
-        """Fold what the last connection brought."""
+        """Fold the events of the last connection."""
         decoder = SseDecoder(event_limit=1 << 26)
         for name, data, identity in decoder.feed(self.connections[-1].body()):
             assert name is not None
@@ -153,7 +153,7 @@ class Member:
 
 
 async def all_ended(members: Iterable[Member]) -> None:
-    """Wait for the end of everyone's last connection, then take it in."""
+    """Wait for the end of each member's last connection, then fold its events."""
     async with asyncio.timeout(SECONDS):
         for member in members:
             await member.connections[-1].ended
@@ -164,7 +164,8 @@ async def all_ended(members: Iterable[Member]) -> None:
 
 @asynccontextmanager
 async def stalled_watchers(port: int, turn_id: str, count: int) -> Any:
-    """Watchers with the smallest window there is, which never read: it closes, and stays so."""
+    """Watchers with the smallest possible receive window. They never read, so the window closes and stays
+    closed."""
     sockets: list[socket.socket] = []
     loop = asyncio.get_running_loop()
     request = f"GET /api/turns/{turn_id}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nX-User: alice\r\n\r\n"

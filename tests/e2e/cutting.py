@@ -1,4 +1,4 @@
-"""Watchers that are cut, anywhere, and resume: the same for every kind of turn."""
+"""Watchers that are cut at any place and resume. The checks are the same for every kind of turn."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ Check = Callable[[Client, Sequence[Watcher]], Awaitable[None]]
 async def cut_at_every_boundary(
     client: Client, turn_id: str, count: int
 ) -> tuple[list[Watcher], set[tuple[str, str]]]:
-    """`count` watchers, more than there are events: each is cut behind another one, and resumes live. Also
-    the ids and
-    names of the events that were the last before a cut."""
+    """Run `count` watchers, more than there are events. Each is cut after another event, and resumes live.
+
+    Returns the watchers, and the ids and names of the last events before the cuts.
+    """
     watchers = [Watcher(client, turn_id) for _ in range(count)]
 
     async def cut_behind(watcher: Watcher, events: int) -> tuple[str, str]:
@@ -37,7 +38,7 @@ async def cut_at_every_boundary(
 
 
 async def cut_at_random_bytes(client: Client, turn_id: str, *, connections: int) -> list[Watcher]:
-    """A hundred watchers, each cut until it has had so many `connections`."""
+    """Run a hundred watchers. Each is cut until it has made `connections` connections."""
     watchers = [Watcher(client, turn_id) for _ in range(100)]
 
     async def cut_often(watcher: Watcher, draw: random.Random) -> None:
@@ -52,8 +53,7 @@ async def cut_at_random_bytes(client: Client, turn_id: str, *, connections: int)
 
 
 async def cut_in_catch_up(client: Client, turn_id: str, *, frames: int) -> list[Watcher]:
-    """The stream of an ended turn, which has so many `frames`, cut at their boundaries, beside them, and
-    inside."""
+    """Cut the stream of an ended turn at the boundaries of its `frames`, beside them, and inside them."""
     await Watcher(client, turn_id).watch_to_the_end()
     body = (await client.call("GET", f"/turns/{turn_id}/stream")).body
     ends = [place + 2 for place in range(len(body)) if body.startswith(b"\n\n", place)]
@@ -71,9 +71,11 @@ async def cut_in_catch_up(client: Client, turn_id: str, *, frames: int) -> list[
 
 
 async def cut_off_a_small_ring(folder: Path, model: str, check: Check, *, cuts: int) -> list[Watcher]:
-    """With a ring of a few events most cursors are served from the store; then, by another process. Each of
-    the watchers
-    is cut so often; half of them wait for the second process."""
+    """Resume with a ring of a few events, so that most cursors are served from the store; then from another
+    process.
+
+    Each watcher is cut several times. Half of the watchers wait for the second process.
+    """
     plan = ServerPlan(folder / "turns.sqlite", EngineSettings(ring_bytes=4096, heartbeat=0.2))
     with ServerProcess(plan) as first:
         client = Client(first.port)

@@ -1,8 +1,8 @@
-"""The server in a process of its own, as `turnstream serve` runs it, for clients on real sockets.
+"""The server as `turnstream serve` runs it, in a process of its own, for clients on real sockets.
 
-Requests say who they are in `X-User`, so that tests can be several people. Three routes are the tests' own:
-`POST /paced` starts a turn whose deltas hold the times at which they were made, and wait for `POST /go`;
-`GET /inspection` tells what the process holds.
+A request names its user in `X-User`, so a test can act for several users. The tests' own routes: `POST
+/paced`, `POST /large` and `POST /blocks` start turns that wait for `POST /go`, and `GET /inspection` returns
+counts of the process.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def by_header(request: Request) -> Principal:
 
 
 def run_server(plan: ServerPlan, ready: Connection) -> None:
-    """Serve until a signal; tell `ready` the port."""
+    """Serve until a signal. Send the port to `ready`."""
     descriptor = os.open(f"{plan.database}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

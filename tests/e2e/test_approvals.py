@@ -1,4 +1,4 @@
-"""Approvals over HTTP: the answers' statuses, what a turn shows, and draining."""
+"""Approvals over HTTP: the status of each answer, the events of the turn, and the server's drain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def delete(path: str) -> str:
 
 
 class Waiting(NamedTuple):
-    """A server, a client and a turn that waits for two approvals."""
+    """A server, a client, and a turn that waits for two approvals."""
 
     engine: Engine
     client: Client

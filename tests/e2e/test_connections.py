@@ -1,4 +1,4 @@
-"""One connection with more on it than a stream: what comes before, beside and after it."""
+"""Connections that carry more than one stream: bytes before, beside and after it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ async def test_a_connection_that_is_to_close_is_closed_after_the_terminal_event(
 
 @pytest.mark.requirement("D2", "C4")
 async def test_a_client_that_talks_through_its_stream_harms_only_itself(server: ServerProcess) -> None:
-    """It sends megabytes where nobody listens: they are not read, and the stream goes on."""
+    """The client sends megabytes while its stream runs. The server does not read them, and the stream
+    continues."""
     turn_id = await Client(server.port).start("hi", model="sim/story:events=60,pace=0.01")
     async with asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

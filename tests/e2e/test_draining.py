@@ -1,4 +1,4 @@
-"""A server that drains: clients that reconnect are cut at once, the others read until their turn ends."""
+"""A server that drains: it cuts clients that reconnect at once. Other clients read until their turn ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Server:
 
 
 class Body:
-    """The chunks of one answer, read as they come."""
+    """Yield the chunks of one answer as they arrive."""
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter) -> None:
         self.text = ""
@@ -61,7 +61,7 @@ class Body:
                 self.text += (await anext(self._chunks)).decode()
 
     async def rest(self) -> str:
-        """Read to the end of the body, or to the cut. Return all of the body."""
+        """Read to the end of the body, or to the cut. Return the whole body."""
         try:
             async with asyncio.timeout(SECONDS):
                 async for chunk in self._chunks:
@@ -75,7 +75,7 @@ class Body:
 
 
 def events_of(body: str) -> list[dict[str, Any]]:
-    """The events of a body, without the end mark and without what follows the last whole event."""
+    """Return the events of a body, without the end mark and without an incomplete last event."""
     whole = body.rpartition("\n\n")[0]
     lines = [line.removeprefix("data: ") for line in whole.split("\n") if line.startswith("data: ")]
     return [json.loads(line) for line in lines if line != "[DONE]"]

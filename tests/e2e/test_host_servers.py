@@ -1,4 +1,4 @@
-"""A host application on the servers of others: it ends at once, although an answer streams."""
+"""Host applications on uvicorn, gunicorn, hypercorn and granian end at once while an answer streams."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def rest_of(reader: asyncio.StreamReader) -> list[str]:
 
 
 def check_end(command: tuple[str, ...], events: list[str]) -> None:
-    """Check that the stream had the turn's end, or said that its server stops."""
+    """Check that the stream has the turn's end, or an event that says that its server stops."""
     if command == HYPERCORN_WORKER:
         assert events[-2:] == ["notice", "cut"]
     else:

@@ -1,6 +1,5 @@
-"""Requests that no well-behaved client sends, over HTTP: each gets a JSON error with the right status, and
-makes
-nothing; and another owner's ids do not exist (requirements A1, A6, K4)."""
+"""Requests that only a broken or hostile client sends. Each gets a JSON error with the right status, and
+creates nothing. Ids of other owners do not exist for the client (requirements A1, A6, K4)."""
 
 from __future__ import annotations
 

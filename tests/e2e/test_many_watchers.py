@@ -1,5 +1,5 @@
-"""A crowd on one turn, over real sockets and from another process: all see the same, whoever stalls beside
-them."""
+"""A crowd on one turn, over real sockets and from another process. All watchers get the same events, also
+beside stalled watchers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ CROWD = 500
 STALLED = 50
 DELTAS = 20
 HEAD = 100_000
-"""Characters that all are sent at first: more than what fits on the way to one who does not read."""
+"""Characters of the first event: more than the sockets hold for a watcher that does not read."""
 NOISE = 0.025
-"""Seconds by which the p99 of two equal passes differs on a machine with other work."""
+"""Seconds by which the p99 of two equal passes may differ on a machine with other work."""
 MEMORY_BOUND = 64 * 1024 * 1024
-"""Bytes by which the server may grow for 500 watchers and 50 stalled ones of a turn with 100 KB of text."""
+"""Bytes by which the server may grow for 500 watchers and 50 stalled watchers of a turn with 100 KB of text.
+"""
 
 
 async def paced(port: int, **query: float) -> str:
-    """A turn of the server's own whose deltas tell when they were made."""
+    """Start a turn whose deltas contain the time of their creation. Return its id."""
     root = Client(port, {"X-User": "alice"}, "")
     asked = "&".join(f"{name}={value}" for name, value in query.items())
     return (await root.call("POST", f"/paced?{asked}")).json["id"]
@@ -59,7 +60,7 @@ async def test_five_hundred_watchers_come_drop_and_resume_at_random_moments(serv
     members = [Member(port, turn_id) for _ in range(CROWD)]
 
     async def come_and_go(member: Member, *, drops: int) -> None:
-        """Moments are those of the turn: it lasts three seconds."""
+        """Join at random times within the turn, which lasts three seconds, and drop several times."""
         await asyncio.sleep(draw.uniform(0.0, 2.4))
         await member.connect()
         for _ in range(drops):
@@ -85,7 +86,7 @@ async def test_five_hundred_watchers_come_drop_and_resume_at_random_moments(serv
 
 
 class Pass:
-    """One turn, watched by the crowd; how late its deltas came."""
+    """One turn, watched by the crowd, with the delays of its deltas."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,5 +1,5 @@
-"""The main job over real sockets: a turn of a few hundred events, cut anywhere and resumed, gives the stored
-blocks."""
+"""The main job over real sockets: a turn of a few hundred events, cut at any place and resumed, gives the
+stored blocks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.e2e.processes import ServerPlan, ServerProcess
 from tests.server.live import Client, Watcher
 
 UNUSUAL = "sim/thinking"
-"""Thinks and speaks in pieces of three characters: emoji, combining marks, CRLF cut in two, U+2028,
-U+0085."""
+"""A source of thinking and text in pieces of three characters: emoji, combining marks, a divided CRLF,
+U+2028, U+0085."""
 
 pytestmark = pytest.mark.requirement("C1", "C2", "C3", "B4")
 
 
 async def check(client: Client, watchers: Sequence[Watcher]) -> None:
-    """All of them have exactly what is stored, and one end."""
+    """Check that every watcher has the stored blocks, and one end."""
     stored = await client.stored(watchers[0].turn_id)
     assert [block["block_type"] for block in stored] == ["thinking", "text"]
     text = "".join(block["text_content"] for block in stored)

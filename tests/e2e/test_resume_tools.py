@@ -1,6 +1,6 @@
-"""The whole tool loop over real sockets: a turn that thinks, calls two tools at once and answers with their
-results is cut
-anywhere and resumed, and every watcher ends with the stored blocks (C1 to C3, G1, G4)."""
+"""The whole tool loop over real sockets. A turn thinks, calls two tools at once and answers with their
+results. It is cut at any place and resumed, and every watcher ends with the stored blocks (C1 to C3, G1, G4).
+"""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.e2e.tools import PLACE, STEPS, WEATHER
 from tests.server.live import Client, Watcher
 
 AGENT = "sim/agent"
-"""Two rounds: thinking in pieces of three characters, a text, two calls; with their results, thinking and a
-text."""
+"""A source of two rounds: thinking in pieces of three characters, a text and two calls; then, with the
+results, thinking and a text."""
 BLOCKS = ["thinking", "text", "tool_use", "tool_use", "tool_result", "tool_result", "thinking", "text"]
 
 pytestmark = pytest.mark.requirement("C1", "C2", "C3", "G1", "G4")
 
 
 async def check(client: Client, watchers: Sequence[Watcher]) -> None:
-    """All of them have exactly what is stored, which is the whole turn, and one end."""
+    """Check that every watcher has the stored blocks of the whole turn, and one end."""
     stored = await client.stored(watchers[0].turn_id)
     assert [block["block_type"] for block in stored] == BLOCKS
     calls = [block["content"] for block in stored[2:4]]
@@ -69,7 +69,7 @@ async def test_cut_at_random_bytes_again_and_again(server: ServerProcess) -> Non
 
 @pytest.mark.requirement("A6")
 async def test_cut_inside_catch_up_frames(server: ServerProcess) -> None:
-    """Of an ended turn each block is one frame, between the turn's start and its end."""
+    """An ended turn has one frame for each block, between its start and its end."""
     client = Client(server.port)
     turn_id = await client.start("hi", model=f"{AGENT}:pace=0")
     await check(client, await cut_in_catch_up(client, turn_id, frames=len(BLOCKS) + 2))
@@ -79,7 +79,7 @@ async def test_cut_inside_catch_up_frames(server: ServerProcess) -> None:
 async def test_cut_off_a_small_ring_and_resumed_after_a_restart(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Results of tools are among what the store serves."""
+    """The store serves the results of tools."""
     folder = tmp_path_factory.mktemp("restarted")
     watchers = await cut_off_a_small_ring(folder, f"{AGENT}:pace=0.003,first=0.1", check, cuts=5)
     assert any("block_catchup" in watcher.names for watcher in watchers[::2]), "nobody fell off the ring"

@@ -1,5 +1,5 @@
-"""Watchers whose sockets take nothing: however large the turn is, each holds little, and the others get all
-of it."""
+"""Watchers whose sockets take nothing. Each holds little memory, for a turn of any size, and the other
+watchers get the whole turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turnstream.core.blocks import Block
 
 STALLED = 60
 PER_WATCHER = 192 * 1024
-"""Bytes for each: 64 KiB on the way, the piece that waits, and the connection itself."""
+"""Bytes for each watcher: 64 KiB on the way, the piece that waits, and the connection."""
 FIXED = 150 * 1024 * 1024
 """Cost of one large turn, for any number of watchers: its text, the writing of its rows, and cached
 pieces."""
@@ -31,7 +31,7 @@ async def stored_blocks(port: int, turn_id: str) -> list[Block]:
 
 
 async def grown_by(port: int, turn_id: str, count: int) -> int:
-    """Bytes that the server has grown by once so many watchers have stalled."""
+    """Return the bytes by which the server has grown once `count` watchers have stalled."""
     before = (await call(port, "GET", "/inspection"))["resident"]
     async with asyncio.timeout(60), stalled_watchers(port, turn_id, count):
         while (now := await call(port, "GET", "/inspection"))["stalled"] < 0.95 * count:  # noqa: ASYNC110

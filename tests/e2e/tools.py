@@ -1,5 +1,4 @@
-"""The tools of the server under test: both take their time, tell how far they are, and say what is hard to
-carry."""
+"""Tools of the server under test. Both take time, report progress, and return text that is hard to carry."""
 
 from __future__ import annotations
 
@@ -24,10 +23,10 @@ async def look_out(window: str, context: ToolContext) -> str:
 
 
 async def ask_the_way(place: str, context: ToolContext) -> str:
-    """Ask somebody the way.
+    """Ask for the way.
 
     Args:
-        place: Where to.
+        place: Destination.
     """
     await _take_steps("asking 🙋\r\n", 0.013, context)
     return f"{place}: {PLACE}"

@@ -1,4 +1,5 @@
-"""A server process whose tool asks first, and notes each of its runs in a file that outlives the process."""
+"""A server process whose tool asks for approval, and notes each of its runs in a file that outlives the
+process."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from turnstream.tools import tool
 
 
 class AskingPlan(NamedTuple):
-    """`notes` gets a line for each run of the tool."""
+    """The file `notes` gets a line for each run of the tool."""
 
     database: Path
     notes: Path
 
 
 def run_asking_server(plan: AskingPlan, ready: Connection) -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(plan, ready))
 

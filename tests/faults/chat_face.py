@@ -1,4 +1,4 @@
-"""A turn over a failing provider, as a client of OpenAI Chat Completions asks for it and reads it."""
+"""A turn over a failing provider, as a client of OpenAI Chat Completions requests and reads it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def client_code(read: dict[str, Any], row: dict[str, Any]) -> str | None:
 
 
 def check_retracted(fault: Fault, outcome: Any) -> None:
-    """Another model answered in other words: the client has an error, and no word of the other answer."""
+    """Another model answered in other words. The client has an error, and no word of the other answer."""
     assert fault.seed != SEED
     assert outcome.text
     assert STORY.startswith(outcome.text)

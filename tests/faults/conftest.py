@@ -13,7 +13,7 @@ from tests.postgresql import PostgresServer, postgres, postgres_template  # noqa
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """The clients' connections; none is kept for a second request, as their servers do not live long."""
+    """The clients' HTTP session. It keeps no connection, since the servers are short-lived."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session

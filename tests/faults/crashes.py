@@ -1,4 +1,4 @@
-"""A server that is killed and restarted on one file, under load, and what is looked at each time."""
+"""A server that is killed and restarted on one database, under load, and the checks after each crash."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ JOURNAL_INTERVAL = 0.1
 
 
 class AtMoment(NamedTuple):
-    """Kill so many seconds after the load began."""
+    """Kill `seconds` after the load began."""
 
     seconds: float
 
 
 class AtText(NamedTuple):
-    """Kill when clients have received so many characters, all together: blocks are open then."""
+    """Kill when all clients together have received `characters`. Blocks are open then."""
 
     characters: int
 
 
 class InRecovery(NamedTuple):
-    """Kill as AtText, then again while the restarted server ends a turn that it found."""
+    """Kill like AtText, then again while the restarted server ends a turn of the dead process."""
 
     characters: int
     point: KillPoint
@@ -50,7 +50,7 @@ Kill = Death | AtMoment | AtText | InRecovery
 def plan_of(
     folder: Path, number: int, providers: Mapping[str, ProviderSettings], database: str | None = None
 ) -> ServerPlan:
-    """One of several servers, with files of its own.
+    """One of several servers, with its own files.
 
     `database`: URL of its database. None: a file.
     """
@@ -65,9 +65,8 @@ def plan_of(
 
 
 class Crashes:
-    """A server that is killed and restarted on one file. `scripts`: what is asked for, one conversation
-    each, of any of
-    the plan's providers; the plan names `tool_notes`."""
+    """A server that is killed and restarted on one database. `scripts`: the prompts, one conversation each,
+    for any providers of the plan. The plan names `tool_notes`."""
 
     def __init__(
         self, plan: ServerPlan, session: aiohttp.ClientSession, seed: str, scripts: Sequence[str]
@@ -80,11 +79,11 @@ class Crashes:
         self.accounts: list[Account] = []
         self.conversations: list[Conversation] = []
         self.ended: dict[str, str] = {}
-        """Every assistant turn that was found ended, with its status."""
+        """Every assistant turn that had ended after a crash, with its status."""
         self._unfinished: set[Call] = set()
 
     async def live_through(self, lives: Sequence[Kill]) -> Crashes:
-        """Every crash, and the look at what is left at last."""
+        """Run every crash, then check the final state."""
         for kill in lives:
             try:
                 await self.crash(kill)
@@ -98,7 +97,7 @@ class Crashes:
         return server(replace(self._plan, kill=kill))
 
     async def crash(self, kill: Kill) -> None:
-        """One life of the server, and the look at what it left."""
+        """Run the server once, and check the state that it left."""
         account = self.account = Account()
         point = kill if isinstance(kill, KillPoint | InTool) else None
         async with self._server(point) as process:
@@ -199,7 +198,7 @@ class Crashes:
         self.ended[turn_id] = "complete"
 
     async def _ask(self, conversation: Conversation, api: Api) -> str:
-        """The assistant turn's id."""
+        """Return the assistant turn's id."""
         model = f"{self._provider()}/agent:pace=0"
         return await api.start(conversation.chat_id, "and?", model, prev=conversation.last_turn)
 
@@ -211,14 +210,13 @@ class Crashes:
         return read_notes(self._plan.tool_notes)
 
     def _check_tools(self) -> None:
-        """No call was made twice, whatever died meanwhile, and only those that a process died over did not
-        end."""
+        """Check that no call ran twice across all crashes, and that only calls of a crash have no end."""
         notes = self._notes()
         assert {*notes.began.values()} <= {1}, notes.began
         assert notes.unfinished == self._unfinished
 
     async def check_at_last(self) -> None:
-        """No turn has changed since, and every chat goes on."""
+        """Check that no turn has changed since, and that every chat accepts another turn."""
         async with self._server() as process:
             api = Api(process.url, self._session)
             for conversation in self.conversations:

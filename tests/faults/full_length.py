@@ -1,11 +1,9 @@
-"""The sixteen faults at full length, twice: at the baseline that gateways are compared with (two retries, 30
-s), and with our defaults.
+"""The sixteen faults at full length, twice: with the baseline that gateways are compared with (two retries,
+30 s), and with our defaults.
 
-`python -m tests.faults.full_length` prints how each ended, and exits with 1 if one did not end as it must.
-It takes about
-two minutes: every wait is a true one, and all faults are tried at once. With `--alone` each fault is also
-tried without a
-fallback, at the baseline: our defaults are more patient with a model that is alone.
+`python -m tests.faults.full_length` prints how each turn ended, and exits with 1 if one did not end as it
+must. It takes about two minutes: every wait is real, and all faults run at once. With `--alone` each fault
+also runs without a fallback, with the baseline. Our defaults are more patient with a model that is alone.
 """
 
 from __future__ import annotations
@@ -95,7 +93,7 @@ async def try_both(folders: dict[str, Path], *, alone: bool) -> dict[str, list[L
 
 
 def show(setting: str, lines: list[Line]) -> bool:
-    """Print the table of one setting. Return True if all is as it must be."""
+    """Print the table of one setting. Return True if every row is as it must be."""
     print(f"\n== {setting}")
     print(f"{'fault':46} {'face':8} {'fallback':8} {'ended':40} {'calls':9} {'s':>6}  verdict")
     for line in lines:

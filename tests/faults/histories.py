@@ -15,7 +15,7 @@ from turnstream.wires.base import ModelRequest
 
 
 async def path_to(api: Api, turn_id: str | None) -> list[dict[str, Any]]:
-    """The turns from the first to this one, with their blocks."""
+    """Return the turns from the first to this one, with their blocks."""
     path: list[dict[str, Any]] = []
     while turn_id is not None:
         path.append(await api.turn(turn_id))
@@ -24,7 +24,7 @@ async def path_to(api: Api, turn_id: str | None) -> list[dict[str, Any]]:
 
 
 def check_history(path: Sequence[dict[str, Any]]) -> int:
-    """Ask every wire to encode what follows the turns of `path`; how many calls of tools are in it."""
+    """Encode a request after the turns of `path` on every wire. Return the number of tool calls in it."""
     turns = [PastTurn(row["role"], row["status"], stored_blocks(row)) for row in path]
     said = PastTurn("user", "complete", (Block(0, "text", "and?"),))
     messages = build_history([*turns, said])
@@ -43,7 +43,7 @@ def check_history(path: Sequence[dict[str, Any]]) -> int:
 
 
 def check_items(items: Sequence[dict[str, Any]]) -> None:
-    """Each call has one output, which comes after it and before anyone says more."""
+    """Check that each call has one output, which comes after it and before the next message."""
     open_calls: list[str] = []
     for item in items:
         if item.get("type") == "function_call":
@@ -56,7 +56,7 @@ def check_items(items: Sequence[dict[str, Any]]) -> None:
 
 
 def check_answers(messages: Sequence[Message]) -> int:
-    """Each call is answered once, in the very next message, and nothing else is; how many calls there are."""
+    """Check that the next message answers each call once, and nothing else. Return the number of calls."""
     called: list[str] = []
     everything: list[str] = []
     for message in messages:

@@ -10,14 +10,13 @@ from turnstream.store.base import Operation
 from turnstream.store.operations.content import SaveBlock
 
 Moment = Literal["before", "within", "after"]
-"""Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been
-told."""
+"""Stage of a write: not yet given to the writer; applied but not committed; committed but not acknowledged.
+"""
 
 
 class KillPoint(NamedTuple):
-    """At the write number `occurrence` (from 1) of a class of operations; of SaveBlock, if so named, only
-    those of one
-    type of block count."""
+    """The write number `occurrence` (from 1) of a class of operations. For SaveBlock, only blocks of one type
+    count if a type is given."""
 
     operation: str
     moment: Moment
@@ -33,7 +32,7 @@ class KillPoint(NamedTuple):
 
 
 class InTool(NamedTuple):
-    """Inside a tool that runs: in call number `call` (from 1) of the process, at piece number `step` of its
+    """Inside a running tool: in call number `call` (from 1) of the process, at piece number `step` of its
     progress."""
 
     call: int
@@ -44,6 +43,6 @@ Death: TypeAlias = KillPoint | InTool
 
 
 def die() -> Never:
-    """End this process as `kill -9` does."""
+    """End this process like `kill -9`."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("SIGKILL returns to nobody")

@@ -1,5 +1,4 @@
-"""Several conversations at once, each turn watched by three clients, and the account of a crash
-afterwards."""
+"""Several conversations at once, each turn watched by three clients, and the accounts of a crash."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "agent:pace=0.0015": _AGENT_SAYS,
     **dict.fromkeys(AGENTS, _AGENT_SAYS),
 }
-"""Prompts, and the texts of the expected blocks: for the agents, with the arguments and results of two
-tools."""
+"""Prompts and the texts of the expected blocks. Agents also have the arguments and results of two tools."""
 MIXED = (*PLAIN, "agent:pace=0.0015")
 
 
@@ -52,7 +50,7 @@ If a POST, which is one write too, took at least half of that, the limit is twic
 
 @dataclass
 class Conversation:
-    """A chat with its turns, as they were after they had ended."""
+    """A chat with its turns, as they were after their end."""
 
     chat_id: str
     path: list[dict[str, Any]] = field(default_factory=list)
@@ -64,7 +62,8 @@ class Conversation:
 
 @dataclass
 class WatchedTurn:
-    """One turn of the load. `turn_ids`: the user's and the assistant's, once the POST was answered."""
+    """One turn of the load. `turn_ids`: the ids of the user's and the assistant's turn, after the answer to
+    the POST."""
 
     conversation: Conversation
     provider: str
@@ -80,7 +79,7 @@ class WatchedTurn:
         return self.turn_ids[1]
 
     async def post(self, api: Api) -> dict[str, Any]:
-        """Send it, or send it again."""
+        """Send the POST, or repeat it."""
         began = time.monotonic()
         status, started = await api.post_turn(
             self.conversation.chat_id,
@@ -94,7 +93,7 @@ class WatchedTurn:
         return started
 
     async def run(self, api: Api, draw: random.Random, on_frame: Callable[[Frame], None]) -> None:
-        """Post, then watch with three clients: one stays, one leaves early, one comes late."""
+        """Send the POST, then watch with three clients: one stays, one leaves early, one joins late."""
         try:
             started = await self.post(api)
         except GONE:
@@ -130,22 +129,22 @@ class Account:
     truncated: int = 0
     resumed: int = 0
     open_at_death: int = 0
-    """Turns of which a client had seen a block's beginning, and not its stop."""
+    """Turns of which a client saw the start of a block, and not its stop."""
     stored_unseen: int = 0
-    """Turns with a whole block in the store, whose stop no client saw."""
+    """Turns with a stored whole block whose stop no client saw."""
     kept_unacknowledged: int = 0
-    """Turns that exist though their POST was never answered."""
+    """Turns that exist although the answer to their POST was lost."""
     inside_tools: int = 0
-    """Calls of tools that had begun, and had not ended."""
+    """Tool calls that had begun and had not ended."""
     calls_in_histories: int = 0
     results_stored_unseen: int = 0
-    """Turns with a tool's result in the store, whose stop no client saw."""
+    """Turns with a stored tool result whose stop no client saw."""
 
 
 async def verify_after_crash(
     turn: WatchedTurn, api: Api, journal_interval: float, account: Account
 ) -> dict[str, Any]:
-    """Hold what clients saw against what is stored; resume them. Answers the turn as it is stored."""
+    """Compare the clients' events with the stored turn, then resume. Return the stored turn."""
     row = await api.turn(turn.turn_id)
     stored = stored_blocks(row)
     assert row["status"] in ("complete", "error"), row
@@ -185,12 +184,12 @@ async def verify_after_crash(
 
 
 def is_made_by_recovery(block: Block) -> bool:
-    """The result of a call over which the process died, or which it had not begun (G5)."""
+    """The result of a call that the crash interrupted, or that had not begun (G5)."""
     return block.block_type == "tool_result" and (block.content or {}).get("content") == CANCELLED_BY_ERROR
 
 
 def first_lost(watcher: Watcher, stored: list[Block]) -> Frame | None:
-    """The first frame whose text is not stored."""
+    """Return the first frame whose text is not stored."""
     index, seen = watcher.open_text
     if index < 0:
         return None
@@ -209,7 +208,8 @@ def first_lost(watcher: Watcher, stored: list[Block]) -> Frame | None:
 async def _resume(
     watcher: Watcher, api: Api, stored: list[Block], status: str, *, told: bool, account: Account
 ) -> None:
-    """Resume with the watcher's cursor: it must learn of what is gone, and come to what is stored."""
+    """Resume with the watcher's cursor. The watcher must get a notice of lost text, and end with the stored
+    blocks."""
     before = len(watcher.frames)
     was_ended = watcher.ended
     await watcher.watch(api)

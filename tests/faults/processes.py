@@ -1,4 +1,4 @@
-"""Starting, killing and awaiting the processes of `server_process.py`."""
+"""Start, kill and await the processes of `server_process.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _context.set_forkserver_preload(
 
 
 class NotStarted(Exception):
-    """The process ended before it served; `refused` is what it said, if anything."""
+    """The process ended before it served. `refused` is its output, if any."""
 
     def __init__(self, refused: Refused | None, exit_code: int | None) -> None:
         super().__init__(f"{refused} (exit code {exit_code})")
@@ -34,7 +34,7 @@ class NotStarted(Exception):
 class RunningProcess:
     """A process that serves at `url` inside the context manager, and is killed at its end.
 
-    Entering raises NotStarted when it ends before it serves.
+    Entering raises NotStarted if the process ends before it serves.
     """
 
     def __init__(self, target: Callable[[Any, Connection], None], plan: Any) -> None:
@@ -80,7 +80,7 @@ class RunningProcess:
         self._receiver.close()
 
     def kill_now(self) -> None:
-        """Send SIGKILL; see `ended`."""
+        """Send SIGKILL, without waiting; see `ended`."""
         self._process.kill()
 
     async def kill(self) -> None:
@@ -90,7 +90,7 @@ class RunningProcess:
         await self.ended()
 
     async def ended(self) -> int | None:
-        """The exit code, once the process has ended; that of a killed one is -9."""
+        """Return the exit code after the end of the process. A killed process has -9."""
         await _readable(self._process.sentinel, END_SECONDS)
         self._process.join()
         return self._process.exitcode
@@ -101,7 +101,7 @@ def server(plan: ServerPlan) -> RunningProcess:
 
 
 def simulator(log: Path) -> RunningProcess:
-    """The simulated provider; `log` gets a line about each request."""
+    """The simulated provider. `log` gets a line for each request."""
     return RunningProcess(run_simulator, log)
 
 

@@ -1,4 +1,4 @@
-"""Reading a model source without a store, as a library does: the same loop as a turn's, with the blocks in
+"""Reads a model source without a store, like the library: the same loop as a turn's, with the blocks in
 memory."""
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from turnstream.wires.base import ModelRequest
 
 
 class Reader:
-    """One answer. `notices`: what was told on the way; `models`: whom the calls went to; `resets`: indexes
-    of block_resets."""
+    """One answer. `notices`: notices on the way. `models`: models of the calls. `resets`: indexes of
+    block_resets."""
 
     def __init__(self, plan: CallPlan, request: ModelRequest, tools: ToolRunner | None = None) -> None:
         runner = tools or ToolRunner({})
@@ -43,8 +43,7 @@ class Reader:
         return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
 
     async def read(self) -> None:
-        """To the end. Raises the ProviderError that nothing could be done about; its partial is in
-        `blocks`."""
+        """Read to the end. Raises the ProviderError of an unrecovered failure; its partial is in `blocks`."""
         self.source.begin(lambda _event: None)
         number = 0
         try:

@@ -1,12 +1,9 @@
 """The server and the simulated provider as processes of their own, for tests that kill them.
 
-`run_server` joins the engine and uvicorn as `turnstream serve` does. A plan may name a kill point, a place
-between two
-steps of the store or inside a tool where the process kills itself with SIGKILL: so the crash is exactly
-there. The engine
-knows nothing of it; the points are in a store of this file's own, and in the tools. Processes are forked
-from one that has imported everything (see
-`processes.py`), so a start costs what a start does, without the imports.
+`run_server` joins the engine and uvicorn like `turnstream serve`. A plan may name a kill point: a place
+between two steps of the store, or inside a tool, where the process kills itself with SIGKILL. So the crash is
+exactly there. The engine has no code for it: the points are in this file's store and in the tools. Processes
+are forked from one that has imported everything (see `processes.py`), so that a start takes little time.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ from turnstream.store.sql import SqlStore
 from turnstream.telemetry import configure_logging
 
 _PRICES = {"*/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2))}
-"""To import the list of everybody's prices would take a third of a second of each of these short lives."""
+"""Off: importing the list of prices would add a third of a second to each of these short processes."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Refused(NamedTuple):
 
 
 def run_server(plan: ServerPlan, ready: Connection) -> None:
-    """Serve as planned until a signal; tell `ready` a Started or a Refused."""
+    """Serve by the plan until a signal. Send a Started or a Refused to `ready`."""
     began = time.perf_counter()
     _write_to(plan.log)
     os.environ.update(plan.environ)
@@ -136,7 +133,7 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
 
 
 def run_simulator(log: Path, ready: Connection) -> None:
-    """Be the provider until killed."""
+    """Run the provider until the process is killed."""
     _write_to(log)
 
     async def serve() -> None:
@@ -152,7 +149,7 @@ def _log_line(line: str) -> None:
 
 
 def _write_to(log: Path) -> None:
-    """Let everything that this process says go to a file."""
+    """Redirect all output of this process to a file."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())
@@ -171,7 +168,7 @@ def _store(url: str, plan: ServerPlan) -> SqlStore:
 
 
 class _MortalStore(SqlStore):
-    """A store at one of whose writes the process dies."""
+    """A store that kills the process at one of its writes."""
 
     def __init__(self, url: str, kill: KillPoint) -> None:
         super().__init__(url)
@@ -205,7 +202,7 @@ class _MortalStore(SqlStore):
 
 
 def _limit_pages(file: Path) -> None:
-    """Let the database grow to the number of pages that `file` holds at the time of each transaction."""
+    """Set the largest number of the database's pages, read from `file`, at each transaction."""
 
     @event.listens_for(sqlalchemy.Engine, "begin")
     def limit(connection: sqlalchemy.Connection) -> None:
@@ -215,9 +212,8 @@ def _limit_pages(file: Path) -> None:
 
 
 def _add_inspection(application: FastAPI, engine: Engine) -> None:
-    """`GET /inspection`: what the process holds; with `?quiet=true` once no turn and no watcher is left, or
-    after ten
-    seconds. A test's own route, on the application only."""
+    """`GET /inspection`: counts of the process. With `?quiet=true`, it waits up to ten seconds for the end of
+    all turns and watchers. The route belongs to the tests."""
     registry = engine.commands.registry
     process = psutil.Process()
 

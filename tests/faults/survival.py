@@ -1,6 +1,6 @@
-"""Turns over providers that fail: through the server and without one, with a fallback and without.
+"""Turns over failing providers, through the server and without it, with a fallback and without.
 
-The simulator's log of requests tells what was really called. `survival_faults` lists the faults.
+The simulator's log shows which requests were really sent. `survival_faults` lists the faults.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """The two models of one try, each with a name of its own."""
+    """The two models of one try, each with its own name."""
 
     primary: str
     fallback: str
@@ -77,7 +77,7 @@ class Asked(NamedTuple):
 
 
 def asked(fault: Fault, scale: Scale, label: str) -> Asked:
-    """The models for one try of a fault; `label` keeps their names apart from those of all other tries."""
+    """Return the models for one try of a fault. `label` keeps their names apart from those of other tries."""
     options = fault.primary.format(slow=scale.slow, retry_after=scale.retry_after)
     healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
     other = healthy.replace(f"seed={SEED}", f"seed={fault.seed}")
@@ -86,7 +86,7 @@ def asked(fault: Fault, scale: Scale, label: str) -> Asked:
 
 
 class Faces:
-    """The server, and the library without one, over one simulated provider."""
+    """The server, and the library without it, over one simulated provider."""
 
     def __init__(self, upstream: SimulatorServer, engine: Engine, client: Client, scale: Scale) -> None:
         self.upstream = upstream
@@ -102,7 +102,8 @@ class Faces:
         self._routing = Routing(self._catalog)
 
     async def server(self, models: Asked, *, with_fallback: bool) -> Outcome:
-        """A turn over HTTP, watched from its beginning; what a watcher has must be what is stored."""
+        """Run a turn over HTTP, watched from its beginning. The watcher's blocks must equal the stored
+        blocks."""
         began = asyncio.get_running_loop().time()
         fallbacks = [models.fallback] if with_fallback else []
         async with asyncio.timeout(self.scale.within):
@@ -132,7 +133,7 @@ class Faces:
         return Outcome(code, text, notices, attempts, seconds, row)
 
     async def chat(self, models: Asked, *, with_fallback: bool) -> Outcome:
-        """A turn of a client of OpenAI Chat Completions, with its fallbacks in the body."""
+        """Run a turn as a client of OpenAI Chat Completions, with its fallbacks in the body."""
         began = asyncio.get_running_loop().time()
         fallbacks = [models.fallback] if with_fallback else []
         async with asyncio.timeout(self.scale.within):
@@ -144,7 +145,7 @@ class Faces:
         return Outcome(client_code(read, row), read["text"], notices, attempts, seconds, row)
 
     async def library(self, models: Asked, *, with_fallback: bool) -> Outcome:
-        """The same, as a program without a server asks for it."""
+        """Run the turn as a program without a server."""
         began = asyncio.get_running_loop().time()
         notices: list[str] = []
 
@@ -170,7 +171,7 @@ class Faces:
         return Outcome(code, message.text, notices, attempts, seconds)
 
     def _llm(self, models: Asked, *, with_fallback: bool) -> LLM:
-        """One for all calls of these models: its circuits are its own."""
+        """Return one source for all calls of these models, with circuits of its own."""
         key = (models, with_fallback)
         llm = self._llms.get(key)
         if llm is None:
@@ -191,14 +192,14 @@ class Faces:
         between: Sequence[str] = (),
         restarts: Restarts = "reset",
     ) -> Reader:
-        """A reader of answers without a server. Calls `between` before the fallback."""
+        """A reader of answers without a server. It calls `between` before the fallback."""
         request = ModelRequest(models.primary, (Message("user", (Block(0, "text", "go on"),)),))
         fallbacks = [*between, models.fallback] if with_fallback else []
         routed = self._routing.models(models.primary, fallbacks, request)
         return Reader(self._planner.plan(routed, restarts=restarts), request)
 
     async def post_turn(self, model: str, fallbacks: Sequence[str]) -> Answer:
-        """The answer to a POST that starts a turn."""
+        """Return the answer to a POST that starts a turn."""
         chat = (await self._client.call("POST", "/chats")).json["id"]
         body = {
             "turn_blocks": [{"block_type": "text", "text_content": "go on"}],
@@ -219,7 +220,7 @@ class Faces:
 
 
 def check(fault: Fault, faces: Faces, models: Asked, outcome: Outcome, *, with_fallback: bool) -> None:
-    """The end, the log of the provider, and what was told of it, for one try."""
+    """The end of one try, the provider's log, and the events of the caller."""
     if outcome.code == "retracted" and with_fallback:
         check_retracted(fault, outcome)
         return
@@ -247,7 +248,7 @@ def check(fault: Fault, faces: Faces, models: Asked, outcome: Outcome, *, with_f
 
 
 def check_row(fault: Fault, models: Asked, row: dict[str, Any], *, is_whole: bool) -> None:
-    """Check the attempts that the caller sees, and the price of the turn."""
+    """Check the attempts that the caller sees, and the cost of the turn."""
     last = row["attempts"][-1]
     assert last["outcome"] == ("complete" if is_whole else fault.alone)
     assert row["asked_model"] == models.primary
@@ -266,7 +267,7 @@ def check_row(fault: Fault, models: Asked, row: dict[str, Any], *, is_whole: boo
 
 
 def check_rates(requests: Sequence[LoggedRequest], retry: RetrySettings) -> None:
-    """Never more than six calls of one model, and never more than two within the spacing."""
+    """Check that a model is called at most six times, and at most twice within the spacing."""
     assert len(requests) <= MOST_ATTEMPTS
     times = [datetime.fromisoformat(entry.time).timestamp() for entry in requests]
     for first, third in zip(times, times[MOST_WITHIN_SPACING:], strict=False):
@@ -278,7 +279,7 @@ def _model_of(entry: LoggedRequest) -> str:
 
 
 def _providers(url: str, scale: Scale) -> tuple[dict[str, ProviderSettings], dict[str, CapabilitySettings]]:
-    """The primary on one wire, which takes no prefill; the fallback on another, which does."""
+    """Return a primary on one wire that accepts no prefill, and a fallback on another wire that does."""
     providers = {
         name: ProviderSettings(
             wire=wire, base_url=f"{url}/v1", timeouts=scale.timeouts, event_limit=EVENT_LIMIT
@@ -296,7 +297,7 @@ def _providers(url: str, scale: Scale) -> tuple[dict[str, ProviderSettings], dic
 
 @asynccontextmanager
 async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
-    """Both faces over a simulator of their own."""
+    """Both faces over one simulator."""
     prices = {
         "primary/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2)),
         "backup/*": PriceSettings(input_per_million=Decimal(10), output_per_million=Decimal(20)),
@@ -320,19 +321,18 @@ async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
 
 
 class Outage(NamedTuple):
-    """A provider that is down for a while: turns until it answers again, and what each was told and
-    called."""
+    """A provider that is down for a while: turns until it answers again, with the outcome and the requests of
+    each."""
 
     answered_by: Sequence[str]
     called: int
-    """Requests that the primary got while it was down."""
+    """Requests that reached the primary while it was down."""
     skipped: int
-    """Turns that did not even try it."""
+    """Turns that did not try the primary."""
 
 
 async def outlive(faces: Faces, face: str, label: str, *, between: float = 0.0) -> Outage:
-    """Take turns, so many seconds `between` them, until the primary, which is down at first, answers one
-    again."""
+    """Run turns with `between` seconds between them, until the primary answers again."""
     scale = faces.scale
     healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
     primary = f"{healthy} primary,fault=error-before,status=503,lasting={scale.down}"

@@ -20,7 +20,7 @@ PAUSE = 0.005
 
 
 class Call(NamedTuple):
-    """One call of a tool, wherever it is told of."""
+    """One call of a tool, as a client, the store or the notes have it."""
 
     turn_id: str
     tool_use_id: str

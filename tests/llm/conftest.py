@@ -23,11 +23,11 @@ async def simulator() -> AsyncIterator[SimulatorServer]:
 
 
 ONCE = ts.Settings.model_validate({"retry": {"attempts": 1}})
-"""A model is called once: what fails has failed."""
+"""A model is called once, without retries."""
 
 
 def llm_at(url: str, wire: str, model: str, **settings: object) -> ts.LLM:
-    """An LLM whose provider is called `over`, a wire of the simulator at `url`."""
+    """An LLM whose provider uses the wire `over` of the simulator at `url`."""
     provider = {"wire": wire, "base_url": url + _ROOTS[wire]}
     given = ts.Settings.model_validate({"retry": {"attempts": 1}, **settings})
     return ts.LLM(f"over/{model}", providers={"over": provider}, settings=given)

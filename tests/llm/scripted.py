@@ -1,4 +1,4 @@
-"""A source that says what a test wants, when it wants it, and a stream of it."""
+"""A source that yields the test's batches at the test's times, and a stream of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turnstream.model_loop.sources import Batches, Stream, TurnSource
 
 
 class Scripted(TurnSource):
-    """Says one batch after another, each as soon as `go` lets it."""
+    """Yields one batch after another, each as soon as `go` allows it."""
 
     needs_end_marker = True
 

@@ -1,4 +1,4 @@
-"""Functions that are told what happens in a stream."""
+"""Callbacks of a stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def llm(model: str = "sim/demo:pace=0") -> ts.LLM:
 
 
 class Told:
-    """Writes down what it is told."""
+    """Records the calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -172,7 +172,7 @@ async def test_events_may_be_told_in_batches() -> None:
 
 
 async def test_a_batch_that_is_not_full_comes_after_its_time() -> None:
-    """The model is silent after some events. The last ones are told all the same."""
+    """The model is silent after some events. The callbacks still get the last events."""
     told, heard = Told(), asyncio.Event()
 
     def on_events(events: Sequence[TurnEvent]) -> None:

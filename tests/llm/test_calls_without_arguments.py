@@ -1,4 +1,4 @@
-"""The library's side of calls that may be cut off: what a message hands out, values by a tool, foreign
+"""The library's handling of calls that may be cut off: a message's calls, values by a tool, foreign
 streams."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A conversation keeps questions with their answers, and nothing of an exchange that did not end."""
+"""A conversation keeps questions with their answers, and nothing of an exchange without an end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples of the library, as they stand, against the simulator; and what the README says of it."""
+"""The library's examples, unchanged, against the simulator; and the README's statements about it."""
 
 from __future__ import annotations
 

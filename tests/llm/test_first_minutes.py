@@ -1,4 +1,4 @@
-"""The first things that a newcomer types."""
+"""The first lines that a newcomer types."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ pytestmark = [
 
 
 def in_child(work: Callable[[], str]) -> str:
-    """Return what `work` returns in a forked process; fail if it raises there, or does not end."""
+    """Return the result of `work` in a forked process. Fail if it raises there, or does not end."""
     there, here = FORK.Pipe()
 
     def run() -> None:
@@ -97,7 +97,8 @@ def test_a_fork_of_a_fork_works_too() -> None:
 
 
 def test_a_fork_beside_a_stream_that_runs() -> None:
-    """The child cannot read the parent's stream, and says so; leaving the block there stops nothing here."""
+    """The child cannot read the parent's stream, and raises. Leaving the block in the child stops nothing in
+    the parent."""
     with (
         ts.LLM("sim/demo:pace=0.01", settings=ONCE) as llm,
         llm.stream_sync("go") as stream,

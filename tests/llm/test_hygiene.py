@@ -1,6 +1,5 @@
-"""Text and JSON at the entrances of the library: half surrogates become U+FFFD, values of Python become
-JSON, what nests too
-deeply is refused."""
+"""Text and JSON that enter the library: half surrogates become U+FFFD, values of Python become JSON, and
+deep nesting is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def nested(levels: int) -> Any:
 
 
 async def sent_by(simulator: SimulatorServer, wire: str, **options: Any) -> str:
-    """The body of the request that a call sends, as text."""
+    """Return the body of a call's request, as text."""
     await llm_at(simulator.url, wire, "echo:pace=0").collect(**options)
     (request,) = simulator.log.newest()
     return bytes(request.body).decode()

@@ -1,4 +1,4 @@
-"""Readers of an answer: the text log, the queues, restarts; each also as a property over any split."""
+"""Readers of an answer: the text log, the queues, restarts. Each also has a property test over any split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error outside of the stream's events, after a whole tool call: the tool is not run, and the answer is
+"""An error outside of the stream's events, after a whole tool call. The tool does not run, and the answer is
 an error."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Next requests of a turn, and the model that gets a conversation that is too long: whole calls over HTTP."""
+"""Later requests of a turn, and the model for a conversation that is too long: whole calls over HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def called(identity: str) -> dict[str, Any]:
 
 
 def answering(server: RawServer, *answers: tuple[int, bytes]) -> list[tuple[str, dict[str, Any]]]:
-    """Answer one request after another; the list holds the path and the body of each."""
+    """Answer one request after another. The list records the path and the body of each."""
     asked: list[tuple[str, dict[str, Any]]] = []
 
     async def answer(exchange: Exchange) -> None:

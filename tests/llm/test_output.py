@@ -1,4 +1,4 @@
-"""Answers of a type: asked for by schema or by tool, read at the end, and seen while they come."""
+"""Answers of a type, requested by schema or by tool, read at the end or while they arrive."""
 
 from __future__ import annotations
 

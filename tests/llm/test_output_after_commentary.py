@@ -1,4 +1,4 @@
-"""A value of a type is the final message's, whatever the model says on the way to it; and its phase goes
+"""A typed value is read from the final message only, after any other output of the model. Its phase is sent
 back."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class City(msgspec.Struct):
 def message(
     index: int, text: str, *, phase: str | None, when: str, identity: str | None
 ) -> list[dict[str, Any]]:
-    """The events of a message item; `when` its phase is told: at its start, its end, or both."""
+    """Return the events of a message item. `when`: its phase comes at its start, at its end, or both."""
     said = {} if identity is None else {"id": identity}
     told = {} if phase is None else {"phase": phase}
     begin = {"type": "message", "role": "assistant", **said, "content": [], **(told if when != "end" else {})}
@@ -57,7 +57,7 @@ def message(
 
 
 def decoded(*events: Sequence[dict[str, Any]]) -> list[list[StreamEvent]]:
-    """The events of a response, as many batches as there were events."""
+    """Return the events of a response, in as many batches as there were events."""
     end = {
         "type": "response.completed",
         "response": {"id": "r", "status": "completed", "model": "m", "output": []},
@@ -68,7 +68,7 @@ def decoded(*events: Sequence[dict[str, Any]]) -> list[list[StreamEvent]]:
 
 
 async def value_of(batches: list[list[StreamEvent]]) -> tuple[Any, list[Any]]:
-    """The value, and the partial values on the way to it."""
+    """Return the value, and the partial values before it."""
     source = Scripted(batches, stepwise=True)
     assert source.go is not None
     seen: list[Any] = []

@@ -1,5 +1,5 @@
-"""Streams left, cancelled and read by many at any moment: what was read is the beginning of the answer, and
-nothing stays."""
+"""Streams that are left, cancelled and read by several tasks at any moment. Each reader has the beginning of
+the answer, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def _turns(number: int) -> None:
 
 
 async def _use(llm: ts.LLM, draw: random.Random, whole: str) -> str:
-    """One stream, read by some, left in some way; what became of it."""
+    """One stream, its readers, the way it is left, and its outcome."""
     said: list[list[str]] = [[] for _ in range(draw.randint(1, 3))]
     async with llm.stream("go") as stream:
         readers = [

@@ -1,4 +1,4 @@
-"""A stream's settings: from file, environment and code; logging by component."""
+"""A stream's settings, from file, environment and code; logging by component."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream of the library over HTTP: every wire, cuts, cancellation, connections let go."""
+"""A stream of the library over HTTP: every wire, cuts, cancellation, closed connections."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_cut_in_mid_stream_is_an_error_with_the_partial_message(
 
 
 async def _hold(exchange: Exchange) -> None:
-    """Begin an answer, and say no more until the client has left."""
+    """Begin an answer, then stay silent until the client has left."""
     body = (
         b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"}}]}\n\n'
         b'data: {"choices":[{"index":0,"delta":{"content":"lo"}}]}\n\n'
@@ -152,7 +152,7 @@ assert first == second == third and first
 
 
 async def test_a_program_that_closes_nothing_leaves_nothing_open(simulator: SimulatorServer) -> None:
-    """Two event loops and a thread, one LLM for all; with every warning an error."""
+    """Two event loops and a thread share one LLM, with every warning an error."""
     run = await asyncio.create_subprocess_exec(
         sys.executable,
         "-X",

@@ -1,4 +1,5 @@
-"""Tools in a stream of the library: run by it, or handed back; stopped when the stream is left."""
+"""Tools in a stream of the library: run by the stream, or returned to the caller. They stop when the stream
+is left."""
 
 from __future__ import annotations
 
@@ -159,7 +160,7 @@ SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\
 
 
 def events(*deltas: dict[str, object], finish: str) -> bytes:
-    """A whole answer of chat.completions with these deltas."""
+    """Return a whole answer of chat.completions with these deltas."""
     chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     last = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
     return (
@@ -239,7 +240,7 @@ async def test_a_call_that_is_said_in_two_fields_runs_once(raw_server: RawServer
 
 @pytest.mark.fault(20)
 async def test_thinking_of_thinking_blocks_goes_back_with_the_result(raw_server: RawServer) -> None:
-    """As LiteLLM streams Anthropic's thinking: the signature is in no other field."""
+    """LiteLLM's form of Anthropic's thinking: the signature is in no other field."""
     thinking = [{"type": "thinking", "thinking": "Let me.", "signature": None}]
     signature = [{"type": "thinking", "thinking": "", "signature": "SIG"}]
     function = {"name": "look", "arguments": '{"what":"x"}'}

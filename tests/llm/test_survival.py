@@ -1,4 +1,4 @@
-"""The library over providers that fail: attempts, other models, going on, beginning anew."""
+"""The library over providers that fail: attempts, other models, continued and restarted answers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_an_answer_that_cannot_continue_keeps_what_was_read(
 
 @pytest.mark.fault(37)
 async def test_what_was_read_survives_attempts_that_repeat_a_part_of_it() -> None:
-    """The second repeats some of what was read and breaks off too; the third says something else."""
+    """The second call repeats some of the read text and breaks off too. The third has other text."""
     story = "sim/story:events=60,seed=3"
     model = llm(
         f"{story},pace=0.001,fault=cut,after=30",
@@ -151,7 +151,7 @@ async def test_what_was_read_survives_attempts_that_repeat_a_part_of_it() -> Non
 async def test_an_attempt_that_goes_on_or_repeats_what_was_read_is_not_noticed(
     prefill: bool, code: str
 ) -> None:
-    """The second model says the same as the first: the text goes on as if nothing had happened."""
+    """The second model repeats the text of the first, so the text continues without a trace."""
     model = llm(
         "sim/story:events=60,pace=0.001,seed=3,fault=cut,after=30",
         "sim/story:events=60,pace=0,seed=3",

@@ -1,4 +1,4 @@
-"""A provider of the test's own making: a socket server that answers with the bytes it is given."""
+"""A provider for tests: a socket server that answers with given bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import uvloop
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Our server runs on uvloop, others on what Python brings: a module with `BOTH_LOOPS` is tried on
-    both."""
+    """The event loops of the tests: uvloop, as in our server, and Python's own. A module with `BOTH_LOOPS`
+    runs on both."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if getattr(item.module, "BOTH_LOOPS", False):
         loops["uvloop"] = uvloop.new_event_loop
@@ -23,7 +23,7 @@ def pytest_asyncio_loop_factories(
 
 
 class Exchange:
-    """One request as the server sees it."""
+    """One request, as the server received it."""
 
     def __init__(self, server: RawServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server = server
@@ -43,7 +43,7 @@ class Exchange:
             await self.writer.drain()
 
     async def closed_by_client(self) -> None:
-        """Until the client closes its side."""
+        """Wait until the client closes its side."""
         try:
             while await self.reader.read(65536):
                 pass

@@ -121,7 +121,7 @@ class SilentProvider(NotingProvider):
 
 @pytest.mark.fault(33)
 async def test_once_all_were_silent_each_is_waited_for_as_if_alone() -> None:
-    """They may only be slow: a second short wait would help nobody."""
+    """The models may only be slow, so a second short wait would not help."""
     noted: list[tuple[str, Patience]] = []
     models = [PlannedModel(SilentProvider(name, noted), CalledModel(name, "m", "anthropic")) for name in "ab"]
     SilentProvider.error.silence = 30.0

@@ -166,8 +166,7 @@ async def test_later_steps_begin_with_the_model_that_answered() -> None:
 
 @pytest.mark.requirement("J1")
 async def test_a_model_that_cannot_be_asked_is_passed_over() -> None:
-    """A forced tool, for one: not every API has words for it. No call is made, and nothing is said of its
-    health."""
+    """Some APIs have no field for a forced tool. No call is made, and the model's health is unchanged."""
     unsaid: list[Any] = [InvalidRequest("no words for that")]
     planned = Planned([*unsaid], overloaded(), [*unsaid], [])
     await planned.answer()

@@ -1,4 +1,4 @@
-"""Which models a name and its fallbacks stand for."""
+"""The models that a name and its fallbacks select."""
 
 from __future__ import annotations
 

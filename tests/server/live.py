@@ -21,7 +21,7 @@ SECONDS = 30.0
 
 
 class QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the test's process is not its to end."""
+    """uvicorn without its signal handlers, since the process belongs to the test."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -30,7 +30,7 @@ class QuietServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(application: ASGIApp) -> AsyncGenerator[int, None]:
-    """Serve, lifespan included; the port."""
+    """Serve the application with its lifespan. Return the port."""
     bound = bind("127.0.0.1", 0)
     config = uvicorn.Config(
         application, http=ConnectionProtocol, ws="none", lifespan="on", log_config=None, access_log=False
@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """Requests over plain sockets. `headers` go with each."""
+    """Requests over plain sockets. `headers` are sent with each request."""
 
     port: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Client:
         return Answer(status, answered, b"".join(chunks))
 
     async def start(self, text: str, **fields: Any) -> str:
-        """A turn in a new chat; the assistant turn's id."""
+        """Start a turn in a new chat. Return the assistant turn's id."""
         chat = (await self.call("POST", "/chats")).json["id"]
         body = {"turn_blocks": [{"block_type": "text", "text_content": text}], **fields}
         answer = await self.call("POST", f"/chats/{chat}/turns", body)
@@ -107,7 +107,7 @@ class Client:
         return answer.json["assistant_turn"]["id"]
 
     async def stored(self, turn_id: str) -> list[dict[str, Any]]:
-        """The blocks as the API gives them, without their ids and times."""
+        """Return the blocks as the API gives them, without their ids and times."""
         answer = await self.call("GET", f"/turns/{turn_id}/blocks")
         return [
             {key: row[key] for key in ("sequence", "block_type", "text_content", "content", "partial")}
@@ -122,7 +122,7 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
 
 
 async def read_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
-    """The body's pieces as they come. Raises IncompleteReadError where it is cut."""
+    """Yield the body's pieces as they arrive. Raises IncompleteReadError at a cut."""
     if headers.get("transfer-encoding") != "chunked":
         if length := int(headers.get("content-length", 0)):
             yield await reader.readexactly(length)
@@ -132,7 +132,7 @@ async def read_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) -> 
 
 
 class Watcher:
-    """Watches one turn over any number of connections, each cut where it is told."""
+    """Watches one turn over any number of connections, each cut at a given place."""
 
     def __init__(self, client: Client, turn_id: str) -> None:
         self.client = client
@@ -161,9 +161,9 @@ class Watcher:
         ]
 
     async def watch(self, *, limit: int | None = None, events: int | None = None, query: bool = False) -> int:
-        """Watch from the last whole event on; cut after `limit` bytes of the body, or after `events` events.
+        """Watch after the last whole event. Cut after `limit` bytes of the body, or after `events` events.
 
-        The status. What a cut left of an unfinished event is dropped, as PROTOCOL.md says.
+        Returns the status. An unfinished event at the cut is dropped, as PROTOCOL.md says.
         """
         self.connections += 1
         path, headers = f"/turns/{self.turn_id}/stream", {}

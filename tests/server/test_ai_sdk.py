@@ -46,7 +46,7 @@ def body(chat_id: str, *messages: dict[str, Any], **fields: Any) -> dict[str, An
 
 
 async def ask(client: Client, asked: dict[str, Any], path: str = CHAT) -> UiMessageFold:
-    """The whole answer of a request, as a strict client reads it."""
+    """Return the whole answer of a request, read by a strict client."""
     answer = await client.call("POST", path, asked)
     assert (answer.status, answer.headers["x-vercel-ai-ui-message-stream"]) == (200, "v1"), answer
     fold = UiMessageFold(7 if "v7" in path else 5)
@@ -56,7 +56,7 @@ async def ask(client: Client, asked: dict[str, Any], path: str = CHAT) -> UiMess
 
 
 def message(fold: UiMessageFold, **outputs: Any) -> dict[str, Any]:
-    """The UI message that a client would send back, with the results of its own tools."""
+    """Return the UI message that a client would send back, with the results of its own tools."""
     parts: list[dict[str, Any]] = []
     for part in fold.parts:
         if part["type"] != "tool":
@@ -319,7 +319,7 @@ BODIES = st.fixed_dictionaries(
 
 
 def stored_rows(folder: Path) -> tuple[int, ...]:
-    """The number of rows in each table that holds what clients have sent."""
+    """Return the number of rows in each table that holds content from clients."""
     with closing(sqlite3.connect(folder / "chats.sqlite")) as database:
         tables = ("chats", "turns", "blocks", "client_chats", "client_turns", "idempotency")
         return tuple(

@@ -1,4 +1,4 @@
-"""The HTTP API, as a client on a socket meets it (requirements A1 to A4, D2, D7, K4)."""
+"""The HTTP API, through a client on a socket (requirements A1 to A4, D2, D7, K4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SILENT = "sim/story:events=20,pace=0.001,fault=silence,after=8"
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    """A client of a fresh server, whose heartbeat is quick."""
+    """A client of a fresh server with a short heartbeat."""
     engine = Engine(
         f"sqlite:///{tmp_path}/turns.sqlite",
         settings=EngineSettings(heartbeat=0.4),

@@ -1,4 +1,4 @@
-"""Bytes that are not UTF-8 text are refused before anything is made; what was made can always be answered."""
+"""Bytes that are not UTF-8 text are refused before anything is stored. Everything stored can be answered."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENCODINGS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-
 
 
 class Place(NamedTuple):
-    """A body that a route takes; `%s` is where its text can be."""
+    """A body that a route accepts. `%s` is the place of its text."""
 
     method: str
     path: str
@@ -122,8 +122,7 @@ async def test_a_route_that_needs_no_body_refuses_one_too(world: World) -> None:
 
 @pytest.mark.parametrize("raw", NOT_TEXT.values(), ids=NOT_TEXT)
 async def test_paths_queries_and_headers_cannot_make_it_fail(world: World, raw: bytes) -> None:
-    """In a path and a query such bytes are an id, or a cursor, that is malformed; a header's value is
-    Latin-1."""
+    """In a path or a query, such bytes are a malformed id or cursor. A header's value is Latin-1."""
     escaped = "".join(f"%{byte:02x}" for byte in raw)
     for path in (
         f"/chats/{escaped}",

@@ -1,4 +1,4 @@
-"""Branches over HTTP: regenerate, edit, siblings, and the path that is shown (requirement A7)."""
+"""Branches over HTTP: regenerate, edit, siblings, and the shown path (requirement A7)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 class Talk:
-    """One chat, and what is said in it."""
+    """One chat, and its turns."""
 
     def __init__(self, client: Client, chat_id: str) -> None:
         self.client = client
@@ -37,7 +37,7 @@ class Talk:
         return cls(client, (await client.call("POST", "/chats")).json["id"])
 
     async def say(self, text: str, after: str | None = None, **fields: Any) -> tuple[str, str]:
-        """Ids of the user's turn and of the answer, which has ended."""
+        """Return the ids of the user's turn and of the answer, which has ended."""
         blocks = [{"block_type": "text", "text_content": text}]
         body = {"turn_blocks": blocks, "prev_turn_id": after, "model": QUICK, **fields}
         started = await self.client.call("POST", f"/chats/{self.chat_id}/turns", body)

@@ -21,7 +21,7 @@ SECONDS = 20.0
 
 
 class EventWatcher(Watcher):
-    """Keeps the data of events that tell of usage, and the terminal one."""
+    """Keeps the data of usage events, and of the terminal event."""
 
     def __init__(self, client: Client, turn_id: str) -> None:
         super().__init__(client, turn_id)

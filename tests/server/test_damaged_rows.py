@@ -1,5 +1,4 @@
-"""A row of which one column holds what it should not costs its own line: chats, turns and lists are still
-answered."""
+"""A damaged column of a row costs only its own line. Chats, turns and lists are still answered."""
 
 from __future__ import annotations
 

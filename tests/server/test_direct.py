@@ -1,5 +1,5 @@
-"""The shorter way to a turn's stream says what the framework's way says, and is taken by plain requests
-only."""
+"""The fast path to a turn's stream gives the same answer as the framework's path. Only plain requests take
+it."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ REQUESTS: list[tuple[Any, dict[str, str]]] = [
     (json.dumps(PLAIN).replace("hello", "\\ud800").encode(), {}),
     (b"[" * 4_000, {}),
 ]
-"""Bodies and headers, of which few are right."""
+"""Bodies and headers, of which few are valid."""
 
 
 class Passing:
-    """Middleware that changes nothing, but for the way."""
+    """Middleware that changes only the path that requests take."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -74,9 +74,8 @@ def passed(application: FastAPI) -> Passing:
 
 @pytest.fixture
 async def ways(tmp_path: Path) -> AsyncIterator[tuple[Client, Client, Passing]]:
-    """A server whose requests may go the shorter way, one where none does, and what goes the framework's way
-    in the
-    first."""
+    """A server whose requests may take the fast path, a server without one, and the requests that go through
+    the framework in the first."""
     async with AsyncExitStack() as servers:
         clients: list[Client] = []
         counts: list[Passing] = []
@@ -152,7 +151,7 @@ async def test_what_fails_unexpectedly_is_answered_alike(ways, monkeypatch) -> N
 async def test_a_client_that_leaves_within_its_body_is_no_fault_of_the_server(
     tmp_path: Path, query: bytes
 ) -> None:
-    """It is not raised to whoever serves, who would log it as a failure."""
+    """The exception does not reach the web server, which would log it as a failure."""
     said: list[Message] = []
     received = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
 

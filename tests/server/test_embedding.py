@@ -1,4 +1,4 @@
-"""The engine inside applications of others: the two examples, served as they stand."""
+"""The engine inside other applications: the two examples, unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOB = {"X-Token": "secret-of-bob"}
 def example(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ModuleType]:
-    """An example, imported anew with the working directory in a folder of this test."""
+    """An example, imported anew, with its working directory in a folder of this test."""
     monkeypatch.chdir(tmp_path)
     name = f"examples.{request.param}"
     yield importlib.import_module(name)

@@ -1,6 +1,5 @@
-"""Readers that remember an id when its line ends, before the event is whole: a cut at any byte loses them
-nothing, but for
-the one byte between the id's line and the blank line."""
+"""Readers that remember an id when its line ends, before the event is whole. A cut loses them nothing, except
+at the one byte between the id's line and the blank line."""
 
 from __future__ import annotations
 
@@ -26,11 +25,10 @@ MakeTurn: TypeAlias = Callable[[Path, Check], Awaitable[None]]
 
 
 class LineReader:
-    """Reads lines as `@microsoft/fetch-event-source` does, one connection after the other.
+    """Reads lines like `@microsoft/fetch-event-source`, one connection after the other.
 
-    `stores_at_line`: remember an id when its line ends, as that library does; else when its event is
-    dispatched, as the
-    standard says.
+    `stores_at_line`: remember an id when its line ends, like that library. Otherwise the reader remembers it
+    when the event is dispatched, as the standard says.
     """
 
     def __init__(self, *, stores_at_line: bool) -> None:
@@ -41,7 +39,7 @@ class LineReader:
         self._message: dict[str, str] = {}
 
     def connect(self) -> None:
-        """Begin a connection: what the last one left unfinished is gone."""
+        """Begin a connection, and drop the unfinished part of the last one."""
         self._line, self._message = b"", {}
 
     def take(self, data: bytes) -> None:
@@ -80,7 +78,7 @@ class LineReader:
 
 
 class CutTurn:
-    """A turn that has ended, with `body`, what one connection was sent of it."""
+    """An ended turn, with `body`: the bytes of one connection."""
 
     def __init__(self, client: Client, turn_id: str, body: bytes) -> None:
         self.body = body
@@ -89,7 +87,7 @@ class CutTurn:
         self._rest: dict[str | None, bytes] = {}
 
     async def cut_and_resume(self, cuts: Iterable[int], *, stores_at_line: bool) -> set[int]:
-        """Cut the body at each of `cuts` and resume; return those that lost something."""
+        """Cut the body at each of `cuts` and resume. Return the cuts that lost something."""
         stored = await self._client.stored(self._turn_id)
         losing: set[int] = set()
         for cut in cuts:
@@ -133,7 +131,7 @@ async def engine_of(tmp_path: Path) -> AsyncGenerator[tuple[Engine, Client], Non
 async def read_stream(
     client: Client, turn_id: str, *, until: Callable[[bytes], bool], then: Callable[[], None]
 ) -> bytes:
-    """Read a turn's stream to its end; call `then` once what came satisfies `until`."""
+    """Read a turn's stream to its end. Call `then` once the received bytes satisfy `until`."""
     body, called = b"", False
     async with asyncio.timeout(SECONDS):
         reader, writer = await client.open("GET", f"/turns/{turn_id}/stream")
@@ -157,7 +155,7 @@ async def live_turn(tmp_path: Path, use: Check) -> None:
 
 
 async def caught_up_turn(tmp_path: Path, use: Check) -> None:
-    """A turn with a closed block, and an open one that is caught up in pieces, and then grows."""
+    """A turn with a closed block, and an open block that is caught up in pieces, and then grows."""
     gate = asyncio.Event()
 
     async def source() -> AsyncIterator[StreamEvent]:
@@ -203,7 +201,7 @@ async def test_a_cut_loses_nothing_but_behind_an_id(
 @pytest.mark.fault(46)
 @each_turn
 async def test_every_frame_ends_with_its_id(tmp_path: Path, made: MakeTurn) -> None:
-    """Catch-up, heartbeats between frames, and the end included."""
+    """The stream has a catch-up, heartbeats between frames, and the end."""
 
     async def check(turn: CutTurn) -> None:
         *frames, rest = turn.body.split(b"\n\n")

@@ -1,5 +1,4 @@
-"""Local use, without a key: the one user is on this machine, and no proxy or web page speaks for that
-user."""
+"""Local use without a key: only a user of this machine, not a proxy or a web page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what it tells, and whom (requirements O1, P1)."""
+"""`GET /metrics`: its values, and its allowed callers (requirements O1, P1)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def engine_in(folder: Path, **options: object) -> Engine:
 
 
 def values(text: str) -> dict[str, float]:
-    """Every sample, as `name{label=value,…}` without our prefix."""
+    """Return every sample, as `name{label=value,…}` without our prefix."""
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -1,4 +1,5 @@
-"""Middleware of a host between our responses and its server: it may be slow, and must not be overtaken."""
+"""Middleware of a host application between our responses and its server. It may be slow, and keeps its
+place."""
 
 from __future__ import annotations
 
@@ -19,8 +20,7 @@ SECONDS = 10.0
 
 @pytest.mark.requirement("A2", "C3")
 async def test_what_comes_while_middleware_holds_the_headers_comes_after_them(tmp_path: Path) -> None:
-    """A watcher that resumes at the newest event has nothing to be sent at first, and waits for the log to
-    grow."""
+    """A watcher that resumes at the newest event gets nothing at first, and waits for the log to grow."""
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
     begun, go_on, grow = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

@@ -1,5 +1,4 @@
-"""The OpenAPI document says what is answered: it is held against real answers, and a small client made from
-it reads errors."""
+"""The OpenAPI document describes the real answers, and a small client generated from it reads errors."""
 
 from __future__ import annotations
 
@@ -78,7 +77,7 @@ def resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_error(world: World, method: str, template: str, answer: Answer) -> None:
-    """The answer is an error that the document names for this operation, in the shape that it names."""
+    """Check that the document names this error for the operation, with its schema."""
     responses = world.document["paths"][template][method.lower()]["responses"]
     assert str(answer.status) in responses, (method, template, answer)
     schema = responses[str(answer.status)]["content"]["application/json"]["schema"]
@@ -148,7 +147,7 @@ async def test_conflicts_and_a_full_server_are_those_of_the_document(world: Worl
 
 
 async def test_an_id_in_a_body_that_names_nothing_is_a_conflict(world: World) -> None:
-    """404 would say that the chat is gone."""
+    """404 would mean that the chat does not exist."""
     other = (await world.client.call("POST", "/chats")).json["id"]
     template = "/api/chats/{chat_id}"
     for turn in (new_id(), world.chat, world.turn):
@@ -330,8 +329,8 @@ async def test_models_and_tools_that_are_known_are_named(world: World) -> None:
 
 @pytest.mark.parametrize("way", ["own server", "host"])
 def test_generators_of_clients_can_name_every_object_among_alternatives(tmp_path: Path, way: str) -> None:
-    """They give up on an object that is written into alternatives within alternatives, and on all that uses
-    it."""
+    """These generators fail at an object with alternatives within alternatives, and at everything that refers
+    to it."""
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
     application = engine.application() if way == "own server" else FastAPI()
     if way == "host":

@@ -1,4 +1,4 @@
-"""Thinking goes back to the provider that sent it, unchanged since then, or not at all (requirement K2)."""
+"""Thinking goes back to the provider that sent it, unchanged, or not at all (requirement K2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THINKS = "here/thinking:pace=0"
 
 
 class Chat:
-    """A chat whose each turn answers the first; what its provider was sent is told."""
+    """A chat in which each turn answers the first, and the requests that its provider got."""
 
     def __init__(self, engine: Engine, provider: SimulatorServer) -> None:
         self._engine = engine
@@ -29,7 +29,7 @@ class Chat:
         self.first = await self._ask(THINKS)
 
     async def sent_to(self, model: str) -> list[dict[str, Any]]:
-        """The blocks of the assistant's message in the next call's body."""
+        """Return the blocks of the assistant's message in the next call's body."""
         turn = await self._ask(model, prev_turn_id=self.first.turn.id, chat_id=self.first.turn.chat_id)
         assert turn.turn.status == "complete", turn.turn.error_message
         (request,) = self._provider.log.newest(1)
@@ -59,7 +59,7 @@ async def chat(tmp_path: Path):
 
 
 def edit(tmp_path: Path, change: str) -> None:
-    """Change the stored thinking behind the engine's back."""
+    """Change the stored thinking without the engine."""
     with sqlite3.connect(tmp_path / "turns.sqlite") as database:
         changed = database.execute(f"UPDATE turnstream_blocks SET {change} WHERE block_type = 'thinking'")
         assert changed.rowcount == 1

@@ -1,4 +1,4 @@
-"""Params and names of models that a client gives change neither what is asked nor where the request goes."""
+"""Params and model names of a client change neither the fixed fields nor the destination of the request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def simulator() -> AsyncIterator[SimulatorServer]:
 
 @pytest.fixture
 async def client(simulator: SimulatorServer, tmp_path: Path) -> AsyncIterator[Client]:
-    """A client of a server whose providers are all at the simulator."""
+    """A client of a server whose providers are all the simulator."""
     providers = {
         f"at-{wire}": ProviderSettings(wire=wire, base_url=simulator.url + root)
         for wire, root in WIRES.items()

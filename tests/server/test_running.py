@@ -24,7 +24,7 @@ BODY = b"x" * PIECE
 
 
 class Grace:
-    """Records what the server asks of the engine; running turns end when `over` is set."""
+    """Records the server's calls of the engine. Running turns end when `over` is set."""
 
     def __init__(self) -> None:
         self.asked: list[float] = []
@@ -85,7 +85,7 @@ async def begin(send: Send) -> None:
 
 
 async def endless(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Sends for as long as the client is there."""
+    """Send as long as the client reads."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -99,7 +99,7 @@ async def endless(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class WatchedProtocol(ConnectionProtocol):
-    """Tells when a client takes nothing more."""
+    """Set an event when a client takes nothing more."""
 
     paused = asyncio.Event()
 

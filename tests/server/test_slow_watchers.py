@@ -1,5 +1,5 @@
-"""A watcher that is slow but steady is kept; one whose socket takes nothing is cut. Real sockets, a clock of
-the test."""
+"""A slow but steady watcher is kept. A watcher whose socket takes nothing is cut. Real sockets, and a clock
+of the test."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.fault(44)
 
 WORDS = 6_000_000
 LOOK = 10.0
-"""Seconds between two looks, by the test's clock."""
+"""Seconds between two checks, by the test's clock."""
 STEP = 16 * 1024
-"""Bytes that a slow client takes between two looks."""
+"""Bytes that a slow client takes between two checks."""
 
 
 async def long_answer(more: asyncio.Event) -> AsyncIterator[Sequence[SourceEvent]]:
@@ -33,7 +33,7 @@ async def long_answer(more: asyncio.Event) -> AsyncIterator[Sequence[SourceEvent
 
 
 class Peer:
-    """A client with a small window, which reads only what it is told to."""
+    """A client with a small window, which reads only when the test calls it."""
 
     def __init__(self, port: int, path: str) -> None:
         self.socket = socket.socket()
@@ -48,7 +48,7 @@ class Peer:
         await loop.sock_sendall(self.socket, self._request.encode())
 
     async def take(self, count: int) -> bytes:
-        """Read so many bytes, or up to the end."""
+        """Read `count` bytes, or to the end."""
         taken = bytearray()
         while len(taken) < count:
             piece = await asyncio.get_running_loop().sock_recv(self.socket, min(2048, count - len(taken)))
@@ -147,7 +147,7 @@ async def test_a_slow_watcher_gets_every_byte_in_the_end(
 
 
 def unchunked(response: bytearray) -> bytes:
-    """The body of a whole response."""
+    """Return the body of a whole response."""
     _, _, rest = bytes(response).partition(b"\r\n\r\n")
     body: list[bytes] = []
     place = 0

@@ -1,8 +1,7 @@
-"""Answers about stored turns, chats and blocks, byte for byte: rows that any version wrote are shown the
-same.
+"""Answers about stored turns, chats and blocks, byte for byte. Rows of every version give the same answers.
 
-The rows are written as SQL, so that nothing here depends on how the package makes them.
-`python -m tests.server.test_stored_answers` writes the answers anew.
+The rows are written as SQL, so that the package does not create them. `python -m
+tests.server.test_stored_answers` writes the answers anew.
 """
 
 from __future__ import annotations
@@ -168,7 +167,7 @@ def insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> N
 
 
 def fill(path: Path) -> None:
-    """Write the rows. A running turn is ended here, as its executor does not exist."""
+    """Write the rows. A running turn ends here, since it has no executor."""
     with closing(sqlite3.connect(path)) as connection:
         times = {"created_at": BEGAN, "updated_at": BEGAN + MINUTE}
         for chat in CHATS:
@@ -205,7 +204,7 @@ def fill(path: Path) -> None:
 
 
 async def answers(path: Path) -> str:
-    """The status and body of each of the paths."""
+    """Return the status and body of each path."""
     async with Engine(f"sqlite:///{path}"):
         pass
     fill(path)

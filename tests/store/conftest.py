@@ -13,7 +13,7 @@ from turnstream.store.sql import SqlStore
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database at the newest schema, to copy: making one takes longer than most tests."""
+    """A database with the newest schema, to copy. Creating one takes longer than most tests."""
     path = tmp_path_factory.mktemp("database") / "empty.db"
     upgrade_database(f"sqlite:///{path}")
     return path
@@ -26,7 +26,7 @@ def database(tmp_path: Path, empty_database: Path) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
-    """A database at the newest schema, of each kind."""
+    """A database with the newest schema, of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{request.getfixturevalue('database')}"
     server: PostgresServer = request.getfixturevalue("postgres")

@@ -1,5 +1,4 @@
-"""A process that writes blocks until it is killed, and says of each that it is stored: `turn sequence`, a
-line each.
+"""A process that writes blocks until it is killed, and prints a line `turn sequence` for each stored block.
 
 python endless_writer.py URL WRITERS
 """

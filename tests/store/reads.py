@@ -19,7 +19,7 @@ _TURNS_OF_CHAT = (
 
 
 class ListTurns(Query[list[TurnRecord]], frozen=True, kw_only=True):
-    """A chat's turns, all branches, in the order of their making. Raises NotFound."""
+    """A chat's turns on all branches, in the order of their creation. Raises NotFound."""
 
     owner: str | None
     chat_id: str

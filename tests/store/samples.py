@@ -1,4 +1,4 @@
-"""Values to store, and operations that a test makes wait or fail."""
+"""Values to store, and operations that wait or fail."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def stored_chat(store: SqlStore, owner: str = OWNER) -> ChatRecord:
 
 
 async def pending_turn(store: SqlStore, chat: ChatRecord | None = None) -> TurnRecord:
-    """An assistant turn that answers a user turn."""
+    """Return an assistant turn that answers a user turn."""
     chat = chat or await stored_chat(store)
     user = make_turn(chat, "user")
     assistant = make_turn(chat, "assistant", user)
@@ -120,7 +120,7 @@ async def running_turn(store: SqlStore, chat: ChatRecord | None = None) -> TurnR
 
 
 class Hold(Operation[None], frozen=True, kw_only=True):
-    """Keeps the writer in the middle of a transaction until it is let go."""
+    """Holds the writer within a transaction until the test releases it."""
 
     entered: threading.Event
     let_go: threading.Event
@@ -131,7 +131,7 @@ class Hold(Operation[None], frozen=True, kw_only=True):
 
 
 class Poison(Operation[None], frozen=True, kw_only=True):
-    """A write that the database refuses, with something in it that nobody may read in a log."""
+    """A write that the database refuses, with a secret that no log may contain."""
 
     secret: str = "what-the-user-wrote"
 

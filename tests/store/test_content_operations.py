@@ -1,4 +1,4 @@
-"""Each write of content: its effect, its refusals, and the rows that it leaves alone."""
+"""Each write of content: its effect, its refusals, and the rows that it does not change."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_the_journal_keeps_nothing_of_what_is_stored_or_over(store: SqlSto
 
 @pytest.mark.requirement("J4", "D3")
 async def test_blocks_are_taken_back_once_with_what_the_journal_holds_of_them(store: SqlStore):
-    """A write whose answer is lost is made again."""
+    """A write whose answer is lost is repeated."""
     turn = await running_turn(store)
     for sequence in (0, 1):
         await store.write(save(turn, sequence))

@@ -115,7 +115,7 @@ def conversations(draw: st.DrawFn) -> list[Message]:
 
 
 def visible(messages: Sequence[Message]) -> str:
-    """Return all that counts of a conversation, in another way than the digest does."""
+    """Return everything that makes conversations different, in another way than the digest."""
     said: list[Any] = []
     for message in messages:
         text = "".join(each.text_content or "" for each in message.blocks).replace("\r\n", "\n").strip()

@@ -1,4 +1,4 @@
-"""The database file while it is open: the write-ahead log stays small, and a file that is gone is noticed."""
+"""The open database file: its write-ahead log stays small, and the store notices that the file is gone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 512 * 1024
 
 
 class HeldRead(Query[int], frozen=True, kw_only=True):
-    """A read that lasts until it is told to end."""
+    """A read that lasts until the test ends it."""
 
     began: threading.Semaphore
     go_on: threading.Semaphore

@@ -41,7 +41,7 @@ asyncio.run(main())
 
 
 def start(database: Path) -> subprocess.Popen[str]:
-    """A process that opens the database, says so or why not, and keeps it until its standard input ends."""
+    """A process that opens the database, prints the outcome, and holds it until its standard input ends."""
     return subprocess.Popen(
         [sys.executable, "-c", OPEN_AND_TELL, f"sqlite:///{database}"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Tables from records: what a field's type makes of a column, and of a value that cannot be read."""
+"""Tables from records: the column for a field's type, and unreadable values."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_the_records_of_the_store_come_back(tmp_path: Path, rows: RowMapping[Any
 
 
 def test_each_turn_is_read_with_few_calls() -> None:
-    """Of Python: lists of a thousand turns are read while others wait."""
+    """Python's time slices: other tasks run while lists of a thousand turns are read."""
     rows = RowMapping(TurnRecord)
     table = table_of(rows)
     with create_engine("sqlite://").begin() as connection:

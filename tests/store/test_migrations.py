@@ -1,4 +1,4 @@
-"""The schema: made, upgraded, refused, and the same as the tables the code uses."""
+"""The schema: created, upgraded, refused, and equal to the tables of the code."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_upgrading_again_changes_nothing(database: Path):
 
 
 def make_the_first_journal(connection: sqlite3.Connection) -> None:
-    """As it was up to revision 0004: a row for each segment."""
+    """The table up to revision 0004, with a row for each segment."""
     connection.execute(f"DROP TABLE {PREFIX}journal")
     connection.execute(
         f"CREATE TABLE {PREFIX}journal (turn_id VARCHAR(36) NOT NULL, sequence INTEGER NOT NULL, number INTEGER NOT NULL,"

@@ -1,4 +1,4 @@
-"""Each write of chats and new turns: its effect, its refusals, and the rows that it leaves alone."""
+"""Each write of chats and new turns: its effect, its refusals, and the rows that it does not change."""
 
 from __future__ import annotations
 

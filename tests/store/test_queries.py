@@ -206,7 +206,7 @@ async def test_what_is_not_json_keeps_no_other_from_the_journal(store: SqlStore)
 
 
 async def test_a_first_segment_begins_its_block_anew(store: SqlStore):
-    """And what is there twice counts once: a write may be repeated, alone or with what came meanwhile."""
+    """A repeated row counts once: a write may be repeated, alone or with later writes."""
     turn = await running_turn(store)
     first, second, third = [make_segment(turn, 1, number) for number in range(3)]
     for segments in ((first,), (first, second), (second,), (second, third), ()):

@@ -1,4 +1,4 @@
-"""Reads beside writes: what they see, how long they may take, and that they write nothing."""
+"""Reads beside writes: the state that they see, their deadlines, and their refusal to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is stored comes back alike."""
+"""Stored values are read back unchanged."""
 
 from __future__ import annotations
 

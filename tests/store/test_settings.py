@@ -1,5 +1,5 @@
-"""System prompts and params: stored once in a chat, however many turns inherit them; answers are as they
-were."""
+"""System prompts and params are stored once in a chat, for any number of turns that inherit them. Answers
+stay the same."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_settings_go_with_their_chat_and_belong_to_no_other(world_at: Worl
 
 @pytest.mark.fault(40)
 async def test_rows_that_hold_their_own_are_read_as_before(world_at: World) -> None:
-    """As a version before wrote them."""
+    """Rows in the form of an earlier version."""
     chat_id = await world_at.chat()
     (turn,) = await chain(world_at, chat_id, [("small", {})])
     connection = sqlite3.connect(world_at.path)

@@ -28,7 +28,7 @@ ATTEMPT = CallAttempt(0, 1, "sim/demo", "complete", 7, 0.5, Usage(10, 5), "0.000
 async def keep(
     request: pytest.FixtureRequest, store: SqlStore
 ) -> tuple[Store, Callable[[TurnRecord], Awaitable[None]], TransientTurns | None]:
-    """A store, how a turn gets there, and the turns in memory if they are to be kept as ended."""
+    """A store, the way a turn gets there, and the turns in memory if they are kept as ended."""
     if request.param == "in the database":
 
         async def start(turn: TurnRecord) -> None:

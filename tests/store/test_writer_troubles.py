@@ -1,4 +1,4 @@
-"""The writer while it opens and closes, in trouble, and under sudden death."""
+"""The writer while it opens and closes, with failures, and when its process is killed."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ async def test_another_event_loop_may_close_it(database: Path):
 
 
 async def test_a_store_whose_event_loop_is_gone_still_closes(database: Path):
-    """The host's loop ended without a close: its last writes are committed nevertheless, and the lock let
-    go."""
+    """The host's loop ended without a close. The last writes are still committed, and the lock is
+    released."""
     turns: list[TurnRecord] = []
     stores: list[SqlStore] = []
 
@@ -154,7 +154,7 @@ async def test_a_lock_shorter_than_the_timeout_goes_unnoticed(sqlite_store: SqlS
 
 
 class LimitedPages:
-    """Lets the database grow to a number of pages: `disk full`, from SQLite itself."""
+    """Limits the database to a number of pages, so that SQLite itself reports `disk full`."""
 
     _NONE: ClassVar[int] = 1 << 30
 
@@ -231,7 +231,7 @@ def test_after_kill_9_everything_that_was_acknowledged_is_there(database: Path):
 
 
 def _write_and_die(database: Path, lines: int) -> list[tuple[str, int]]:
-    """Let a process write until it has said so many lines, kill it, and answer all that it said."""
+    """Let a process write until it has printed `lines` lines, then kill it. Return its output."""
     writer = Path(__file__).with_name("endless_writer.py")
     process = subprocess.Popen(
         [sys.executable, writer, f"sqlite:///{database}", "16"],
@@ -263,7 +263,7 @@ async def _stored(database: Path, turn_ids: list[str]) -> dict[str, list[int]]:
 
 
 async def test_refusals_have_their_own_exceptions(store: SqlStore):
-    """Two tasks never raise one exception object: its traceback would grow with each."""
+    """Two tasks never raise one exception object, since its traceback would grow with each."""
     turn = await running_turn(store)
     await store.write(finish(turn))
     async with held(store):

@@ -1,4 +1,4 @@
-"""Stores that are written by a test, and held back."""
+"""Stores whose writes a test holds back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def opened(database: Path, **settings: Any) -> AsyncIterator[SqlStore]:
 
 @asynccontextmanager
 async def held(store: SqlStore) -> AsyncIterator[asyncio.Task[None]]:
-    """Within it the writer is busy with a transaction: what is written meanwhile forms the next group."""
+    """Within this context the writer is busy with a transaction. Writes meanwhile form the next group."""
     hold = Hold(entered=threading.Event(), let_go=threading.Event())
     task = asyncio.create_task(store.write(hold))
     try:
@@ -42,7 +42,7 @@ async def held(store: SqlStore) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def queue(store: SqlStore, operations: list[Operation[Any]]) -> list[asyncio.Task[Any]]:
-    """Tasks that have put their writes into the queue, in this order."""
+    """Return tasks that have put their writes into the queue, in this order."""
     tasks = [asyncio.create_task(store.write(operation)) for operation in operations]
     await asyncio.sleep(0)
     return tasks

@@ -1,4 +1,4 @@
-"""One call: whatever happens in a tool, the model is told, and the turn goes on (requirements G3, B4)."""
+"""One call: the model gets every outcome of a tool, and the turn continues (requirements G3, B4)."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_a_coroutine_that_comes_too_late_is_closed() -> None:
         """Never begins."""
 
     def late() -> Any:
-        """Return a coroutine when nobody waits any more."""
+        """Return a coroutine after the caller has stopped waiting."""
         began.set()
         release.wait(SECONDS)
         coroutines.append(inner())

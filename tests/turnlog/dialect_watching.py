@@ -20,7 +20,7 @@ class Fold(Protocol):
 
 
 class DialectWatcher:
-    """A client and its subscription; its connection takes pieces at once as long as it has room."""
+    """A client and its subscription. Its connection takes pieces at once while it has room."""
 
     def __init__(
         self, log: TurnLog, archive: ListArchive, encoder: DialectEncoder, fold: Fold, *, is_exact: bool
@@ -37,7 +37,7 @@ class DialectWatcher:
         return self.room >= 0
 
     def read(self, room: int) -> bool:
-        """Take what the last read returned, and begin another. Return False at the end."""
+        """Take the pieces of the last read, and begin another. Return False at the end."""
         if self.reading is not None and self.reading.done():
             data, self.reading = self.reading.result(), None
             if data is None:
@@ -63,7 +63,7 @@ async def play(
     *,
     exact: bool = True,
 ) -> list[DialectWatcher]:
-    """Let watchers join and read while the turn runs, and others when it has ended; all read to the end.
+    """Let watchers join and read while the turn runs, and others after its end. All read to the end.
 
     exact: Some watchers get each event singly. Else all begin with a catch-up.
     """

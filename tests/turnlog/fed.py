@@ -37,7 +37,7 @@ SECONDS = 10.0
 
 
 class FedTurn:
-    """A turn whose source says what the test tells it to, when it tells it to."""
+    """A turn whose source yields the events that the test gives, at the times that the test chooses."""
 
     def __init__(self, *, ring_limit: int = 64 * 1024) -> None:
         self.store = ListStore(Ticks())
@@ -59,7 +59,7 @@ class FedTurn:
             await self.task
 
     async def feed(self, *events: SourceEvent) -> None:
-        """Returns when the executor has taken them in, and waits for more."""
+        """Return when the executor has taken the events, and waits for more."""
         self._taken.clear()
         self._events.put_nowait(events)
         async with asyncio.timeout(SECONDS):

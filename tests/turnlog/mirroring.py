@@ -23,7 +23,7 @@ every_feed = pytest.mark.parametrize("make", FEEDS, ids=lambda make: make.__name
 
 
 def entry(after: int, last: int, text: str = "", generation: int = G) -> LogEntry:
-    """An entry of text, and of passing notices for the numbers that have none."""
+    """Return an entry of text, and of passing notices for the numbers without text."""
     count = last - after - (1 if text else 0)
     return LogEntry(generation, after, last, text, tuple(Notice("passing", "on") for _ in range(count)))
 

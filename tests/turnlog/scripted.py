@@ -1,9 +1,8 @@
-"""A turn written by the real executor on a store in memory, in steps that a test interleaves with its
+"""A turn that the real executor writes to a store in memory, in steps that a test interleaves with its
 watchers.
 
-Time is the event loop's ticks: every store access and every batch of the source takes a number of them that
-the test
-draws, so an example is the same each time it runs.
+Time is measured in ticks of the event loop. Every store access and every batch of the source takes a drawn
+number of ticks, so an example is the same in each run.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ START = TurnStart("01a1fc3d-f970-7117-9c99-98b8bd7eacee", "assistant", None, "20
 
 
 class Ticks:
-    """Ticks that each wait takes, in order. None after the last one."""
+    """Ticks of each wait, in order. No wait after the last one."""
 
     def __init__(self, counts: Sequence[int] = ()) -> None:
         self._counts: Iterator[int] = chain(counts, repeat(0))
@@ -51,8 +50,7 @@ class Ticks:
 
 
 class ListStore:
-    """The store's methods that the executor needs, on lists. Rows appear between two waits, as a commit
-    does."""
+    """The store's methods that the executor needs, on lists. Rows appear between two waits, like a commit."""
 
     def __init__(self, ticks: Ticks) -> None:
         self.blocks: list[BlockRecord] = []
@@ -62,10 +60,10 @@ class ListStore:
         self._ticks = ticks
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """There is nothing to open."""
 
     async def close(self) -> None:
-        """Nothing is to be closed."""
+        """There is nothing to close."""
 
     async def write(self, operation: Operation[Any]) -> Any:
         await self._ticks.pass_some()
@@ -159,7 +157,7 @@ def new_log(*, ring_limit: int = 64 * 1024) -> TurnLog:
 
 
 class ScriptedTurn:
-    """One turn: `batches` come from its source one at a time, each after the ticks it draws."""
+    """One turn. `batches` come from its source one at a time, each after its drawn ticks."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""Frames of several dialects beside the ring: made once for watchers with equal states, bounded, and never
-mixed."""
+"""Frames of several dialects beside the ring. They are made once for watchers with equal states, bounded,
+and never mixed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from turnstream.turnlog.log import TurnLog
 
 
 class Counted(NamedTuple):
-    """The state of a `Chunks` encoder: the chunks so far, and the block that is being shown."""
+    """The state of a `Chunks` encoder: the number of chunks so far, and the open block."""
 
     chunks: int
     block: int
 
 
 class Chunks:
-    """A dialect whose frames are numbered without gaps, name a block once, and leave out what is no text."""
+    """A dialect whose frames are numbered without gaps, name a block once, and contain text only."""
 
     def __init__(self, name: str = "chunks") -> None:
         self.name = name
@@ -106,7 +106,7 @@ def test_watchers_with_equal_states_share_the_frames() -> None:
 
 
 def test_a_watcher_that_came_another_way_has_frames_of_its_own() -> None:
-    """A catch-up has told it more or less: its numbers differ, and the others' frames stay as they are."""
+    """After a catch-up its numbers differ, and the other watchers' frames stay unchanged."""
     log, chunks = growing("one", "two"), Chunks()
     shared = log.dialect_batch(chunks, 2, Counted(0, -1))
     assert lines(log.dialect_batch(chunks, 2, Counted(7, 0)))[1] == {"chunk": 8, "delta": "two"}
@@ -149,7 +149,7 @@ def test_the_ring_counts_and_evicts_the_frames_of_all_dialects() -> None:
     st.lists(EVENTS, max_size=40), st.lists(st.integers(1, 5), max_size=12), st.sampled_from([600, 64 * 1024])
 )
 def test_the_size_comes_back_to_nothing(events: list[TurnEvent], steps: list[int], limit: int) -> None:
-    """All that is counted for frames is taken off again: after a restart, and as events leave."""
+    """All bytes counted for frames are subtracted again, after a restart and when events leave."""
     log, chunks = new_log(ring_limit=limit), Chunks()
     plain = new_log(ring_limit=limit)
     pending = list(events)

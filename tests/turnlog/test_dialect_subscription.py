@@ -49,9 +49,9 @@ from turnstream.turnlog.dialect_subscription import DialectSubscription
 
 
 class Lines:
-    """A dialect of JSON lines that may only append to a block, as most client protocols do.
+    """A dialect of JSON lines that may only append to a block, like most client protocols.
 
-    Its state is the index of the block that is being shown, None between blocks, and "over" at the end.
+    Its state is the index of the open block, None between blocks, and "over" at the end.
     """
 
     name = "lines"
@@ -228,7 +228,7 @@ async def test_a_chain_goes_on_with_the_state_of_the_turn_before() -> None:
     assert block.text() == "one"
 
     class Part(Lines):
-        """The encoder of a turn that does not end the stream: its state is the number of texts."""
+        """The encoder of a turn that does not end the stream. Its state is the number of texts."""
 
         name = "part"
 
@@ -250,7 +250,7 @@ async def test_a_chain_goes_on_with_the_state_of_the_turn_before() -> None:
 class Snapshots(Lines):
     """A dialect that joins by a snapshot, and sends another after text was retracted.
 
-    Its state is what `Lines` has; or the lines of the snapshot that it makes; or "lost".
+    Its state is the state of `Lines`, or the lines of its snapshot, or "lost".
     """
 
     name = "snapshots"

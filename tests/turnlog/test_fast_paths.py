@@ -1,4 +1,4 @@
-"""Text of the open block is appended on the fast path and on the general path: watchers see the same."""
+"""Text of the open block is appended on the fast path and on the general path. Watchers get the same."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ pieces = st.text("aé🙂\n", min_size=1, max_size=6)
 
 
 class Watched:
-    """A log with block 0 open, and two watchers: one takes what is appended at once, the other asks for
-    it."""
+    """A log with block 0 open, and two watchers: one takes appended text at once, the other reads it."""
 
     def __init__(self) -> None:
         self.log: TurnLog = new_log(ring_limit=600)
@@ -48,7 +47,7 @@ class Watched:
 
 
 async def watched(steps: list[str | None], *, short: bool) -> tuple[bytes, bytes, int]:
-    """Return what each of the two watchers has, and the log's head. None: an event that is no text."""
+    """Return the events of each of the two watchers, and the log's head. None: an event that is no text."""
     turn = Watched()
     watching = asyncio.ensure_future(turn.watch())
     async with asyncio.timeout(SECONDS):

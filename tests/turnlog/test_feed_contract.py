@@ -1,4 +1,4 @@
-"""The contract of a feed. Every implementation of `Feed` stands in FEEDS."""
+"""The contract of a feed. FEEDS lists every implementation of `Feed`."""
 
 from __future__ import annotations
 

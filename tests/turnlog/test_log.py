@@ -1,4 +1,4 @@
-"""The log of one turn: numbers, wakes, shares its batches, and ends once."""
+"""The log of one turn numbers its events, wakes its watchers, shares its batches, and ends once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that a feed keeps: watchers of the owner and of the mirror see the same."""
+"""A log that a feed keeps: watchers of the owner and of the mirror get the same."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from turnstream.turnlog.publishing import items_after, snapshot_of
 
 
 def two_blocks() -> OwnedTurn:
-    """1 turn_start, 2 to 5 block 0, 6 a lasting source, 7 block 1 begins, 8 to 10 its text."""
+    """1 turn_start, 2 to 5 block 0, 6 a lasting source, 7 the start of block 1, 8 to 10 its text."""
     turn = OwnedTurn()
     turn.open(0)
     turn.say("one", " more")
@@ -140,8 +140,7 @@ def test_a_mirror_skips_what_it_has() -> None:
 
 @pytest.mark.parametrize("have", range(11))
 def test_a_mirror_takes_the_part_of_an_entry_that_it_has_not(have: int) -> None:
-    """Of a joined text no part can be told: then it says that there is a gap, and takes the whole from a
-    snapshot."""
+    """Joined text cannot be divided. The mirror then reports a gap, and takes the whole from a snapshot."""
     owner = two_blocks().log
     for after in range(have + 1):
         mirror = mirrored(items_after(owner, Cursor(G, 0), until=have))
@@ -171,7 +170,7 @@ def test_a_mirror_takes_nothing_of_an_older_generation() -> None:
 
 @pytest.mark.requirement("C3")
 def test_a_cursor_within_a_joined_text_gets_the_block_anew() -> None:
-    """The owner gave it: in the mirror's ring its event is within another."""
+    """The owner gave the event. In the mirror's ring it is within another event."""
     owner = two_blocks().log
     log = mirrored(items_after(owner, Cursor(G, 0))).log
     assert [owner.is_exact(seq) for seq in (8, 9, 10)] == [True, True, True]
@@ -179,7 +178,7 @@ def test_a_cursor_within_a_joined_text_gets_the_block_anew() -> None:
 
 
 class Published(NamedTuple):
-    """One publication: so many events, which are lost on the way, or come twice."""
+    """One publication of `count` events, which are lost on the way, or arrive twice."""
 
     events: int
     fate: str
@@ -209,8 +208,8 @@ class Nodes:
         self.shown = (Shown(turn.log, turn.store), Shown(self.mirror.log, turn.store))
 
     async def run(self, published: Sequence[Published]) -> None:
-        """Publish what the owner's log gains, cut as `published` says and then at every event, until both
-        have ended."""
+        """Publish the growth of the owner's log, cut by `published` and then at every event, until both have
+        ended."""
         following = asyncio.get_running_loop().create_task(self.mirror.run(self.feed, self._state))
         cuts, log, cursor = iter(published), self.turn.log, Cursor(G, 0)
         while log.terminal is None or cursor != log.head_cursor:
@@ -225,7 +224,7 @@ class Nodes:
         await following
 
     async def _state(self) -> LogSnapshot:
-        """Return the rows of the store and the journal: here the whole log of the owner."""
+        """Return the rows of the store and the journal. Here they are the owner's whole log."""
         return snapshot_of(self.turn.log)
 
 
@@ -260,7 +259,7 @@ def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
             await check_all(nodes, watchers)
 
     async def check_all(nodes: Nodes, watchers: list[Watcher]) -> None:
-        """Any state of a watcher can continue at either node."""
+        """A watcher in any state can continue at either node."""
         turn = nodes.turn
         endings = []
         for watcher in watchers:
@@ -283,8 +282,8 @@ def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
 
 @asynccontextmanager
 async def live(owner: OwnedTurn, feed: Feed) -> AsyncIterator[tuple[Mirror, LiveWatcher, LiveWatcher]]:
-    """A mirror that follows, with a watcher of the owner's log and one of the mirror's. All have ended
-    afterwards."""
+    """A mirror that follows, with a watcher of the owner's log and a watcher of the mirror's. Both logs have
+    ended afterwards."""
 
     async def state() -> LogSnapshot:
         return snapshot_of(owner.log)

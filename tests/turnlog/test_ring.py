@@ -1,4 +1,4 @@
-"""The ring: it forgets the oldest, frames once, merges what is many, and knows what it holds."""
+"""The ring drops the oldest events, frames each event once, merges many events, and counts its size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVENTS: st.SearchStrategy[TurnEvent] = st.one_of(
 
 
 class CountingEncoder(NativeEncoder):
-    """Counts the frames that are made."""
+    """Counts the encoded frames."""
 
     __slots__ = ("frames",)
 
@@ -154,7 +154,7 @@ def test_clearing_keeps_the_numbering() -> None:
     "text", ["word ", "字" * 900, "🙂🙃", "x" * 900], ids=["short", "chinese", "emoji", "long"]
 )
 def test_the_estimate_is_near_what_is_allocated(text: str, *, framed: bool) -> None:
-    """The ring never takes over 1.5 times its limit, and does use it."""
+    """The ring never takes more than 1.5 times its limit, and uses it."""
     ring = Ring(NativeEncoder(TURN_ID, 7), limit=DEFAULT_LIMIT)
 
     def append_many(count: int) -> None:

@@ -69,7 +69,7 @@ async def test_a_join_while_a_block_is_being_stored_loses_nothing() -> None:
 
 
 class HeldTurn(ScriptedTurn):
-    """A turn whose first block stays in the middle of its store write until `go_on` is set."""
+    """A turn whose first block stays in its store write until `go_on` is set."""
 
     def __init__(self, *, hold_before: bool, hold_after: bool) -> None:
         super().__init__([[*text_block(0, "hello"), *text_block(1, "there")]])
@@ -118,8 +118,8 @@ async def test_a_cursor_in_the_ring_gets_exactly_what_follows() -> None:
 
 @pytest.mark.requirement("C3")
 async def test_a_lasting_event_amid_a_block_does_not_pass_the_block() -> None:
-    """In a catch-up it comes before the block around it: whoever is cut between the two still gets the
-    block."""
+    """In a catch-up the annotation comes before the block around it. A watcher that is cut between the two
+    still gets the block."""
     async with FedTurn() as turn:
         await turn.feed(
             ContentBlockStart(0, "text"), TextDelta(0, "before"), Source("s1"), TextDelta(0, " after")
@@ -167,7 +167,7 @@ async def test_blocks_that_a_watcher_is_told_to_drop_are_sent_again_whatever_it_
 
 @pytest.mark.requirement("C4", "O2")
 async def test_a_slow_watcher_gets_the_rest_of_the_open_block_and_each_byte_once() -> None:
-    """It falls off the ring a hundred times, and is sent no more than there is."""
+    """The watcher falls off the ring a hundred times, and gets no more than there is."""
     async with FedTurn(ring_limit=4096) as turn:
         await turn.feed(ContentBlockStart(0, "text"))
         subscription = turn.watch()
@@ -230,7 +230,7 @@ async def test_a_slow_watcher_that_missed_more_than_text_gets_the_block_whole(ch
 
 @pytest.mark.requirement("C4", "O2")
 async def test_a_large_open_block_is_caught_up_in_pieces() -> None:
-    """One piece is all that a watcher who takes nothing has in memory; a cut between two of them loses
+    """A watcher that takes nothing has at most one piece in memory. A cut between two pieces loses
     nothing."""
     text = "0123456789abcdef" * (REST_PIECE // 4)
     async with FedTurn() as turn:

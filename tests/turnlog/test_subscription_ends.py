@@ -104,8 +104,7 @@ async def test_a_nudge_gives_an_empty_piece_and_a_close_the_end() -> None:
 
 @pytest.mark.requirement("C4")
 async def test_what_a_sink_does_not_take_is_returned() -> None:
-    """A watcher that is up to date is served without waking; one whose connection is full waits with what is
-    left."""
+    """A current watcher is served without waking it. A watcher with a full connection waits with the rest."""
     async with FedTurn() as turn:
         await turn.feed(ContentBlockStart(0, "text"))
         subscription = turn.watch()
@@ -194,7 +193,7 @@ async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def archived(
     archive: Archive, seq: int, *, next_block: int = 0, horizon: int = 1000
 ) -> list[tuple[int, str]]:
-    """Ids and names of the frames of all pages after `seq`; their order is that of the ids."""
+    """Return ids and names of the frames of all pages after `seq`, in the order of their ids."""
     client = Client()
     while seq < horizon:
         page = await archive.page_after(seq, next_block=next_block, horizon=horizon)
@@ -240,7 +239,7 @@ async def test_who_joins_while_others_are_about_to_be_told_gets_no_empty_piece()
         following = asyncio.get_running_loop().create_task(first.next(take))
         await asyncio.sleep(0)
         await drained(second)
-        turn.log.append([StepStart(1)])  # who follows is told when the loop comes round
+        turn.log.append([StepStart(1)])  # a follower gets it in the loop's next iteration
         with pytest.raises(StopIteration):
             second.next().send(None)  # it takes the event before that,
         joining = second.next(take)

@@ -1,6 +1,5 @@
-"""Whatever a source says, however its turn ends, and wherever watchers join, read, are cut and resume: each
-ends up
-with exactly the stored blocks."""
+"""For every source, every end of its turn, and all joins, reads, cuts and resumes, each watcher ends with
+exactly the stored blocks."""
 
 from __future__ import annotations
 
@@ -71,7 +70,7 @@ TICKS = st.lists(st.integers(0, 4), max_size=40)
 
 
 class Action(NamedTuple):
-    """One thing that happens to a watcher; `number` chooses a byte, or a moment of its past."""
+    """One action of a watcher. `number` chooses a byte, or a moment of its past."""
 
     kind: Literal["tick", "read", "cut", "reload"]
     watcher: int
@@ -114,7 +113,7 @@ LIMITS = st.builds(
 
 
 class End(NamedTuple):
-    """End of the turn: complete, a failure of its source, or an interrupt; before batch `number`."""
+    """End of the turn before batch `number`: complete, a failure of its source, or an interrupt."""
 
     kind: Literal["complete", "error", "interrupt"]
     number: int
@@ -125,7 +124,7 @@ ENDS = st.builds(End, st.sampled_from(["complete", "complete", "error", "interru
 
 @dataclass
 class Watcher:
-    """A client, its subscription, and the bytes on their way between the two."""
+    """A client, its subscription, and the bytes on their way between them."""
 
     client: Client
     turn: ScriptedTurn
@@ -151,7 +150,7 @@ class Watcher:
         self.closed = self.subscription.at_end
 
     def read(self, sink_takes: int = 0) -> None:
-        """Take what has come of the last read; begin another, with a sink if that is to take anything."""
+        """Take the bytes of the last read, and begin another, with a sink if it may take pieces."""
         if self.subscription is None:
             self.connect(None)
         if self.reading is not None and self.reading.done():
@@ -250,7 +249,7 @@ def check(turn: ScriptedTurn, known: Knowledge) -> None:
 
 
 def log_of_rows(turn: ScriptedTurn) -> TurnLog:
-    """The log as it is made of an ended turn's rows, with no event of it in memory."""
+    """The log of an ended turn, made from its rows, with no event in memory."""
     log = new_log()
     assert turn.log.terminal is not None
     last, terminal = turn.log.terminal
@@ -260,7 +259,7 @@ def log_of_rows(turn: ScriptedTurn) -> TurnLog:
 
 
 async def resume(turn: ScriptedTurn, log: TurnLog, known: Knowledge) -> Client:
-    """A client that reloads with what it once knew, when the turn has ended."""
+    """A client that reloads after the turn's end with an earlier state."""
     client = Client()
     cursor = client.reconnect(known)
     after = parse_cursor(cursor) if cursor is not None else None
@@ -273,7 +272,7 @@ async def resume(turn: ScriptedTurn, log: TurnLog, known: Knowledge) -> Client:
 
 
 def patched(stack: ExitStack, limits: Limits) -> None:
-    """Put small limits in place of the real ones."""
+    """Replace the real limits by small ones."""
     for name, value in {
         "turnlog.view.REST_PIECE": limits.rest_piece,
         "turnlog.view.BATCH_LIMIT": limits.batch,

@@ -1,5 +1,5 @@
-"""A generation that changes under live watchers: those above its fence are told, and all end with the same
-blocks."""
+"""A generation that changes under live watchers. Watchers above its fence get a notice, and all end with the
+same blocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS = 1.0
 
 
 class OwnedTurn:
-    """A turn whose log and store a test writes as its owner does."""
+    """A turn whose log and store a test writes like its owner."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class OwnedTurn:
         store: ListStore | None = None,
         log: TurnLog | None = None,
     ) -> None:
-        """With a `log` it is only watched: another owner writes it."""
+        """With a `log` the turn is only watched: another owner writes it."""
         self.log = log or new_log(ring_limit=ring_limit)
         self.store = store or ListStore(Ticks())
         self.archive = ListArchive(self.store, Ticks(ticks), self.log)
@@ -62,7 +62,7 @@ class OwnedTurn:
         self.log.block_stored(BlockStop(block.sequence, "text"), None)
 
     def take_over(self, fence: int, *, text: str | None, index: int = 0) -> None:
-        """Another owner continues; of the block `index`, `text` has survived."""
+        """Another owner continues. Of the block `index`, `text` has survived."""
         log = self.log
         block = None if text is None else OpenBlock(index, 0, "text", None)
         if block is not None:
@@ -75,7 +75,7 @@ class OwnedTurn:
 
 
 class LiveWatcher:
-    """A watcher that is served past its task, where its sink takes the frames, or within it."""
+    """A watcher whose sink takes the frames, or whose task takes them."""
 
     def __init__(self, turn: OwnedTurn, *, after: Cursor | None = None, takes: bool = True) -> None:
         self.client = Client()
@@ -257,8 +257,8 @@ async def test_an_older_generation_cannot_take_over() -> None:
 
 @pytest.mark.requirement("C3", "P3")
 async def test_a_frame_of_the_watcher_s_own_does_not_move_its_cursor() -> None:
-    """A watcher above the fence whose catch-up cannot be read comes back with it, and then is told that text
-    is gone."""
+    """A watcher above the fence whose catch-up cannot be read reconnects with its cursor, and then gets the
+    notice."""
     turn = OwnedTurn()
     turn.open(0)
     turn.say("one", " lost")

@@ -1,4 +1,4 @@
-"""The decisions for a watcher, as a table: a log, a position, and the next thing to do."""
+"""The decisions for a watcher as a table: a log, a position, and the next step."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def with_open_block(text: str = "hello", *, ring_limit: int = 64 * 1024) -> Turn
 
 
 def evicted() -> TurnLog:
-    """As `with_open_block`; then passing events that fill the ring, which is small."""
+    """As `with_open_block`, then passing events that fill the small ring."""
     log = with_open_block(ring_limit=600)
     log.append([Notice("passing", "on") for _ in range(20)])
     return log
@@ -99,14 +99,14 @@ def retracted() -> TurnLog:
 
 
 def ended() -> TurnLog:
-    """Block 0 is 2 to 4, and event 5 the end."""
+    """Block 0 is 2 to 4, and event 5 is the end."""
     log = with_open_block()
     log.ended([BlockStop(0, "text")], TurnCancelled(1))
     return log
 
 
 def unstored() -> TurnLog:
-    """The open block goes up to event 3, and event 4 is an end that storage refused."""
+    """The open block ends with event 3, and event 4 is an end that storage refused."""
     log = with_open_block(ring_limit=0)
     log.ended_unstored([], TurnError("lost", "database_error", 0))
     return log
@@ -132,7 +132,7 @@ class Case(NamedTuple):
     log: Callable[[], TurnLog]
     position: WatchPosition
     expected: Decision | WatchPosition | list[tuple[str, int]]
-    """The decision; or names and seqs of the frames that are to be sent; or the position to move to without
+    """Return the decision; or names and seqs of the frames to send; or the position to move to without
     frames."""
     live: bool = False
 
@@ -212,7 +212,7 @@ def test_a_log_and_a_position_decide_what_comes_next(case: Case) -> None:
     "case", [pytest.param(case, id=name) for name, case in CASES.items() if not case.position.is_behind]
 )
 def test_the_fast_path_of_a_watcher_that_is_up_to_date_decides_the_same(case: Case) -> None:
-    """A follower that is called for new events takes what the decision would send."""
+    """A follower that is called for new events takes the frames that the decision would send."""
     log = case.log()
     decision, batch = decide(log, case.position), log.live_batch(case.position)
     if isinstance(decision, SendFrames) and decision.is_live and log.terminal is None:

@@ -1,4 +1,4 @@
-"""A client as PROTOCOL.md wants it, on a connection that a test may cut at any byte."""
+"""A client by the rules of PROTOCOL.md, on a connection that a test may cut at any byte."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Knowledge:
     cursor: str | None = None
     fold: NativeFold = field(default_factory=NativeFold)
     lasting: list[dict[str, Any]] = field(default_factory=list)
-    """The source's own events that are stored; passing ones are none of it."""
+    """The source's own stored events. Passing events are not among them."""
 
     @property
     def blocks(self) -> list[Block]:
@@ -65,7 +65,8 @@ def _copied(block: OpenBlock) -> OpenBlock:
 
 
 class Client:
-    """One watcher over all its connections: it folds whole frames, and forgets what a cut left of one."""
+    """One watcher over all of its connections. It folds whole frames, and drops the unfinished part at a
+    cut."""
 
     def __init__(self) -> None:
         self.now = Knowledge()
@@ -91,7 +92,8 @@ class Client:
         return frames
 
     def reconnect(self, knowledge: Knowledge | None = None) -> str | None:
-        """The connection is gone; the cursor to resume from. With `knowledge`, from what it knew then."""
+        """Drop the connection. Return the cursor to resume from, with `knowledge` the cursor of that earlier
+        state."""
         self._decoder = SseDecoder(event_limit=1 << 24)
         self.connection = []
         if knowledge is not None:
@@ -115,10 +117,9 @@ class Client:
         self.past.append(self.now.copy())
 
     def _check_id(self, frame: Frame) -> None:
-        """Ids rise within a connection, by generation and then by seq. Only a piece of the open block may
-        keep the id before it, a block_reset with which
-        a catch-up begins, and the open block itself that of a lasting event within it, which a catch-up
-        sends first."""
+        """Ids rise within a connection, by generation and then by seq. Three frames may repeat the id before
+        them: a piece of the open block, a block_reset at the start of a catch-up, and the open block around
+        a lasting event that the catch-up sends first."""
         if not self.connection:
             return
         last = self.connection[-1]

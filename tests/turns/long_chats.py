@@ -1,4 +1,4 @@
-"""Chats of many turns, put into a store by one write."""
+"""Chats of many turns, inserted into a store by one write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GENERATION = 7
 
 
 class InsertTurns(Operation[None], frozen=True, kw_only=True):
-    """Insert turns and blocks as they are, whatever became of them."""
+    """Insert turns and blocks unchanged, with any status."""
 
     turns: Sequence[TurnRecord]
     blocks: Sequence[BlockRecord]
@@ -34,7 +34,7 @@ class InsertTurns(Operation[None], frozen=True, kw_only=True):
 def long_chat(
     chat_id: str, sizes: Sequence[Sequence[int]], ids: Sequence[str] = (), **fields: Any
 ) -> InsertTurns:
-    """Turns one after the other, a user's first. Each has blocks of so many characters, of two bytes each."""
+    """Return turns in a row, a user's first. Each has blocks of `size` characters, of two bytes each."""
     turns: list[TurnRecord] = []
     blocks: list[BlockRecord] = []
     for number, lengths in enumerate(sizes):

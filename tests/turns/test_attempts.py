@@ -1,4 +1,4 @@
-"""Attempts of a turn's model calls: what they cost, and what is told of them."""
+"""Attempts of a turn's model calls: their costs, and the events about them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_what_failed_attempts_used_is_paid_for(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("I3", "J4")
 async def test_an_attempt_is_estimated_by_its_own_request(tmp_path: Path) -> None:
-    """Not by that of the next one, which has words to go on with."""
+    """The account is not that of the next call, which has text to continue."""
     provider = ScriptedProvider([MessageStart("m"), *says("word " * 200)[:2]], answer(says("The end.")))
     async with world_of(tmp_path, {"a": provider}) as world:
         capable = world.catalog.capabilities_of("anthropic/claude-sonnet-4-5")
@@ -74,7 +74,7 @@ async def test_an_attempt_is_estimated_by_its_own_request(tmp_path: Path) -> Non
 
 @pytest.mark.requirement("J1")
 async def test_an_attempt_is_told_with_its_own_failure(tmp_path: Path) -> None:
-    """Not with the one that the turn ends for: that of the call that was made."""
+    """The account is that of the call that was made, not of the error that ends the turn."""
     providers = {"a": ScriptedProvider([MessageStart("m")]), "b": ScriptedProvider()}
     async with world_of(tmp_path, providers, retry=RetryPolicy(attempts=1)) as world:
         circuits = world.planner.circuits
@@ -136,7 +136,7 @@ async def test_a_name_of_the_settings_own_stands_for_its_model_in_every_turn(tmp
 
 
 class RefusingProvider(ScriptedProvider):
-    """Fails each call with the next of its errors; once there is none, it says Hi."""
+    """Fails each call with the next error of its list. After the last one, it says Hi."""
 
     def __init__(self, *errors: ProviderError) -> None:
         super().__init__(answer(says("Hi")))

@@ -1,5 +1,4 @@
-"""The times that order chats and turns come from the database: a process whose clock is wrong changes no
-order."""
+"""The database's times order chats and turns. A process with a wrong clock changes no order."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ DAY = 24 * HOUR
 
 @pytest.fixture(params=[-HOUR, -30 * DAY, HOUR], ids=["an hour back", "a month back", "an hour ahead"])
 def wrong_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """Sets the process's clock, when it is called."""
+    """Sets the process's clock when it is called."""
     real, real_ns = time.time, time.time_ns
 
     def set_clock() -> None:
@@ -95,14 +94,15 @@ async def test_a_turn_tells_the_time_that_its_row_has(tmp_path: Path, wrong_cloc
 
 
 class ClockOfDatabase(Query[int], frozen=True):
-    """The database's time in whole seconds, read in another way."""
+    """Return the database's time in whole seconds, read in another way."""
 
     def fetch(self, connection) -> int:
         return int(connection.execute(text("SELECT strftime('%s', 'now')")).scalar_one()) * 1_000_000
 
 
 async def test_changes_within_a_moment_or_after_a_clock_was_set_back_go_on_upwards(tmp_path: Path):
-    """The clock of the machine may be set back too: no change is put before one that an owner has seen."""
+    """The machine's clock may be set back too. No change is ordered before a change that its owner has
+    seen."""
     async with World(tmp_path / "turns.sqlite") as world:
         now = await world.store.read(ClockOfDatabase())
         chat_id = await world.chat()

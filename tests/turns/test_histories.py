@@ -1,4 +1,4 @@
-"""The history of a call: read in bounded portions, and the same as one read of it all."""
+"""The history of a call, read in bounded portions, equals one read of it all."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.fault(40)
 
 
 async def chat_with(world: World, sizes: list[list[int]], **options: Any) -> list[str]:
-    """The ids of turns in a new chat, one after the other; each with blocks of so many characters."""
+    """Return the ids of turns in a new chat, in a row. Each has blocks of `size` characters."""
     insert = long_chat(await world.chat(), sizes, **options)
     await world.store.write(insert)
     return [turn.id for turn in insert.turns]
 
 
 class Watched:
-    """A store that notes the portions it gives."""
+    """A store that notes the portions of its reads."""
 
     def __init__(self, world: World) -> None:
         self._read = world.store.read
@@ -58,7 +58,7 @@ SHAPES: dict[str, list[list[int]]] = {
 
 
 async def one_by_one(world: World, turn_ids: list[str]) -> histories.Path:
-    """The same history, each turn read by itself."""
+    """The same history, read turn by turn."""
     return [
         (
             await world.store.read(GetTurn(owner=OWNER, turn_id=turn_id)),

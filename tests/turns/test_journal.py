@@ -1,5 +1,5 @@
-"""The journal over time: it is written anew before it is large or old, and at no moment is less in it than
-there was."""
+"""The journal over time. It is rewritten before it grows large or old, and holds everything at every
+moment."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def texts(world: World, executor: Executor) -> list[str]:
 
 
 async def partial_of(path: Path, executor: Executor) -> list[tuple[str | None, bool]]:
-    """The blocks of a turn whose process died, once a new one has ended it."""
+    """The blocks of a turn whose process died, after the next process has ended it."""
     async with World(path) as world:
         return [(row.block.text_content, row.block.partial) for row in await world.stored(executor.turn.id)]
 
@@ -137,7 +137,7 @@ async def test_a_renewal_that_storage_refuses_loses_nothing(
 
 @pytest.mark.requirement("D5", "B2")
 async def test_a_block_that_is_being_stored_is_in_the_renewed_journal(tmp_path: Path) -> None:
-    """Storage may refuse it yet."""
+    """Storage may still refuse it."""
     path = tmp_path / "turns.sqlite"
     storing, never = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The journal of a large block that grows writes what was gained, and recovery puts it together again."""
+"""The journal of a large growing block holds what it gained, and recovery joins it again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def grown(kind: str, number: int) -> SourceEvent:
 @pytest.mark.requirement("D5")
 @pytest.mark.parametrize("kind", ["signature", "citations", "beside a large value", "text"])
 async def test_a_block_that_grows_costs_the_journal_what_it_gains(tmp_path: Path, kind: str) -> None:
-    """And what the journal has of it is all that it was when its process died."""
+    """The journal holds everything that the block had when its process died."""
     path = tmp_path / "turns.sqlite"
     count = 200
     async with World(path) as world:
@@ -79,7 +79,7 @@ async def test_a_block_that_grows_costs_the_journal_what_it_gains(tmp_path: Path
 
 @pytest.mark.fault(26)
 def test_segments_of_an_earlier_version_are_read_as_they_were_meant() -> None:
-    """They had the whole content, with the signature, each time that it had changed."""
+    """Each entry had the whole content, with the signature, after each change."""
     old = [
         ["t", 0, 0, "thinking", 2, 3, "hm", {"signature": "ab"}],
         ["t", 0, 1, "thinking", 2, 5, "m", {"signature": "abcd", "note": 1}],

@@ -1,4 +1,4 @@
-"""Requests with one Idempotency-Key: whatever comes at once, the row decides, and one model is called."""
+"""Simultaneous requests with one Idempotency-Key: the row decides, and one model is called."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AT_ONCE = 28
 
 
 class Calls:
-    """Counts the sources that are read, and those that are closed."""
+    """Counts the sources that are opened, and those that are closed."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -57,8 +57,7 @@ class CountedSource(ForeignSource):
 
 
 async def all_past_the_look(world: World, count: int) -> None:
-    """Let no StartTurns through before `count` of them are there: each has looked for the key and found
-    nothing."""
+    """Hold back StartTurns until `count` of them wait: each has looked for the key and found nothing."""
     waiting = 0
     all_there = asyncio.Event()
 
@@ -101,7 +100,7 @@ async def test_one_key_at_once_reads_one_source_and_makes_one_turn(world: World)
 
 
 async def test_the_row_decides_for_two_nodes_too(world: World) -> None:
-    """Two sets of executors that know nothing of each other, as two processes would have."""
+    """Two sets of executors that share no memory, like two processes."""
     chat_id, calls = await world.chat(), Calls()
     other = Commands(world.store, Registry(), world.catalog, NativeEncoder)
     await all_past_the_look(world, 2)
@@ -184,8 +183,8 @@ async def test_a_key_whose_write_is_in_doubt_reads_nothing_and_its_turn_ends(tmp
 
 
 async def test_a_repetition_may_watch_and_read_the_turn_at_every_moment(world: World) -> None:
-    """The turn is in the registry before its rows can be read: nobody takes it for one that a dead process
-    left."""
+    """The turn is in the registry before its rows can be read, so no sweep takes it for the turn of a dead
+    process."""
     chat_id, calls = await world.chat(), Calls()
     committed = asyncio.Event()
     held = asyncio.Event()

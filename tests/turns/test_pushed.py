@@ -1,5 +1,5 @@
-"""Turns whose source pushes what arrives: text is shown without waking the turn's task, all else in its
-order."""
+"""Turns whose source pushes its events: text is shown without waking the turn's task, and everything keeps
+its order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ END = MessageStop("end_turn")
 
 
 class PushedStream:
-    """Batches that a test gives: pushed while the task waits, if they are taken then, else returned."""
+    """Batches of a test: pushed while the task waits, if it takes them then, else returned."""
 
     def __init__(self) -> None:
         self.returned = 0
@@ -60,7 +60,7 @@ class PushedStream:
         return events
 
     async def give(self, *events: StreamEvent) -> None:
-        """Returns when the task waits again. No events: the end."""
+        """Return when the task waits again. No events: the end."""
         async with asyncio.timeout(SECONDS):
             await self._waits.wait()
             assert self._waiter is not None

@@ -1,7 +1,6 @@
-"""An interrupt against what else may end a turn, five hundred times each: one terminal event, the partial
-kept, and a
-status that never changes afterwards. Each test proves that it saw both outcomes, and the moments between
-them."""
+"""An interrupt races against every other end of a turn, five hundred times each. There is one terminal event,
+the partial is kept, and the status never changes afterwards. Each test proves that it saw both outcomes, and
+the moments between them."""
 
 from __future__ import annotations
 
@@ -28,15 +27,14 @@ from turnstream.turns.executor import Executor
 TURNS = 500
 AT_ONCE = 50
 PHASES = 40
-"""The interrupt comes after 0 to 39 ticks of the loop, at the steps of the executor's task; or, in every
-other race,
-after five times as many, while its rows are written."""
+"""The interrupt comes after 0 to 39 ticks of the loop, at the steps of the executor's task. In every other
+race, it comes after five times as many, while the rows are written."""
 
 TEXT = "".join(f"{number} " for number in range(12))
 
 
 class Raced(NamedTuple):
-    """Result of one race: the turn's status, and the executor's step when it was stopped."""
+    """Result of one race: the turn's status, and the executor's step at its stop."""
 
     status: str
     saving: bool
@@ -150,7 +148,7 @@ async def test_interrupt_during_a_block_s_write(world: World) -> None:
 
 @pytest.mark.requirement("D1")
 async def test_two_interrupts_and_the_end_at_every_store_boundary(world: World) -> None:
-    """Not by chance: at each write of the turn, before and after it is committed, an interrupt comes in."""
+    """At each write of the turn, before and after its commit, an interrupt arrives."""
 
     async def at(boundary: int, *, after: bool) -> str:
         seen = 0

@@ -1,4 +1,4 @@
-"""The executors of a process: who is at work, who has ended, and the end of all."""
+"""The executors of a process: the running ones, the ended ones, and the end of all."""
 
 from __future__ import annotations
 

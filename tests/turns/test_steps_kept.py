@@ -1,5 +1,5 @@
-"""A turn's tools, step accounts and attempts are stored at each step: another process can rebuild what was
-asked."""
+"""A turn's tools, step accounts and attempts are stored at each step, so that another process can rebuild the
+request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def look(place: str) -> str:
 
 
 class Halt:
-    """File where a scripted answer waits until the process is killed."""
+    """File at which a scripted answer waits until the process is killed."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -45,7 +45,7 @@ class Halt:
 
 
 async def reopened(path: Path) -> SqlStore:
-    """The database as the next process finds it, before anything is recovered."""
+    """The database as the next process finds it, before recovery."""
     store = SqlStore(f"sqlite:///{path}")
     await store.open()
     return store

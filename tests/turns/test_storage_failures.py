@@ -1,6 +1,5 @@
 """Storage that fails under a running turn (D3): one retry after 100 ms, then the turn ends as
-`database_error`, its
-content stays readable, and is saved when storage works again."""
+`database_error`. Its content stays readable, and is saved when storage works again."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ async def with_one_block(world: World) -> tuple[Feed, Executor]:
 
 
 async def check_unsaved(world: World, executor: Executor, expected: list[str]) -> None:
-    """The turn has ended for all who look, and can be read."""
+    """Every reader sees that the turn has ended, and can read it."""
     turn_id = executor.turn.id
     state = await world.ended(turn_id)
     assert (state.turn.status, state.turn.error_code) == ("error", "database_error")
@@ -132,7 +131,7 @@ async def test_a_full_disk_at_a_block_boundary(world: World) -> None:
 
 
 async def test_a_full_disk_keeps_what_was_folded_behind_the_block_too(world: World) -> None:
-    """Interleaved blocks wait behind the one that cannot be stored; watchers and later readers get them
+    """Interleaved blocks wait behind the block that cannot be stored. Watchers and later readers get them
     whole."""
     disk = FullDisk(world.store)
     feed, executor = await with_one_block(world)
@@ -230,13 +229,13 @@ async def nobody_at_work(world: World) -> None:
 
 
 async def check_no_turn_is_left_open(world: World) -> None:
-    """No turn is left without a writer, whether the rows were stored or not."""
+    """Every turn keeps its writer, whether the rows were stored or not."""
     assert await world.store.read(UnfinishedTurns()) == []
 
 
 @pytest.mark.requirement("A1", "D5")
 async def test_rows_that_come_after_the_deadline_do_not_leave_a_turn_open(tmp_path: Path) -> None:
-    """The writer is late, not broken: the caller was told of a failure, and then the rows are made."""
+    """The writer is late, not broken. The caller gets a failure, and then the rows appear."""
     release, queued = asyncio.Event(), asyncio.Event()
     async with World(tmp_path / "turns.sqlite") as world:
         chat_id = await world.chat()

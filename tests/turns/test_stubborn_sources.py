@@ -1,4 +1,5 @@
-"""A source that swallows its cancellation ends no later than its turn's deadline, and holds up nothing."""
+"""A source that swallows its cancellation ends at the latest at its turn's deadline, and delays nothing
+else."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def wait_on(swallowed: list[BaseException]) -> None:
-    """Wait for ever, whatever is cancelled."""
+    """Wait for ever, in spite of cancellation."""
     swallowed.append(GeneratorExit("it waits"))
     while True:
         try:
@@ -89,7 +90,7 @@ async def start(world: World, source: Source) -> tuple[Executor, list[BaseExcept
 
 
 async def is_ended(world: World, executor: Executor, swallowed: list[BaseException], status: str) -> None:
-    """The turn is stored and shown as ended, and its task comes to an end too."""
+    """The turn is stored and shown as ended, and its task ends too."""
     turn_id = executor.turn.id
     state = await world.state(turn_id)
     assert state.turn.status == status
@@ -160,9 +161,8 @@ async def test_a_silent_turn_is_ended_without_its_source(world: World, source: S
 
 
 async def test_a_source_that_hangs_while_it_is_left_is_no_end_of_its_own(world: World) -> None:
-    """Nobody has asked it to stop: it was whole, and hangs when its stream is left. The next sweep that
-    finds the turn
-    silent ends it."""
+    """The source was whole, and hangs when its stream is closed, without any cancellation. The next sweep
+    that finds the turn silent ends it."""
     swallowed: list[BaseException] = []
     hanging = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Turns whose model calls fail: what is shown, stored, and run."""
+"""Turns whose model calls fail: the shown and the stored blocks, and the calls that run."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_blocks_are_taken_back_once_where_the_answer_of_storage_is_lost(tm
 
 
 async def test_what_nobody_was_shown_is_taken_back_without_a_word(tmp_path: Path) -> None:
-    """And the block that stays open is journalled on: after a crash nothing of it is missing."""
+    """The block that stays open is journalled on. After a crash, none of it is missing."""
     feed = Feed()
     async with World(tmp_path / "turns.sqlite") as world:
         executor = await world.start_foreign(feed.events())

@@ -1,5 +1,4 @@
-"""Everything below the HTTP routes, on a real SQLite file: what the engine puts together, with deadlines for
-tests."""
+"""Everything below the HTTP routes, on a real SQLite file: the engine's parts, with deadlines for tests."""
 
 from __future__ import annotations
 
@@ -48,8 +47,7 @@ Batch = Sequence[SourceEvent]
 
 
 class RecordingStore(SqlStore):
-    """The real store; it remembers when each write was asked for, and may be told to wait before or after
-    one."""
+    """The real store. It records the time of each write, and can hold a write before or after its commit."""
 
     def __init__(self, url: str, **limits: Any) -> None:
         super().__init__(url, **limits)
@@ -76,8 +74,8 @@ class RecordingStore(SqlStore):
 
 
 class World:
-    """One process's worth of turns; a model is called once, unless `retry` says otherwise. Leaving it ends
-    them; `crash` leaves it as SIGKILL does."""
+    """The turns of one process. A model is called once unless `retry` differs. Leaving the context ends the
+    turns; `crash` leaves it like SIGKILL."""
 
     def __init__(
         self,
@@ -130,7 +128,7 @@ class World:
             await self.store.close()
 
     async def crash(self) -> None:
-        """Let go of everything without a last word: what is in the file is all that is left."""
+        """Drop everything without an end, so that only the file is left."""
         tasks = [executor.task for executor in self.registry._active.values() if executor.task is not None]
         for task in tasks:
             task.cancel()
@@ -176,7 +174,7 @@ class World:
         return await self.watching.subscribe(OWNER, turn_id, after=after)
 
     async def watched(self, turn_id: str, client: Client | None = None) -> Client:
-        """A client at the turn's end; one that is given resumes from where it is."""
+        """Return a client at the turn's end. A given client resumes."""
         client = client or Client()
         subscription = await self.watch(turn_id, client.reconnect())
         async with asyncio.timeout(SECONDS):
@@ -186,7 +184,7 @@ class World:
 
 
 class Feed:
-    """A foreign stream that says what the test tells it to, when it tells it to."""
+    """A foreign stream with the events and the times of the test."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
@@ -197,7 +195,8 @@ class Feed:
         self._items.put_nowait(events)
 
     async def say(self, *events: SourceEvent) -> None:
-        """Returns when all is taken in, as far as the executor can without waiting, and it asks for more."""
+        """Return when the executor has taken all events that it can take without waiting, and asks for
+        more."""
         self._wants_more.clear()
         self._items.put_nowait(events)
         async with asyncio.timeout(SECONDS):
@@ -235,7 +234,7 @@ def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 class FullDisk:
-    """Makes the database of a store full: no page more than it has."""
+    """Fills the database of a store: it may take no further page."""
 
     def __init__(self, store: SqlStore) -> None:
         assert store._writer is not None
@@ -250,13 +249,13 @@ class FullDisk:
 
 
 async def ticks(count: int) -> None:
-    """Let other tasks of the loop run, so many times."""
+    """Let other tasks of the loop run `times` times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def logged(executor: Executor, condition: Callable[[TurnLog], bool]) -> None:
-    """Wait until the turn's log is so."""
+    """Wait until the turn's log satisfies a condition."""
     async with asyncio.timeout(SECONDS):
         while not condition(executor.log):
             waiter = asyncio.get_running_loop().create_future()
@@ -265,12 +264,12 @@ async def logged(executor: Executor, condition: Callable[[TurnLog], bool]) -> No
 
 
 async def shows_text(executor: Executor) -> None:
-    """Wait until the open block has some."""
+    """Wait until the open block has text."""
     await logged(executor, lambda log: log.open_block is not None and log.open_block.length > 0)
 
 
 def stop_of(executor: Executor) -> asyncio.Event:
-    """An event that is set once the executor has been asked to stop."""
+    """Return an event that is set once the executor has been asked to stop."""
     asked = asyncio.Event()
     stop = executor.stop
 

@@ -1,4 +1,4 @@
-"""Strategies for events of every wire: right ones, odd ones, and lines as gateways write them."""
+"""Strategies for events of every wire: valid ones, odd ones, and lines as gateways write them."""
 
 from __future__ import annotations
 
@@ -284,4 +284,4 @@ LOOSE = [
     b"502 Bad Gateway", b"event: error", b"[DONE]", b"keepalive", b'{"detail": "rate limit"}', b'data: {"a": 1}', b"data: {",
     b'{"type": "message", "content": [{"type": "text", "text": "a"}]}', b'{"object": "response", "output": []}', b"",
 ]  # fmt: skip
-"""Lines as gateways write them, with and without a blank line behind them."""
+"""Lines as gateways write them, with and without a blank line after them."""

@@ -1,4 +1,4 @@
-"""Strategies for JSON of any kind, in the words that the wires use."""
+"""Strategies for JSON of any kind, with the names that the wires use."""
 
 from __future__ import annotations
 

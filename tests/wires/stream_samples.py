@@ -1,4 +1,4 @@
-"""The beginning, a whole tool call and the end of a stream, in the words of each wire."""
+"""The start, a whole tool call and the end of a stream, on each wire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from turnstream.wires.shared.event_stream import frame_line
 
 
 class Sample(NamedTuple):
-    """Frames of one wire. `text` opens the message and says "Half an ans"; `call` is a whole call of `f`."""
+    """Frames of one wire. `text` opens the message and has the text "Half an ans". `call` is a whole call of
+    `f`."""
 
     text: bytes
     call: bytes

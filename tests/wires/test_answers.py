@@ -1,4 +1,4 @@
-"""Answers that are no streams: the events of the stream that would have brought them."""
+"""Plain answers give the events of the equivalent stream."""
 
 from __future__ import annotations
 
@@ -233,8 +233,7 @@ def recordings() -> list[Any]:
 @pytest.mark.parametrize(("wire_name", "file"), recordings())
 @pytest.mark.requirement("J3", "E1")
 def test_recorded_answers_can_be_said_whole(wire_name: str, file: str) -> None:
-    """Text, thinking, calls and the end come through; on the wires without block boundaries, text in one
-    piece."""
+    """Text, thinking, calls and the end are kept. Wires without block boundaries join adjacent texts."""
     wire = WIRES[wire_name]
     path = Path(os.environ["TURNSTREAM_CORPUS"]) / file
     fold, _ = fold_pieces(wire, [recorded_body(wire, path.read_bytes(), file_name=path.name)])

@@ -1,4 +1,4 @@
-"""Images that a model made go back to it, and items with the fields that their API requires."""
+"""Images from a model go back to it, and items keep the fields that their API requires."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def responses_answer(*items: dict[str, Any]) -> bytes:
 
 
 class Models:
-    """Two providers at one server. Each answers with the bytes that it was given; `asked` holds the
-    bodies."""
+    """Two providers at one server. Each answers with its given bytes. `asked` holds the request bodies."""
 
     def __init__(self, server: RawServer, answers: list[bytes]) -> None:
         self.asked: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Deltas at a block of another kind, or after its stop: they tear no call, and make no block. Anthropic and
+"""Deltas for a block of another kind, or after its stop, damage no call and make no block. Anthropic and
 Bedrock."""
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def anthropic(*events: Event, reason: str = "end_turn") -> tuple[Block, ...]:
 
 
 def said(blocks: Sequence[Block]) -> list[tuple[Any, ...]]:
-    """Type and text of each block; of a call its input."""
+    """Return the type and text of each block, or a call's input."""
     return [
         (
             block.block_type,

@@ -1,4 +1,4 @@
-"""A field of any JSON type, at any place where a wire looks for a word, ends in an answer or in an error of
+"""A field of any JSON type, at any place where a wire expects a word, ends in an answer or in an error of
 ours."""
 
 from __future__ import annotations

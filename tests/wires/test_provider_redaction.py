@@ -1,4 +1,4 @@
-"""Content that a provider withdraws, in the words of each API: what is redacted, and what only ends."""
+"""Content that a provider withdraws, in the form of each API: redacted content, and plain ends."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ async def test_ten_sessions_do_not_mix_and_two_survive_a_kill(tmp_path: Path) ->
 
 @pytest.mark.requirement("I3", "P3")
 async def test_calls_before_a_kill_and_the_call_in_flight_are_in_the_account(tmp_path: Path) -> None:
-    """The answer is in flight, and after the call of an earlier stage. What was shown of it is its output."""
+    """The answer is running, after the call of an earlier stage. Its shown part is its output."""
     slow = "sim/story:pace=0.01,events=100000"
     plan = AgentPlan(tmp_path / "chats.sqlite", tmp_path / "notes", shown=slow)
     session = Session(1)

@@ -1,4 +1,4 @@
-"""Random stages that raise, hang, end early, or go on after their end: each run has one true end."""
+"""Random stages that raise, hang, end early, or continue after their end. Each run has one true end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Readers of the staged agent and of the relay, written from the descriptions of their pages, run by node.
 
-In each case, what a reader shows at the end is what is stored, or the reader is told that the answer failed.
+In each case, a reader shows the stored answer at the end, or an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers that HttpProvider reads from a server that does exactly what a test says."""
+"""Answers that HttpProvider reads from a server that sends exactly the test's bytes."""
 
 from __future__ import annotations
 

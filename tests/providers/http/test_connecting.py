@@ -70,7 +70,7 @@ class Host:
 
 
 class Proxy:
-    """Connects whoever asks it to, if its answer is 200; keeps what it was asked."""
+    """A proxy that connects every client if its answer is 200. It records the requests."""
 
     def __init__(self, reply: bytes = b"HTTP/1.1 200 Connected\r\n\r\n") -> None:
         self.reply = reply
@@ -103,7 +103,7 @@ async def listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
-    """The port where `serve` is asked."""
+    """Return the port at which `serve` answers."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def kept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -184,8 +184,8 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
 
 
 class Closer:
-    """Answers `answers` requests on each connection, and ends it, after `before` of an answer, at the
-    next."""
+    """Answer `answers` requests on each connection. End the connection at the next one, after `before` of an
+    answer."""
 
     def __init__(self, answers: int, before: bytes = b"", *, how: str = "reset") -> None:
         self.answers = answers
@@ -230,7 +230,7 @@ async def test_a_kept_connection_that_is_lost_is_replaced_at_once(how: str) -> N
 @pytest.mark.fault(39)
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_new_connection_that_is_lost_is_not_replaced(how: str) -> None:
-    """A server that resets each request must not get each twice."""
+    """A server that resets each request must not get a request twice."""
     host = Closer(0, how=how)
     async with listening(host.serve) as port, pooled(f"http://127.0.0.1:{port}") as pool:
         with pytest.raises(ConnectionError):

@@ -1,4 +1,4 @@
-"""One connection: bytes of HTTP in, an answer out, however they are cut."""
+"""One connection: bytes of HTTP in, an answer out, for every cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BODIES = [
 
 
 class Wire(asyncio.Transport):
-    """The other end of a connection, in the test's hands."""
+    """The other end of a connection, which the test controls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def connected() -> tuple[Connection, Wire]:
 
 
 async def answer(made: Connection, *pieces: bytes) -> None:
-    """Ask, and have these pieces arrive."""
+    """Send a request, and let these pieces arrive."""
     asking = asyncio.ensure_future(made.ask(b"GET / HTTP/1.1\r\n\r\n"))
     await asyncio.sleep(0)
     for piece in pieces:
@@ -196,7 +196,7 @@ async def test_the_framing_of_chunks_may_arrive_in_reads_of_its_own(framing: byt
 
 @pytest.mark.fault(4)
 async def test_framing_without_a_body_is_bounded() -> None:
-    """The extension of one chunk may not go on for ever, nor may heads that announce another."""
+    """The extension of a chunk is bounded, and so are heads that announce another."""
     for begin, endless in ((CHUNKED + b"1;", b"x" * 1000), (b"", b"HTTP/1.1 103 Early\r\n\r\n")):
         made, wire = connected()
         asking = asyncio.ensure_future(made.ask(b""))
@@ -242,8 +242,8 @@ async def test_a_second_answer_in_one_read_adds_nothing_to_the_first() -> None:
 
 @pytest.mark.fault(39)
 async def test_a_request_that_is_not_sent_whole_ends_the_connection() -> None:
-    """A server may answer, with 413 say, before it has read the request: the rest of it is no next
-    request."""
+    """A server may answer, for instance with 413, before it has read the request. The rest of the request is
+    no next request."""
     made, wire = connected()
     await answer(made, b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
     wire.unsent = 100
@@ -255,7 +255,7 @@ async def test_a_request_that_is_not_sent_whole_ends_the_connection() -> None:
 async def test_an_answer_that_was_not_taken_is_not_followed_by_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its socket is not read: the next answer would never be seen."""
+    """Its socket is not read, so the next answer would not be noticed."""
     monkeypatch.setattr(connection, "READ_BUFFER", 100)
     made, wire = connected()
     await answer(made, b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200)
@@ -290,7 +290,7 @@ async def test_a_connection_lost_before_an_answer(error: Exception | None) -> No
 
 
 async def test_a_cancelled_request_hears_nothing_more() -> None:
-    """Its answer may still come while the connection is being cut."""
+    """Its answer may still arrive while the connection is being cut."""
     made, wire = connected()
     asking = asyncio.ensure_future(made.ask(b""))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Failures of a call over HTTP, and what is told of them."""
+"""Failures of a call over HTTP, and their errors."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TestFailures:
 
     @pytest.mark.requirement("D6")
     async def test_a_cut_keeps_all_that_arrived(self, raw_server, provide):
-        """Even what had come, but was not taken, when the cut was noticed."""
+        """The received but unread bytes are delivered as well when the cut is noticed."""
         is_cut = asyncio.Event()
         left = [delta(letter) for letter in "abc"]
 
@@ -111,7 +111,7 @@ class TestFailures:
             events.extend(await anext(call))
             first_taken.set()
             await is_cut.wait()
-            while call._connection.failure is None:  # noqa: ASYNC110  only the next read is told
+            while call._connection.failure is None:  # noqa: ASYNC110  only the next read raises it
                 await asyncio.sleep(0)
             with pytest.raises(StreamIncomplete) as caught:
                 await extend(events, call)
@@ -138,7 +138,7 @@ class TestFailures:
     @pytest.mark.fault(21)
     @pytest.mark.parametrize("ending", ["clean", "reset"])
     async def test_a_stop_that_came_last_counts_before_the_error(self, raw_server, provide, ending):
-        """A stop waits for what follows it; if nothing does, the block is whole all the same."""
+        """A stop waits for the bytes after it. If none come, the block is still whole."""
         stop = event("content_block_stop", ',"index":0')
 
         async def answer(exchange):

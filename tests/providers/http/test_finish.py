@@ -1,4 +1,4 @@
-"""Answers that are said to be over, on a connection that stays open; and what is no sign of life."""
+"""Answers that have a finish reason on a connection that stays open, and bytes that are no sign of life."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def text_of(events: list[StreamEvent]) -> str:
 @pytest.mark.fault(36)
 @pytest.mark.parametrize("name", FINISHED)
 async def test_a_finish_without_its_end_marker_is_complete_after_a_grace(raw_server, provide, name) -> None:
-    """The clocks for silence are far longer than the test's deadline allows for."""
+    """The clocks for silence are far longer than the test's deadline."""
     wire, body = FINISHED[name]
 
     async def answer(exchange):
@@ -152,7 +152,7 @@ async def test_usage_that_comes_within_the_grace_is_collected(raw_server, provid
 
 @pytest.mark.fault(36)
 async def test_text_that_comes_after_a_finish_is_still_of_the_answer(raw_server, provide) -> None:
-    """Some models give a finish reason with every event: a pause between two is not the end."""
+    """Some models give a finish reason with every event, so a pause between two is not the end."""
 
     async def answer(exchange):
         await exchange.send(head("gemini"), sse(gemini("Hel", "STOP")))

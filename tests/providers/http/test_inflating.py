@@ -1,4 +1,4 @@
-"""Compressed answers: any coding that servers use, cut anywhere."""
+"""Compressed answers in every encoding that servers use, cut anywhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CODED = [
 
 
 class Arrived:
-    """A connection whose bytes arrive as the test says."""
+    """A connection whose bytes arrive as the test orders."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []

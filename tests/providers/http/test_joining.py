@@ -1,5 +1,5 @@
-"""A call that takes the place of a broken one: whatever was shown, and however it is said again, what is
-folded is whole."""
+"""A call replaces a broken one. For every shown text and every repetition of it, the folded blocks are
+whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from turnstream.providers.prefill import SHORTEST_REPETITION, kept_of, without_r
 
 
 class Folded:
-    """Calls of one step, folded one after the other as a turn's executor does it."""
+    """Calls of one step, folded in a row like those of a turn's executor."""
 
     def __init__(self) -> None:
         self.accumulator = Accumulator()
@@ -92,7 +92,7 @@ CUTS = st.lists(st.integers(0, 50), max_size=6)
 
 
 def in_pieces(text: str, cuts: Sequence[int]) -> list[str]:
-    """The text cut anywhere, also within a surrogate pair, as a provider does that escapes each half."""
+    """The text cut anywhere, also within a surrogate pair, like a provider that escapes each half."""
     units = [text.encode("utf-16-le")[at : at + 2] for at in range(0, len(text.encode("utf-16-le")), 2)]
     edges = sorted({0, len(units), *(cut % (len(units) + 1) for cut in cuts)})
     pieces = [b"".join(units[start:end]) for start, end in pairwise(edges)]
@@ -102,7 +102,7 @@ def in_pieces(text: str, cuts: Sequence[int]) -> list[str]:
 @pytest.mark.requirement("J4")
 @given(st.text("ab \n.é🙂", min_size=1, max_size=120), st.integers(0, 119), CUTS, CUTS)
 def test_a_text_that_goes_on_is_whole(text: str, at: int, cuts: list[int], batches: list[int]) -> None:
-    """The model goes on after what it was given, which has no white space at its end."""
+    """The model continues the given text, which does not end with white space."""
     shown = text[: at % len(text)]
     folded = Folded()
     folded.feed([MessageStart("m"), *begun(3, "text", shown, whole=False)])

@@ -1,4 +1,4 @@
-"""Answers that are no streams, over a socket: asked for, or given all the same (requirement J3)."""
+"""Plain answers over a socket, requested or not (requirement J3)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""NO_PROXY is read as other programs read it, ports included; and addresses of calls are kept within a
-bound."""
+"""NO_PROXY is read like other programs read it, with ports. The store of addresses is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that HttpProvider hands on where they arrive."""
+"""Events that HttpProvider delivers where they arrive."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TestPushed:
     async def test_any_cut_of_what_is_pushed_gives_the_same_events(
         self, raw_server, provide, monkeypatch, size, takes
     ):
-        """Also where every other batch, or every batch, is refused. The end is seen when it comes."""
+        """Some or all batches are refused. The end is noticed when it arrives."""
         monkeypatch.setattr(http_call, "DRAIN_SECONDS", 2 * DEADLINE)
         body = chunk(BEGIN) + b"".join(chunk(delta(text)) for text in "Hello there") + chunk(END) + LAST_CHUNK
 
@@ -107,7 +107,7 @@ class TestPushed:
         assert raw_server.connections == 1
 
     async def test_more_than_the_buffer_holds(self, raw_server, provide, monkeypatch):
-        """The socket is not read while too much waits, and read again where it is taken."""
+        """The socket is not read while too much waits, and read again once it is taken."""
         monkeypatch.setattr(connection, "READ_BUFFER", 64)
         waiting, pushed = asyncio.Event(), asyncio.Event()
 
@@ -142,7 +142,7 @@ class TestPushed:
     @pytest.mark.requirement("A4")
     @pytest.mark.parametrize("outcome", [True, False, ValueError("oh")])
     async def test_whoever_takes_may_have_the_read_cancelled(self, raw_server, provide, outcome):
-        """As where showing a piece makes a reader leave, and with it the stream."""
+        """The callback closes the stream, like a shown piece that makes a reader leave."""
         raw_server.answer, begun = self._answer_in_two()
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))

@@ -1,4 +1,4 @@
-"""Signed requests: AWS Signature Version 4 as botocore's own client makes it, and no secret told."""
+"""Signed requests: AWS Signature Version 4 like botocore's client, with no secret in any message."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def asking(model: str) -> ModelRequest:
 
 @pytest.fixture(autouse=True)
 def _no_other_credentials(monkeypatch, tmp_path):
-    """botocore finds nothing but what a test gives it, and asks no other host."""
+    """botocore finds only the test's credentials, and asks no other host."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

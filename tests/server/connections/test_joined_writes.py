@@ -14,7 +14,7 @@ from turnstream.server.uvicorn_server import ConnectionProtocol
 
 
 class CountedTransport:
-    """A transport that remembers what was written."""
+    """A transport that records the writes."""
 
     def __init__(self, transport: asyncio.Transport, written: list[bytes]) -> None:
         self._transport = transport

@@ -1,4 +1,4 @@
-"""Bytes of a request that are neither head nor body: they are bounded, and never become headers."""
+"""Bytes of a request that belong to neither head nor body. They are bounded, and never become headers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SECONDS = 20.0
 MEGABYTE = 1024 * 1024
 FLOOD = 24 * MEGABYTE
 HELD = 4 * MEGABYTE
-"""Bytes that a flood may make the process hold: its sender's buffers, one read of the server's and the
-limit."""
+"""Bytes that a flood may make the process hold: its sender's buffers, one read of the server, and the limit.
+"""
 BODY_LIMIT = 12 * MEGABYTE
 CHUNKED = "Host: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -61,7 +61,7 @@ async def answer_of(reader: asyncio.StreamReader) -> Answer:
 
 
 async def send_all(writer: asyncio.StreamWriter, pieces: Iterator[bytes]) -> None:
-    """Send until all is sent, or the server has cut the connection."""
+    """Send until all bytes are sent, or the server has cut the connection."""
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(SECONDS):
             for piece in pieces:
@@ -144,7 +144,7 @@ async def test_a_key_in_a_trailer_is_none(client: Client, trailers: str) -> None
 
 @pytest.mark.fault(1)
 async def test_a_trailer_replaces_and_adds_no_header(client: Client) -> None:
-    """Neither the owner nor an Idempotency-Key can be given behind the body; the connection can be used
+    """Bytes behind the body set neither an owner nor an Idempotency-Key, and the connection can be used
     again."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     for _ in range(2):

@@ -17,7 +17,7 @@ MESSAGES = [{"role": "user", "content": QUESTION}]
 
 
 class Asking(NamedTuple):
-    """A request that starts a turn. `MODEL` in its body stands for the model."""
+    """A request that starts a turn. `MODEL` in its body is replaced by the model."""
 
     path: str
     body: dict[str, Any]
@@ -72,7 +72,7 @@ def agents(model: str) -> dict[str, AgentSettings]:
 
 
 async def seen_by_clients(port: int, name: str, model: str) -> bytes:
-    """The answer of a request, and then all that the native protocol shows of the chats of the server."""
+    """Return the answer of a request, then everything that the native protocol shows of the chats."""
     client = Client(port, prefix="")
     asking = REQUESTS[name]
     path = asking.path
@@ -100,7 +100,7 @@ async def seen_by_clients(port: int, name: str, model: str) -> bytes:
 
 
 def stored(database: Path) -> str:
-    """All rows of a database, without the secret that a server makes once."""
+    """Return all rows of a database, without the secret that a server creates once."""
     with closing(sqlite3.connect(database)) as connection:
         return "\n".join(
             line for line in connection.iterdump() if line.startswith("INSERT") and "_secrets" not in line

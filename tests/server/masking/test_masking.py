@@ -1,7 +1,7 @@
-"""Production answers say nothing of the inside, development answers say all (requirement K3).
+"""Answers in production hide internal details, and answers in development show them (requirement K3).
 
-Each cause of a failure carries a mark in its own words. In production, no client of any protocol finds the
-mark in an answer, a frame or a notice, and no row has it. With `debug`, the client finds it.
+Each cause of a failure has a mark in its text. In production, no client of any protocol finds the mark in an
+answer, a frame or a notice, and no row has it. With `debug`, the client finds it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ async def stage(run: StageRun[Any]) -> AsyncIterator[StageOutput]:
 
 
 def refuses(table: str) -> Callable[[Path], None]:
-    """A database that refuses each row of a table, in words with the mark."""
+    """A database that refuses each row of a table, with the mark in its error."""
 
     def prepare(database: Path) -> None:
         with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
@@ -140,7 +140,7 @@ CAUSES: dict[str, Cause] = {
 
 @asynccontextmanager
 async def failing(cause: Cause, folder: Path, *, debug: bool) -> AsyncIterator[int]:
-    """A server that meets the cause; its port."""
+    """Start a server that meets the cause. Return its port."""
     database = folder / "turns.sqlite"
     async with AsyncExitStack() as stack:
         options: dict[str, Any] = {"workflow": Workflow(LLM(ECHO)), **cause.options()}
@@ -165,7 +165,7 @@ async def failing(cause: Cause, folder: Path, *, debug: bool) -> AsyncIterator[i
 
 @asynccontextmanager
 async def answering(data: bytes) -> AsyncIterator[str]:
-    """A provider that answers each request with the same bytes; its base URL."""
+    """Run a provider that answers each request with the same bytes. Return its base URL."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

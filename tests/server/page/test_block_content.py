@@ -1,4 +1,4 @@
-"""Images and documents are read by their address, and may be left out of lists."""
+"""Images and documents have an address of their own, and lists may leave them out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def encoded(data: bytes) -> str:
 
 
 async def question(client: Client, *blocks: dict[str, Any]) -> tuple[str, str]:
-    """Send blocks; the ids of the chat and the user's turn."""
+    """Send blocks. Return the ids of the chat and of the user's turn."""
     chat = (await client.call("POST", "/chats")).json["id"]
     body = {"turn_blocks": [*blocks, {"type": "text", "text": "look"}], "model": "sim/echo:pace=0"}
     answer = await client.call("POST", f"/chats/{chat}/turns", body)

@@ -1,4 +1,4 @@
-"""The built page: its files, their headers and codings. Without a build, the plain page."""
+"""The built page: its files, headers and encodings; and the plain page without a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Sessions of the page: the key is sent once, and then a cookie that only the page's own requests may use."""
+"""Sessions of the page: the browser sends the key once, then gets a cookie that only the page's own requests
+may use."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Readers that are written from the descriptions of the clients alone, as their own pages read.
+"""Readers that are written from the descriptions of the clients alone, and read like the clients' own pages.
 
-`FetchReader` splits the body at line ends and takes the line after `event:` for the data. `EventSourceReader`
+`FetchReader` splits the body at line ends, and takes the line after `event:` as the data. `EventSourceReader`
 follows the rules of an `EventSource`, with its reconnects. `LineReader` takes lines that begin with `data: `.
 """
 

@@ -58,7 +58,7 @@ def asked(run_id: str, *messages: dict[str, Any], model: str = "sim/echo", **fie
 
 
 async def ask(client: Client, body: dict[str, Any]) -> RunFold:
-    """The whole run, as a strict client reads it."""
+    """Return the whole run, read by a strict client."""
     answer = await client.call("POST", RUN, body)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream"), answer
     fold = RunFold(body["messages"])
@@ -68,7 +68,7 @@ async def ask(client: Client, body: dict[str, Any]) -> RunFold:
 
 
 def turn_of(fold: RunFold) -> str:
-    """The turn that the run's last message belongs to."""
+    """Return the turn of the run's last message."""
     return fold.messages[-1]["id"].rpartition("-")[0]
 
 

@@ -1,4 +1,4 @@
-"""Tools that ask first, with clients of AG-UI: an interrupt, an answer, and the turn goes on."""
+"""Tools that ask first, with clients of AG-UI: an interrupt, an answer, and the rest of the turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODEL = "sim/agent:pace=0"
 
 
 class Eraser:
-    """A tool that asks first; `erased` has what it did."""
+    """A tool that asks first. `erased` has the names of the erased files."""
 
     def __init__(self) -> None:
         self.erased: list[str] = []

@@ -34,7 +34,7 @@ def asked(text: Any = "hi", model: str = "sim/echo:pace=0", **fields: Any) -> di
 
 
 def events_of(answer: Answer) -> list[dict[str, Any]]:
-    """The events of a stream. Each has the name of its type."""
+    """Return the events of a stream. Each has the name of its type."""
     assert answer.status == 200, answer
     frames = answer.body.decode().split("\n\n")
     assert frames.pop() == ""

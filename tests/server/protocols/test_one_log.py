@@ -1,4 +1,4 @@
-"""One turn in several protocols at once: each client has the same text, and it is what is stored."""
+"""One turn in several protocols at once: each client has the same text, which is the stored text."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def user(text: str) -> dict[str, Any]:
 
 
 class Streamed(ChatFold):
-    """The chunks of a whole answer."""
+    """Return the chunks of a whole answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ async def stream(client: Client, body: dict[str, Any]) -> Streamed:
 
 
 async def turns(native: Client) -> list[dict[str, Any]]:
-    """All turns of the only chat."""
+    """Return all turns of the only chat."""
     (chat,) = (await native.call("GET", "/chats")).json["chats"]
     return (await native.call("GET", f"/chats/{chat['id']}/turns")).json["turns"]
 

@@ -1,4 +1,4 @@
-"""Bodies of Chat Completions: long conversations that are sent again and again, and bodies of any form."""
+"""Bodies of Chat Completions: long conversations that clients resend, and bodies of any form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server.protocols.test_openai_chat import CHAT, WEATHER, asked, runnin
 
 
 class Size(NamedTuple):
-    """Rows of a database, and the characters in them."""
+    """Return the number of a database's rows, and of the characters in them."""
 
     rows: int
     characters: int

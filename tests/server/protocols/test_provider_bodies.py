@@ -1,4 +1,5 @@
-"""Bodies of any form for Anthropic Messages and Ollama: none is an internal error, none is stored in vain."""
+"""Bodies of any form for Anthropic Messages and Ollama. None causes an internal error, and a refused body
+stores nothing."""
 
 from __future__ import annotations
 
@@ -141,7 +142,7 @@ TURN_IDS = ("request-id", "x-request-id")
 
 
 def message_of(error: Any) -> str:
-    """The sentence of an error body, in the form of any protocol."""
+    """Return the message of an error body, in the form of any protocol."""
     return error if isinstance(error, str) else error["message"]
 
 

@@ -133,7 +133,7 @@ async def test_a_conversation_continues_with_its_last_ten_messages(
 
 @pytest.mark.requirement("N2")
 async def test_an_event_source_that_is_cut_anywhere_gets_each_chunk_once(tmp_path: Path) -> None:
-    """Cut after a growing number of bytes, and reconnect as an EventSource does, until 204."""
+    """Cut after a growing number of bytes, and reconnect like an EventSource, until 204."""
     path = f"{PATH}?{urlencode(message('story', 'tell'))}"
     async with running(tmp_path) as client:
         source, connections, limit, statuses = EventSourceReader(), 0, 60, []
@@ -156,7 +156,8 @@ async def test_an_event_source_that_is_cut_anywhere_gets_each_chunk_once(tmp_pat
 
 @pytest.mark.requirement("N2")
 async def test_equal_gets_at_the_same_time_start_one_turn(tmp_path: Path) -> None:
-    """An EventSource that is cut before its first byte asks again while its turn is being stored."""
+    """An EventSource whose first connection is cut before its first byte reconnects while its turn is being
+    stored."""
     path = f"{PATH}?{urlencode(message('endless', 'tell'))}"
     async with running(tmp_path) as client, asyncio.timeout(SECONDS):
         opened = await asyncio.gather(*(client.open("GET", path) for _ in range(5)))

@@ -1,4 +1,4 @@
-"""A page of the AI SDK that loads gets the messages that its client had."""
+"""A page of the AI SDK that loads gets the same messages that its client had."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def loaded(client: Client, chat_id: str, path: str = CHAT) -> list[dict[st
 
 
 def parts_of(fold: UiMessageFold) -> list[tuple[Any, ...]]:
-    """The parts of a streamed message, in the form of `loaded_parts`."""
+    """Return the parts of a streamed message, in the form of `loaded_parts`."""
     found: list[tuple[Any, ...]] = []
     for part in fold.parts:
         if part["type"] == "tool":

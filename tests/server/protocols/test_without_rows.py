@@ -29,11 +29,11 @@ OWN = {
     "TrimJournal",
     "UnfinishedTurns",
 }
-"""Reads and writes of the engine's own tasks, and of the server's secret, which is made once."""
+"""Reads and writes of the engine's own tasks, and of the server's secret, which is created once."""
 
 
 class Used:
-    """The reads and the writes of an engine's database, without those in `OWN`."""
+    """Return the reads and the writes of an engine's database, without those in `OWN`."""
 
     def __init__(self, engine: Engine) -> None:
         self.reads: list[str] = []

@@ -1,4 +1,5 @@
-"""Images and documents in a turn: what is taken, stored, sent to the model again, and what is not."""
+"""Images and documents in a turn: the accepted types, the stored blocks, the model's later requests, and
+refusals."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PASSES = frozenset({200, 201, 204})
 
 
 def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[], dict[str, Any]]:
-    """A body of `REQUESTS`, changed in place."""
+    """Return a body of `REQUESTS`, changed in place."""
 
     def make() -> dict[str, Any]:
         body: dict[str, Any] = json.loads(json.dumps(REQUESTS[name].body).replace("MODEL", MODEL))
@@ -225,7 +225,7 @@ def padded(name: str, size: int) -> bytes:
 
 
 def message_of(protocol: str, answer: Answer) -> str:
-    """The message of a refusal, in the form of its protocol."""
+    """Return the message of a refusal, in the form of its protocol."""
     body = answer.json
     if protocol.startswith("relay"):
         assert set(body) == {"error", "message"}

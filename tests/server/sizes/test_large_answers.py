@@ -1,5 +1,5 @@
-"""Large JSON answers: the same documents, made in bounded parts off the event loop, and cut where nothing
-takes them."""
+"""Large JSON answers have the same content as before, are made in bounded parts off the event loop, and are
+cut if the client takes nothing."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_the_event_loop_makes_no_large_answer_and_parts_are_bounded(
 
 
 async def expect_cut(peer: Peer) -> None:
-    """Read to the end, which is not that of a whole answer."""
+    """Read to the end of an incomplete answer."""
     taken = bytearray()
     with suppress(ConnectionResetError):
         while piece := await peer.take(STEP):

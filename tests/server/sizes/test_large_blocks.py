@@ -1,5 +1,5 @@
-"""Large blocks come in pieces, closed or open: a watcher that is cut at any byte, and resumes, gets exactly
-the stored ones."""
+"""Large blocks arrive in pieces, closed or open. A watcher that is cut at any byte and resumes gets exactly
+the stored blocks."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_closed_and_open_blocks_in_pieces_resume_while_the_turn_goes_on(tm
 
 @pytest.mark.fault(8)
 async def test_a_page_a_piece_and_a_batch_are_small_whatever_the_turn_holds(tmp_path: Path) -> None:
-    """But for what cannot be taken apart: the image's data, which watchers share."""
+    """The image's data is one piece, which watchers share."""
     async with Engine(f"sqlite:///{tmp_path}/turns.sqlite") as engine:
         go_on = asyncio.Event()
         go_on.set()

@@ -1,4 +1,4 @@
-"""A photograph in a turn is an everyday request; a body of somebody unknown is not held."""
+"""A photograph in a turn is an ordinary request. The server does not hold the body of an unknown caller."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_the_body_of_somebody_unknown_is_not_held(tmp_path: Path, path: st
 
 
 async def status_of_slow_body(client: Client, body: bytes, *, sent: int) -> int:
-    """Send the first `sent` bytes in ten pieces, 50 ms apart; return the status of the answer."""
+    """Send the first `sent` bytes in ten pieces, 50 ms apart. Return the status of the answer."""
     reader, writer = await client.open("POST", "/chats", headers={"Content-Length": str(len(body))})
     head = asyncio.create_task(read_head(reader))
     for place in range(10):
@@ -113,7 +113,7 @@ async def status_of_slow_body(client: Client, body: bytes, *, sent: int) -> int:
 async def test_a_body_that_arrives_steadily_has_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its bytes earn more time than the first seconds give. When they stop coming, the time runs out."""
+    """Received bytes earn more time. When they stop, the time runs out."""
     monkeypatch.setattr(limited_route, "BODY_SECONDS", 0.3)
     monkeypatch.setattr(limited_route, "BODY_RATE", 1000)
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
@@ -126,7 +126,7 @@ async def test_a_body_that_arrives_steadily_has_its_time(
 async def test_large_bodies_under_way_are_bounded_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stalled uploads hold no more than the limit; small requests pass, and so do large ones when the others
+    """Stalled uploads hold no more than the limit. Small requests pass, and large ones pass when the uploads
     are gone."""
     limit = 1024 * 1024
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")

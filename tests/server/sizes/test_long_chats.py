@@ -1,6 +1,5 @@
-"""A chat of 1,000 turns holds the event loop no longer than a short one. Work is counted as calls of
-functions in one callback
-of the loop, so the machine's speed does not matter."""
+"""A chat of 1,000 turns blocks the event loop no longer than a short one. Work is counted as function calls
+within one callback of the loop, so the machine's speed does not matter."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.fault(40)
 TURNS = 1000
 SHORT = 20
 STRETCH = 4000
-"""Calls of one callback, at most. What the framework does for one request takes half of them."""
+"""Calls of one callback, at most. The framework's work for one request takes half of them."""
 
 
 class Stretches:
@@ -66,7 +65,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stretches]:
 
 
 async def long_and_short(engine: Engine) -> tuple[InsertTurns, InsertTurns]:
-    """A chat of many large turns, and one of a few."""
+    """A chat of many large turns, and a chat of a few."""
     chats: list[InsertTurns] = []
     for turns in (TURNS, SHORT):
         chat = await engine.commands.chats.create("local")

@@ -1,4 +1,4 @@
-"""Deeply nested JSON is refused at each entrance, and a row that has it costs its own line only."""
+"""Every entrance refuses deeply nested JSON. A row that has it costs only its own line of a list."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 async def all_reads(client: Client, chat: str, turn: str | None = None) -> list[Any]:
-    """The JSON of every read that shows the chat. Each has to succeed."""
+    """Return the JSON of every read that shows the chat. Each read must succeed."""
     paths = ["/chats", f"/chats/{chat}", f"/chats/{chat}/turns", f"/chats/{chat}/path"]
     if turn is not None:
         paths += [f"/turns/{turn}", f"/turns/{turn}/blocks", f"/turns/{turn}/siblings"]
@@ -177,7 +177,7 @@ async def test_a_bad_row_costs_its_own_line(served: Served, bad: str) -> None:
 
 
 async def spoilt(served: Served, table: str, column: str, bad: str) -> tuple[str, str]:
-    """A chat with an answered turn; one column of all of its rows in a table then holds `bad`."""
+    """A chat with an answered turn. One column of all of its rows in a table then holds `bad`."""
     chat = (await served.client.call("POST", "/chats")).json["id"]
     turn = await served.engine.send("hello", chat_id=chat, model=QUICK)
     await turn.wait()

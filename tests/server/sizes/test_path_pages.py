@@ -1,4 +1,4 @@
-"""A chat's path, its turns, and alternatives: all of them, or in pages from their end."""
+"""A chat's path, its turns and alternatives: whole, or in pages from the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LISTS = ["/chats/{chat}/path", "/chats/{chat}/turns", "/turns/{alternative}/sibl
 
 
 async def chat_of(engine: Engine) -> tuple[str, list[str], list[str]]:
-    """A chat of so many turns, one after the other, and as many alternatives to the last of them."""
+    """Create a chat of `count` turns in a row, and as many alternatives to the last one."""
     chat = await engine.commands.chats.create("local")
     insert = long_chat(chat.id, [[6], []] * (TURNS // 2))
     await engine._store.write(insert)

@@ -1,4 +1,4 @@
-"""A client that resends its conversation, and looks into the database."""
+"""A client that resends its conversation, with reads of the database."""
 
 from __future__ import annotations
 

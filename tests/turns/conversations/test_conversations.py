@@ -1,4 +1,4 @@
-"""Clients that resend the whole conversation: it is continued where it is stored, and stored once."""
+"""Clients that resend the whole conversation: it continues its stored chat, and is stored once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_two_hundred_requests_store_each_message_once(world: World):
 
 
 def stored_bytes(world: World) -> int:
-    """Bytes of all texts and contents of blocks."""
+    """Return the bytes of all texts and contents of blocks."""
     with sqlite3.connect(world.path) as connection:
         query = "SELECT sum(length(text_content) + coalesce(length(content), 0)) FROM turnstream_blocks"
         (total,) = connection.execute(query).fetchone()
@@ -228,7 +228,7 @@ async def test_a_chat_that_was_deleted_meanwhile_is_not_found(world: World):
 
 
 async def test_the_longest_stored_path_is_continued(world: World):
-    """Whatever a client kept of a conversation, the path goes as far as both agree."""
+    """For every kept part of a conversation, the path continues where both agree."""
     said = [user("one"), assistant("1"), user("two"), assistant("2"), user("three"), assistant("3")]
     first = await ResendingClient(world, "long", said).say("four")
     path = await path_of(world, first.assistant_turn.id)

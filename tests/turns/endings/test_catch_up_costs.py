@@ -1,4 +1,4 @@
-"""Catching up with a turn costs the same per block, for few blocks and for many, in small steps."""
+"""A catch-up costs the same per block, for few and for many blocks, in small steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InsertBlocks(Operation[None], frozen=True, kw_only=True):
 
 
 async def turn_of(world: World, count: int, *, annotations: bool = False) -> str:
-    """An ended turn with so many small blocks, or so many lasting events."""
+    """An ended turn with `blocks` small blocks, or `notices` lasting events."""
     turn = TurnRecord(
         id=new_id(),
         chat_id=await world.chat(),
@@ -69,7 +69,7 @@ async def turn_of(world: World, count: int, *, annotations: bool = False) -> str
 
 
 async def cost_of(world: World, turn_id: str, expected: int) -> float:
-    """CPU seconds of this process, the best of three times."""
+    """Return the CPU seconds of this process, the best of three runs."""
     best = float("inf")
     for _ in range(3):
         began = time.process_time()
@@ -97,7 +97,7 @@ async def test_four_times_the_blocks_cost_no_more_than_five_times_as_much(
 async def test_frames_are_made_in_the_thread_that_reads_in_pages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the event loop does nothing per block, and other streams wait for no more than a page."""
+    """The event loop does nothing per block, and other streams wait at most for a page."""
     turn_id = await turn_of(world, FEW)
     pages: list[int] = []
     fetch = ArchivedAfter.fetch

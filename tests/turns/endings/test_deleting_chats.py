@@ -1,5 +1,5 @@
-"""Chats that are deleted: gone for every reader at once, their rows in portions that hold up no other
-write."""
+"""Deleted chats: gone for every reader at once, with rows that are deleted in portions, between other
+writes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class InsertRows(Operation[None], frozen=True, kw_only=True):
 
 
 async def chat_of(world: World, turns: int, blocks: int, size: int) -> tuple[str, list[str]]:
-    """A chat with so many ended turns, each with so many blocks of so many characters."""
+    """A chat of ended turns, with blocks of a given number and size."""
     chat_id = await world.chat()
     rows = [
         TurnRecord(
@@ -78,7 +78,7 @@ def rows_left(path: Path) -> dict[str, int]:
 
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A portion is over after one statement that deleted as much as it may."""
+    """A portion ends after one statement that deleted its allowed number of rows."""
     monkeypatch.setattr(deleting, "PORTION_SECONDS", -1.0)
 
 
@@ -121,7 +121,7 @@ async def test_a_chat_is_gone_for_every_reader_before_its_rows_are(tmp_path: Pat
 @pytest.mark.fault(41)
 @pytest.mark.usefixtures("small_portions")
 async def test_other_writes_come_between_the_portions(world: World) -> None:
-    """While a large chat is deleted another owner's writes are never more than a portion away."""
+    """While a large chat is deleted, another owner's write waits at most for one portion."""
     chat_id, _ = await chat_of(world, turns=20, blocks=40, size=10)
     purging = asyncio.create_task(world.commands.chats.delete(OWNER, chat_id))
     others = 0
@@ -159,7 +159,7 @@ async def test_what_a_stopped_process_left_is_deleted_at_the_next_start(
 
 @pytest.mark.fault(41)
 async def test_a_portion_of_large_rows_ends_in_time(world: World) -> None:
-    """However large the rows are: a portion is some statements of few rows, counted here, and not the whole
+    """For rows of any size, a portion is a few statements of few rows, counted here, and not the whole
     chat."""
     chat_id, _ = await chat_of(world, turns=2, blocks=60, size=300_000)
     await world.store.write(DeleteChat(owner=OWNER, chat_id=chat_id))

@@ -1,4 +1,4 @@
-"""Ended turns are kept flat, counted and bounded, and watchers see them like a live log."""
+"""Ended turns are kept flat, counted and bounded, and look like a live log to watchers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def ask_and_end(world: World, chat_id: str, text: str = "hello", **options
 
 
 async def settled(world: World) -> None:
-    """Wait until no task of a turn runs any more."""
+    """Wait until no task of a turn runs."""
     async with asyncio.timeout(SECONDS):
         for task in asyncio.all_tasks():
             if task.get_name().startswith("turn "):
@@ -56,7 +56,7 @@ async def settled(world: World) -> None:
 
 
 def tracked_objects() -> Counter[str]:
-    """Objects that the collector looks at, by type: ours, and those of asyncio that a turn is made of."""
+    """Count objects of the garbage collector, by type: ours, and those of asyncio that a turn consists of."""
     gc.collect()
     kinds = (type(item) for item in gc.get_objects())
     ours = ("turnstream", "_asyncio", "asyncio.locks", "asyncio.tasks")

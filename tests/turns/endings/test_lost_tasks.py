@@ -1,5 +1,5 @@
-"""Every way out of an executor ends its turn, or sends the watchers away to find the end: no watcher waits
-for ever."""
+"""Every exit of an executor ends its turn, or sends the watchers away to find the end. No watcher waits for
+ever."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HALF = (ContentBlockStart(0, "text"), TextDelta(0, "half"))
 
 
 async def follow(world: World, turn_id: str) -> Client:
-    """A client that comes again after each connection that ends without a terminal event."""
+    """A client that reconnects after each connection that ends without a terminal event."""
     client = Client()
     async with asyncio.timeout(SECONDS):
         while not client.now.ended:
@@ -144,7 +144,7 @@ async def test_a_timeout_of_the_source_that_strikes_during_a_write_is_the_source
 
 
 class ClosesBadly(TurnSource):
-    """Its `close` awaits a task that was cancelled."""
+    """Its `close` awaits a cancelled task."""
 
     def __init__(self) -> None:
         self.stream = ForeignSource(self.events())
@@ -242,7 +242,7 @@ async def test_a_watcher_resumes_at_the_end_without_seeing_anything_twice(world:
 
 @pytest.mark.fault(7)
 async def test_a_task_that_is_cancelled_before_its_first_step_leaves_no_turn_behind(world: World) -> None:
-    """Its body never runs: neither the source nor the turn is seen to by it."""
+    """The task's body never runs, so it closes neither the source nor the turn."""
     closed = asyncio.Event()
 
     class Source(TurnSource):
@@ -279,8 +279,8 @@ async def test_a_task_that_is_cancelled_before_its_first_step_leaves_no_turn_beh
 async def test_a_cancellation_during_a_write_loses_nothing_and_doubles_nothing(
     world: World, kind: type, moment: str, times: int
 ) -> None:
-    """However often a host cancels what ends the turn: the block is stored once and whole, and the turn has
-    one end."""
+    """A host cancels the task that ends the turn again and again. The block is stored once and whole, and the
+    turn has one end."""
     cancelled = 0
 
     async def cancel(operation: object) -> None:
@@ -317,9 +317,8 @@ def has_come_to(seq: int, log: TurnLog) -> bool:
 
 @pytest.mark.fault(7)
 async def test_no_race_of_a_cancellation_with_the_turn_leaves_a_watcher_behind(world: World) -> None:
-    """The task is cancelled after 0 to 59 steps of the loop, or at each event; each turn ends once, with the
-    text that was
-    shown."""
+    """The task is cancelled after 0 to 59 steps of the loop, or at each event. Each turn ends once, with the
+    shown text."""
     chat_id = await world.chat()
     statuses: set[str] = set()
 

@@ -1,5 +1,5 @@
-"""Writes of a turn that overtake each other, and a chat that is deleted between them. Each test makes its
-interleaving."""
+"""Writes of a turn that overtake each other, and a chat that is deleted between them. Each test creates its
+own interleaving."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ pytestmark = pytest.mark.fault(49)
 
 
 class Order:
-    """Holds each write of one kind until a write of another kind is committed; says in what order they
-    were."""
+    """Holds each write of one kind until a write of another kind is committed. Records the order of both."""
 
     def __init__(self, world: World, held: type[Operation[Any]], until: type[Operation[Any]]) -> None:
         self.committed: list[str] = []
@@ -104,7 +103,7 @@ def says_so(client: Client) -> None:
 
 @pytest.mark.parametrize("moment", ["before it says anything", "at a block's end", "at its end"])
 async def test_a_turn_whose_chat_is_deleted_at_its_start_says_so(world: World, moment: str) -> None:
-    """The turn begins after the deletion has looked for turns at work, and before it deletes."""
+    """The turn begins after the deletion has looked for running turns, and before it deletes."""
     chat_id = await world.chat()
     looked, began = asyncio.Event(), asyncio.Event()
 

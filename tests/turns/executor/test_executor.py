@@ -221,7 +221,7 @@ async def test_usage_survives_an_early_end(world: World, ending: str) -> None:
 
 
 class Steps(TurnSource):
-    """A source of several steps, as a loop of model calls and tools is one."""
+    """A source of several steps, like a loop of model calls and tools."""
 
     needs_end_marker = True
 

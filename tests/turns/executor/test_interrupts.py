@@ -24,7 +24,7 @@ from turnstream.store.operations.content import SaveBlock
 
 
 class SlowOpening(TurnSource):
-    """A source whose stream takes for ever to open."""
+    """A source whose stream never opens."""
 
     needs_end_marker = True
 
@@ -57,7 +57,7 @@ async def test_interrupt_while_the_stream_opens(world: World) -> None:
 
 @pytest.mark.requirement("A4")
 async def test_interrupt_before_the_rows_are_committed(world: World) -> None:
-    """The upstream request may be out already; the turn exists, and has been cancelled."""
+    """The upstream request may have left already. The turn exists, and is cancelled."""
     chat_id = await world.chat()
     source = SlowOpening()
     with write_lock(world.path):
@@ -210,7 +210,7 @@ async def test_a_source_that_never_closes_does_not_hold_the_turn(
             await asyncio.get_running_loop().create_future()
 
     class Held:
-        """Its clean-up is in aclose, as an SDK's stream has it."""
+        """The source's clean-up is in aclose, like that of an SDK's stream."""
 
         def __init__(self) -> None:
             self._given = False

@@ -1,4 +1,4 @@
-"""Events of a turn's source beside the model's, its exceptions, and what is no event."""
+"""Events of a source beside the model's, its exceptions, and values that are not events."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_what_is_no_event_ends_its_own_turn_and_nothing_else(world: World,
 
 
 async def test_half_a_character_at_the_end_is_shown_as_it_is_stored(world: World) -> None:
-    """A watcher that joins while the end is being stored must not get the repaired half twice."""
+    """A watcher that joins while the end is being stored does not get the repaired half twice."""
     joined: list[Client] = []
 
     async def join(operation: object) -> None:

@@ -26,7 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class KeyedProvider:
-    """A simulated provider that notes the key of each request, and repeats those that it refuses."""
+    """A simulated provider that notes the key of each request, and counts the refused keys."""
 
     def __init__(self) -> None:
         self.url = ""

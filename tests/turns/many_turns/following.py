@@ -1,4 +1,4 @@
-"""A client of many turns as PROTOCOL.md wants it, and the engine's parts below it."""
+"""A client of many turns, by the rules of PROTOCOL.md, and the engine's parts below it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ManyFrame(NamedTuple):
 
     @property
     def own_seq(self) -> int:
-        """The seq of the event in its turn."""
+        """Return the seq of the event in its turn."""
         assert self.id is not None
         return int(self.id.rpartition("-")[2])
 
@@ -132,7 +132,7 @@ class Events:
         return await self.sources.watch(owner, chat_id, after=after)
 
     async def catch_up(self, client: ManyClient, chat_id: str | None = None) -> ManyClient:
-        """Connect a client, and read all that there is."""
+        """Connect a client, and read everything that is there."""
         subscription = await self.watch(client, chat_id)
         await read_all(subscription, client)
         subscription.close()
@@ -140,7 +140,7 @@ class Events:
 
 
 async def read_all(subscription: OwnerSubscription, client: ManyClient, *, sink: bool = False) -> bool:
-    """Read until nothing is left, or the stream ends; True at its end. `sink`: take frames at once."""
+    """Read until nothing is left, or the stream ends. Return True at its end. `sink`: take frames at once."""
 
     def take(data: bytes) -> bool:
         client.receive(data)

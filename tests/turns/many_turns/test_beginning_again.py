@@ -1,4 +1,4 @@
-"""A stream of many turns that is cut while it begins, and the two announcements of one moment."""
+"""A stream of many turns that is cut at its start, and two announcements at the same time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_client_that_is_cut_before_it_has_all_running_turns_begins_again
 
 
 async def test_a_cursor_from_before_a_restored_backup_loses_nothing_when_it_is_cut(tmp_path: Path) -> None:
-    """The database has gone back in time, so the cursor is ahead of it until more has happened."""
+    """The database has gone back in time, so the cursor is ahead of it until more happens."""
     async with World(tmp_path / "turns.sqlite") as world:
         events, feed = Events(world), Feed()
         turn = await world.start_foreign(feed.events())

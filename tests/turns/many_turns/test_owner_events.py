@@ -1,4 +1,4 @@
-"""One connection for all turns of an owner or of a chat: what it brings, and where it resumes."""
+"""One connection for all turns of an owner or of a chat: its events, and where it resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnstream.core.stream_events import ContentBlockStop, TextDelta
 
 
 def of(known: ManyKnowledge) -> tuple[Any, ...]:
-    """Return the knowledge of a client as a value. A cut client resumes after a whole frame."""
+    """Return the state of a client as a value. A cut client resumes after a whole frame."""
     return known.cursor, known.chats, known.seqs, known.announced, list(known.turns)
 
 

@@ -1,5 +1,4 @@
-"""Whatever happens to an owner's chats and turns, and wherever a watcher is cut: it resumes to what is
-stored."""
+"""For any history of an owner's chats and turns, and any cuts, a watcher resumes to the stored state."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from turnstream.turns.owner_events import changes, subscription
 
 
 class Step(NamedTuple):
-    """One thing that happens; `chosen` names the chat or the turn of it."""
+    """One step of the history. `chosen` names its chat or turn."""
 
     kind: str
     chosen: int
@@ -104,7 +103,7 @@ class Story:
             await self.world.ended(executor.turn.id)
 
     async def is_known(self, known: ManyKnowledge) -> None:
-        """Check that a watcher that has read everything knows all that is stored."""
+        """Check that a watcher that has read everything has the stored state."""
         stored = await self.world.store.read(ListChats(owner=OWNER, limit=100))
         titles = {chat.id: chat.title for chat in stored}
         assert known.chats == {chat_id: titles.get(chat_id) for chat_id in known.chats}

@@ -24,8 +24,8 @@ KEPT = "kept"
 
 
 async def leave_a_turn(world: World, text: str = KEPT) -> tuple[str, str | None]:
-    """Begin a turn with a stored block, an annotation and a journalled one; return its id and what a watcher
-    had seen."""
+    """Begin a turn with a stored block, an annotation and a journalled block. Return its id, and the events
+    that a watcher saw."""
     feed = Feed()
     executor = await world.start_foreign(feed.events())
     await feed.say(

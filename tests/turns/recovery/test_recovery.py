@@ -35,7 +35,7 @@ from turnstream.turns.recovery import model_calls, unanswered_calls
 
 
 async def live(world: World, executor: Executor) -> Client:
-    """A client that has received all there is so far."""
+    """A client that has received all events so far."""
     client = Client()
     subscription = await world.watch(executor.turn.id)
     while subscription.cursor.seq < executor.log.head:
@@ -215,7 +215,7 @@ async def test_a_turn_that_has_ended_is_not_recovered(world: World) -> None:
 
 @pytest.mark.requirement("A4", "D5")
 async def test_interrupting_a_turn_that_nobody_writes_ends_it(tmp_path: Path) -> None:
-    """Its executor is gone from this process, and its rows were not yet recovered."""
+    """Its executor is gone from this process, and its rows are not recovered yet."""
     async with World(tmp_path / "turns.sqlite") as world:
         feed = Feed()
         executor = await world.start_foreign(feed.events())

@@ -1,4 +1,4 @@
-"""Rows that a start finds slow to read, and ends that storage refuses."""
+"""Rows that a start reads slowly, and ends that storage refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from turnstream.engine import Engine
 
 
 class SlowEngine(Engine):
-    """An engine whose histories are held until `go_on` is set, with a short deadline for requests' reads."""
+    """An engine whose histories are held until `go_on` is set, with a short deadline for the reads of
+    requests."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"sqlite:///{path}")
@@ -45,7 +46,7 @@ class SlowEngine(Engine):
 
 
 async def leave_asked_turns(path: Path, count: int) -> list[str]:
-    """Turns of models, which have a history whose size is estimated."""
+    """Turns of models. Their histories have sizes that must be estimated."""
     async with World(path) as world:
         left: list[str] = []
         for _ in range(count):
@@ -149,7 +150,7 @@ async def test_turns_are_ended_once_storage_works_again(
 async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Storage works, but for one row of one turn: the others, and the journal, do not wait for it for
+    """Storage refuses only one row of one turn. The other turns, and the journal, do not wait for it for
     ever."""
     monkeypatch.setattr("turnstream.turns.recovery._RETRY_SECONDS", 0.05)
     monkeypatch.setattr("turnstream.turns.recovery._ABANDON_SECONDS", 0.02)

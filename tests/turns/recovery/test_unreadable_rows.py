@@ -1,4 +1,4 @@
-"""Rows that a start finds damaged: their turns end with what can be read."""
+"""Damaged rows at a start: their turns end with the readable part."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_page_of_the_journal_that_cannot_be_read_costs_its_own_text(
 
 @pytest.mark.fault(5)
 async def test_text_after_an_unreadable_page_is_never_joined_to_text_before_it(tmp_path: Path) -> None:
-    """The journal was written anew in that page: what follows has the numbers of what came before."""
+    """The damaged page rewrote the journal, so later segments continue its numbers."""
     path = tmp_path / "turns.sqlite"
     async with World(path) as world:
         feed = Feed()

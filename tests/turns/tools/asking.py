@@ -24,7 +24,7 @@ NO = ApprovalAnswer(approved=False, reason="not today")
 
 
 class Deleting:
-    """Two tools that ask, and one that does not; `ran` has what they did."""
+    """Two tools that ask, and one that does not. `ran` has their runs."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -74,7 +74,7 @@ async def deleting(
 
 
 async def waiting(world: World, turn_id: str) -> TurnState:
-    """The turn once it waits."""
+    """The turn, once it waits."""
     state = await world.ended(turn_id)
     assert state.turn.status == "waiting"
     assert state.approvals
@@ -108,6 +108,6 @@ async def asked_for_both(subscription: Subscription, knowledge: Knowledge | None
 
 
 def expire_approvals(database: Path) -> None:
-    """Let all approvals that have no answer expire now."""
+    """Expire all unanswered approvals now."""
     with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         connection.execute("UPDATE turnstream_approvals SET expires_at = 1 WHERE approved IS NULL")

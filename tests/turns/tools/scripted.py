@@ -1,4 +1,4 @@
-"""A provider that answers as a test says, and turns that call tools."""
+"""A provider that answers by a script, and turns that call tools."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Answer: TypeAlias = Sequence[StreamEvent | Late]
 
 
 class ScriptedProvider:
-    """Answers call after call with what the test wrote down, and remembers what it was asked."""
+    """Answers each call with the next part of the script, and records the requests."""
 
     def __init__(self, *answers: Answer | Callable[[], Answer]) -> None:
         self.name = "scripted"
         self.wire = WIRES["anthropic"]
         self.asked: list[ModelRequest] = []
         self.hold: asyncio.Event | None = None
-        """Event that an answer's end marker waits for, or None."""
+        """Event for which the end marker of an answer waits, or None."""
         self._answers = list(answers)
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ class ScriptedProvider:
         yield batches()
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """The provider keeps nothing open."""
 
 
 def says(text: str, index: int = 0) -> list[StreamEvent]:
@@ -104,7 +104,7 @@ def use(catalog: Catalog, provider: ScriptedProvider) -> None:
 
 
 def results(blocks: Sequence[Block]) -> list[tuple[str, Any, bool]]:
-    """Of each tool_result: whose it is, what it says, whether it is an error."""
+    """Return, for each tool_result, its call, its text, and whether it is an error."""
     found = [block.content or {} for block in blocks if block.block_type == "tool_result"]
     return [(content["tool_use_id"], content["content"], content["is_error"]) for content in found]
 

@@ -1,4 +1,4 @@
-"""A call whose text cannot show that it is whole runs, or is handed out, only after a clean end of the
+"""A call whose text cannot show that it is whole runs, or goes to the client, only after a clean end of the
 model's answer."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CUT_OFF = "the call was cut off, and nothing was run: call again"
 
 
 def shapes(index: int) -> dict[str, Sequence[StreamEvent]]:
-    """Ways in which a call without arguments arrives."""
+    """Forms in which a call without arguments arrives."""
     start = ContentBlockStart(index, "tool_use", {"tool_use_id": f"call-{index}", "tool_name": "wipe"})
     given = ContentBlockStart(index, "tool_use", {**(start.content or {}), "input": {}})
     stop = ContentBlockStop(index)

@@ -1,6 +1,6 @@
-"""An interrupt against the end of two tools, one in the event loop and one in a thread, two hundred times
-each way round:
-each call has one result, which says whether it was used, and nothing changes afterwards (G2, G5, D1)."""
+"""An interrupt races against the ends of two tools, one in the event loop and one in a thread, two hundred
+times in each order. Each call has one result, which says whether it was used, and nothing changes afterwards
+(G2, G5, D1)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ from turnstream.turns.commands import TurnState
 TURNS = 200
 AT_ONCE = 20
 PHASES = 20
-"""The interrupt comes 0 to 19 ticks of the loop after the tools may end; or, in every other race, after
-eight times as
-many, while their results are written and the model is told of them."""
+"""The interrupt comes 0 to 19 ticks of the loop after the tools may end. In every other race, it comes after
+eight times as many, while the results are written and the model gets them."""
 
 
 class Raced(NamedTuple):
-    """Result of one race: the turn's status, the number of tools with a result, and the step when the
-    interrupt came."""
+    """Result of one race: the turn's status, the number of tools with a result, and the step at the
+    interrupt."""
 
     status: str
     answered: int
@@ -39,7 +38,7 @@ class Raced(NamedTuple):
 
 
 class Bench:
-    """Two tools, of which each call waits until its turn's race lets it end."""
+    """Two tools. Each call waits until its turn's race lets it end."""
 
     def __init__(self) -> None:
         self.runs: Counter[tuple[str, str]] = Counter()
@@ -87,8 +86,8 @@ def results_of(blocks: list[Block]) -> list[tuple[str, str, bool]]:
 
 
 async def check(world: World, chat_id: str, turn_id: str, state: TurnState) -> int:
-    """One result for each call, one end, the same for all, a history that goes on; how many calls were
-    answered."""
+    """Check for one result per call, one end, and a history that continues. Return the number of answered
+    calls."""
     executor = world.executor(turn_id)
     assert executor.task is not None
     await executor.task

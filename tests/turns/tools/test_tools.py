@@ -211,7 +211,7 @@ async def test_tools_that_cannot_be_given_are_refused(tmp_path: Path, tools: Any
 
 @pytest.mark.requirement("O2")
 async def test_a_turn_keeps_nothing_of_what_is_stored(tmp_path: Path) -> None:
-    """The next call reads it again: so memory does not grow with the answer."""
+    """The next call reads it again, so memory does not grow with the answer."""
     half = "x" * 10_000
     block = [ContentBlockStart(0, "text"), TextDelta(0, half), TextDelta(0, half), ContentBlockStop(0)]
     provider = ScriptedProvider(
@@ -238,7 +238,7 @@ async def test_a_turn_keeps_nothing_of_what_is_stored(tmp_path: Path) -> None:
 @pytest.mark.requirement("G4", "O2")
 async def test_progress_that_comes_too_fast_is_shown_together(tmp_path: Path) -> None:
     async def flood(context: ToolContext) -> str:
-        """Tell more than anyone can read, without a pause."""
+        """Report progress faster than it can be read, without a pause."""
         for number in range(100_000):
             context.progress(f"{number} ")
         return "done"

@@ -1,4 +1,4 @@
-"""Turns without rows: the engine runs them as it runs others, and the database is not used."""
+"""Turns without rows: the engine runs them like other turns, without the database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BEFORE = (
 
 
 class Unread(ForeignSource):
-    """A source that tells if it was closed."""
+    """A source that records whether it was closed."""
 
     was_closed = False
 

@@ -1,4 +1,5 @@
-"""Any bytes as a stream of Anthropic Messages: our own errors only, any cut alike, both ways alike."""
+"""Any bytes as a stream of Anthropic Messages raise only our own errors. Every cut, and both paths, give the
+same events."""
 
 from __future__ import annotations
 

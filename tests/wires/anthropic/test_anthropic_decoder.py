@@ -1,4 +1,4 @@
-"""Anthropic Messages from bytes to events: what the recordings do not show."""
+"""Anthropic Messages from bytes to events, beyond the recordings."""
 
 from __future__ import annotations
 
@@ -228,8 +228,7 @@ def test_deltas_of_an_unknown_block_stay_raw() -> None:
 
 @pytest.mark.requirement("E4", "E6")
 def test_nothing_counts_after_a_malformed_delta_of_a_raw_block() -> None:
-    """Its bytes pass for a plain delta until it is kept whole; what follows it in the same read must not be
-    taken."""
+    """The event looks like a plain delta. The bytes after it in the same read must not be taken."""
     begin = frame(start()) + frame(block_start({"type": "brand_new"}))
     bad = frame(delta({"type": "input_json_delta", "partial_!son": ""})).replace(b"!", b"\x96")
     rest = frame(delta({"type": "input_json_delta", "partial_json": "{"})) + bad.replace(b"\x96", b"\xff")

@@ -116,11 +116,9 @@ def metadata_of(raw: dict[str, Any]) -> Metadata:
 
 @st.composite
 def canonical(draw: st.DrawFn) -> list[StreamEvent]:
-    """Canonical events: a start with an id and a model; the usage that came with it; whole blocks one after
-    another,
-    numbered from 0, each with start and stop; the final count of output tokens; a stop reason of this wire.
-    Ended
-    instead by the provider's error, after any of the events."""
+    """Canonical events: a start with an id, a model and its usage; whole blocks in a row, numbered from 0,
+    each with start and stop; the final count of output tokens; a stop reason of this wire. Or the provider's
+    error after any of these events."""
     raw = draw(
         st.fixed_dictionaries(
             {"input_tokens": counts, "output_tokens": counts}, optional={"cache_read_input_tokens": counts}
@@ -190,7 +188,8 @@ loose_events = st.one_of(
 @settings(deadline=None, max_examples=300)
 @given(st.lists(loose_events, max_size=14))
 def test_loose_events_fold_to_the_same_blocks_after_the_wire(events: list[StreamEvent]) -> None:
-    """Blocks that interleave, restart, never start or never stop come out as the accumulator has them."""
+    """Blocks that interleave, restart, or lack a start or a stop are encoded as the accumulator folds
+    them."""
     assert shapes(fold(decode(encode([*events, MessageStop("end_turn")])))) == shapes(fold(events))
 
 

@@ -1,4 +1,4 @@
-"""Requests of the anthropic wire as they are read."""
+"""Requests of the anthropic wire, from bytes to our messages."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ assistant_blocks = st.one_of(
 
 @st.composite
 def canonical_requests(draw: st.DrawFn) -> ModelRequest:
-    """Canonical: sides alternate, every block is on its side and would be accepted, the answer's limit is
-    set."""
+    """Canonical: sides alternate, every block is valid on its side, and the answer's limit is set."""
     messages: list[Message] = []
     for position in range(draw(st.integers(0, 4))):
         blocks = draw(

@@ -1,4 +1,4 @@
-"""Requests of the anthropic wire as they are sent."""
+"""Requests of the anthropic wire, from our messages to bytes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_tool_choice_is_sent_with_tools_only() -> None:
 
 @pytest.mark.requirement("P4")
 def test_roles_alternate_and_results_are_the_users() -> None:
-    """An assistant turn of several steps holds its tools' results; neighbours of one side become one
+    """An assistant turn of several steps contains its tools' results. Neighbours of one side become one
     message."""
     sent = messages_of(
         HELLO,

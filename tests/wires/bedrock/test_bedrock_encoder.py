@@ -50,8 +50,7 @@ objects = st.dictionaries(whole_text, json_values, min_size=1, max_size=2)
 
 @cache
 def any_block(index: int) -> st.SearchStrategy[list[StreamEvent]]:
-    """A whole block with its start and stop. Text and thinking have at least one delta: without, they say
-    nothing."""
+    """A whole block with its start and stop. Text and thinking have at least one delta."""
     texts = any_text.map(lambda t: TextDelta(index, t))
     citations = objects.map(lambda c: ContentDelta(index, {"citations": [c]}))
     thoughts = any_text.map(lambda t: ThinkingDelta(index, t))
@@ -104,11 +103,9 @@ def server_result(tool_use_id: str, failed: bool) -> dict[str, Any]:
 
 @st.composite
 def canonical(draw: st.DrawFn) -> list[StreamEvent]:
-    """Canonical events: a start that names neither id nor model; whole blocks, numbered from 0; a stop
-    reason of this
-    wire, with the model's additional fields behind it; usage, latency and trace. Ended instead by an
-    exception, after
-    any of the events."""
+    """Canonical events: a start without id and model; whole blocks, numbered from 0; a stop reason of this
+    wire, followed by the model's additional fields; usage, latency and trace. Or an exception after any of
+    these events."""
     raw = draw(
         st.fixed_dictionaries(
             {"inputTokens": counts, "outputTokens": counts, "totalTokens": counts},

@@ -1,4 +1,4 @@
-"""Requests to Converse, and the errors that answer them."""
+"""Requests to Converse, and its error answers."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def decode(data: bytes, **options: Any) -> list[StreamEvent]:
 
 
 def message_of(*chunks: Any) -> dict[str, Any]:
-    """The decoded message, the same in every framing and at every cut."""
+    """Return the decoded message. It is the same in every framing and for every cut."""
     data = sse(*chunks)
     whole = decode_pieces(WIRE, [data])
     for framed in (

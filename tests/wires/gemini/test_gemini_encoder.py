@@ -1,4 +1,4 @@
-"""Gemini's stream from events to bytes: what is encoded decodes to itself."""
+"""Gemini's stream from events to bytes. The decoder gives the same events again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ base64s = st.binary(min_size=1, max_size=6).map(lambda data: b64encode(data).dec
 
 @st.composite
 def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
-    """Events as the decoder gives them, of whatever the wire can say."""
+    """Any events that the decoder can give."""
     usage = {"promptTokenCount": draw(st.integers(0, 9)), "candidatesTokenCount": 5, "totalTokenCount": 9}
     events: list[StreamEvent] = [MessageStart(draw(words), draw(words))]
     said = False

@@ -40,7 +40,7 @@ def decode(data: bytes) -> list[StreamEvent]:
 
 
 def message_of(data: bytes) -> dict[str, Any]:
-    """The decoded message, the same at every cut."""
+    """Return the decoded message. It is the same for every cut."""
     whole = decode_pieces(WIRE, [data])
     for place in range(1, len(data)):
         assert decode_pieces(WIRE, [data[:place], data[place:]]) == whole

@@ -210,7 +210,7 @@ def test_thinking_in_any_shape(said: dict[str, Any]) -> None:
 
 
 def lines(*messages: dict[str, Any]) -> bytes:
-    """A whole answer with these messages."""
+    """Return a whole answer with these messages."""
     said = [
         {"model": "m", "message": {"role": "assistant", **message}, "done": False} for message in messages
     ]

@@ -1,4 +1,4 @@
-"""Ollama's protocol from events to bytes: what is encoded decodes to itself."""
+"""Ollama's protocol from events to bytes. The decoder gives the same events again."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ json_objects = st.dictionaries(
 
 
 def arguments_on_one_line(value: dict[str, Any]) -> str:
-    """Arguments as this wire carries them: what ends a line for some readers is escaped. The decoder keeps
-    the text."""
+    """Arguments as this wire carries them. Characters that end a line for some readers are escaped. The
+    decoder keeps the text."""
     written = json.dumps(value, ensure_ascii=False)
     for character in LINE_ENDS:
         written = written.replace(character, f"\\u{ord(character):04x}")
@@ -51,7 +51,7 @@ def arguments_on_one_line(value: dict[str, Any]) -> str:
 
 @st.composite
 def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
-    """Events of an answer as the decoder makes them: alternating texts and thinking, calls and images
+    """Events of an answer as the decoder gives them: texts and thinking that alternate, calls and images
     anywhere."""
     events: list[StreamEvent] = [START]
     kinds = draw(st.lists(st.sampled_from(["text", "thinking", "tool_use", "image"]), max_size=6))

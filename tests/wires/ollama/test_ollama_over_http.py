@@ -1,4 +1,4 @@
-"""Ollama behind a socket, reached as the settings say."""
+"""Ollama behind a socket, at the address of the settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANSWER = (
 
 
 class Server:
-    """A look-alike that keeps what it was asked."""
+    """A server that answers like Ollama, and records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []

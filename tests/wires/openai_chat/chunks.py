@@ -52,7 +52,7 @@ def body(*events: Any, done: bool = True) -> bytes:
 
 
 def decode(*events: Any, on_malformed: Literal["fail", "skip"] = "fail") -> list[StreamEvent]:
-    """The events of whole messages, their first and last left out where those are the usual ones."""
+    """Return the events of whole messages, without the usual first and last event."""
     decoder = WIRE.decoder(on_malformed=on_malformed)
     decoded = [*decoder.feed(body(*events)), *decoder.close()]
     if decoded and decoded[0] == START:
@@ -61,7 +61,7 @@ def decode(*events: Any, on_malformed: Literal["fail", "skip"] = "fail") -> list
 
 
 def blocks(*events: Any) -> list[tuple[Any, ...]]:
-    """The blocks of a message: type and text, or a tool call's name, id and arguments."""
+    """Return the blocks of a message: type and text, or a tool call's name, id and arguments."""
     folded = decode_pieces(WIRE, [body(*events)])
     assert folded["complete"], folded["error"]
     return [
@@ -95,7 +95,7 @@ json_values = st.recursive(
 
 
 def loose(*names: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects of these fields, whatever is in them."""
+    """Objects with these fields, of any values."""
     return st.fixed_dictionaries({}, optional=dict.fromkeys(names, json_values))
 
 

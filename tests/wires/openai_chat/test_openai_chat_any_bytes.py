@@ -1,4 +1,4 @@
-"""Any bytes as a stream of chat.completions: our own errors only, and any cut alike."""
+"""Any bytes as a stream of chat.completions raise only our own errors. Every cut gives the same events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tool calls of chat.completions, however their pieces are numbered."""
+"""Tool calls of chat.completions, for every numbering of their pieces."""
 
 from __future__ import annotations
 

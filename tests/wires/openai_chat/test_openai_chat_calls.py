@@ -25,7 +25,7 @@ def legacy(name: Any = None, arguments: Any = None) -> dict[str, Any]:
 
 
 def found(*events: Any) -> list[tuple[Any, ...]]:
-    """The calls and other blocks of a message; ids that the decoder made up are `OURS`."""
+    """Return the calls and the other blocks of a message. Ids from the decoder are replaced by `OURS`."""
     return [
         (block[0], OURS, block[2]) if len(block) == 3 and block[1].startswith("call_") else block
         for block in blocks(*events)

@@ -98,7 +98,7 @@ def test_of_several_answers_the_first_is_decoded(case: str) -> None:
 
 @pytest.mark.fault(18)
 def test_two_answers_are_never_spliced() -> None:
-    """Four answers without roles look like one that counts, until the first comes again."""
+    """Four answers without roles look like one numbered answer, until the first comes again."""
     decoder = WIRE.decoder()
     decoder.feed(b"".join(frame(say("x", n)) for n in range(4)))
     with pytest.raises(MalformedEvent):

@@ -1,4 +1,4 @@
-"""chat.completions from bytes to events: blocks, ends, usage, and what stands beside the answer."""
+"""chat.completions from bytes to events: blocks, ends, usage, and fields beside the answer."""
 
 from __future__ import annotations
 

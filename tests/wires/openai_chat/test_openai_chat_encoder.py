@@ -1,4 +1,4 @@
-"""chat.completions from events to bytes: what is encoded decodes to itself."""
+"""chat.completions from events to bytes. The decoder gives the same events again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields that come with every delta of some vendors: no blocks, and bounded."""
+"""Extra fields in every delta of some vendors make no blocks, and are bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short cut for deltas with extra fields reads what the full way reads."""
+"""The fast path for deltas with extra fields gives the same events as the general path."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_a_short_cut_for_arguments_takes_no_other_call() -> None:
 
 
 def test_a_short_cut_takes_nothing_that_has_an_effect() -> None:
-    """Each of these comes after a run of plain events with extras that change, and is decoded in full."""
+    """Each of these follows a run of plain events with changing extras, and is decoded on the general
+    path."""
     run = [chunk({"content": "a", "token_ids": [n], "provider_specific_fields": {"n": n}}) for n in range(20)]
     assert isinstance(lean_after(*run), LeanReader)
     surprises = [
@@ -182,11 +183,11 @@ def three_times(n: int, said: str) -> dict[str, Any]:
 
 
 FIELDS = ["content", "reasoning_content", "reasoning", "tool_calls"]
-"""Fields of the text. Beside `reasoning` nothing differs but the text's copies."""
+"""Names of the text's field. With `reasoning`, only the copies of the text differ."""
 
 
 def event_of(n: int, field: str, **more: Any) -> bytes:
-    """Return an event of a run. Some of them differ from the one before outside of their deltas, too."""
+    """Return an event of a run. Some events also differ from the one before outside of their deltas."""
     said = f't{n} \n"' if n % 9 == 0 else f"t{n}"
     if field == "tool_calls":
         first = (None, None) if n else ("a", "f")

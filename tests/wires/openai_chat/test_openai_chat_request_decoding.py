@@ -1,4 +1,4 @@
-"""Requests of chat.completions as they are read."""
+"""Requests of chat.completions, from bytes to our messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def numbered(blocks: list[Block]) -> tuple[Block, ...]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Message, ...]:
-    """Histories as this wire holds them: text in one block per side, roles that alternate, calls with
+    """Histories that this wire can hold: one block of text per side, alternating roles, calls with
     results."""
     messages: list[Message] = []
     pending: list[Block] = []

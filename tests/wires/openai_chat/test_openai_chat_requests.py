@@ -1,4 +1,4 @@
-"""Requests of chat.completions as they are sent."""
+"""Requests of chat.completions, from our messages to bytes."""
 
 from __future__ import annotations
 

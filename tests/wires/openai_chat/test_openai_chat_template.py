@@ -1,4 +1,4 @@
-"""The short cut for plain events of chat.completions reads what the full way reads."""
+"""The fast path for plain events of chat.completions gives the same events as the general path."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ texts = st.one_of(
 @given(st.lists(st.tuples(vendor_shapes, st.lists(texts, min_size=1, max_size=6)), min_size=1, max_size=6))
 @pytest.mark.requirement("E4")
 def test_the_fast_path_changes_nothing(runs: list[tuple[bytes, list[bytes]]]) -> None:
-    """Runs of one vendor's plain events, as they are decoded with templates and without."""
+    """Runs of one vendor's plain events, decoded with templates and without."""
     sent = [frame(shape % value) for shape, values in runs for value in values]
     in_full = decode_all([b"".join(sent)], short_cut=False)
     assert decode_all([b"".join(sent)], short_cut=True) == in_full

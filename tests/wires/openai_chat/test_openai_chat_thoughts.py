@@ -1,4 +1,4 @@
-"""Reasoning of chat.completions vendors in every shape, streamed and in plain answers."""
+"""Reasoning of chat.completions vendors in every form, in streams and in plain answers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_reasoning_in_any_shape_is_thinking(shape: str) -> None:
 
 
 def answer(message: dict[str, Any]) -> list[tuple[str, str]]:
-    """The text and thinking blocks of a plain answer."""
+    """Return the text and thinking blocks of a plain answer."""
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
     whole = {"id": "c", "model": "m", "object": "chat.completion", "choices": [choice]}
     events = WIRE.decode_answer(json.dumps(whole).encode())
@@ -161,7 +161,7 @@ def entry(thinking: str = "", signature: str | None = None, **more: Any) -> dict
 
 
 def litellm(thinking: str, signature: str | None = None, *, plainly: bool, inside: bool) -> dict[str, Any]:
-    """A delta as LiteLLM writes it: with the plain text or without it, entries in one field or in two."""
+    """A delta as LiteLLM writes it, with or without the plain text, with entries in one field or in two."""
     blocks = {"thinking_blocks": [entry(thinking, signature)]}
     return chunk(
         {
@@ -192,7 +192,7 @@ def test_thinking_blocks_are_taken_once_and_go_back(plainly: bool, inside: bool)
 
 
 def next_request(folded: list[dict[str, Any]]) -> dict[str, Any]:
-    """The assistant's message in the request that brings the tool's result."""
+    """Return the assistant's message in the request with the tool's result."""
     said = [Block(n, b["block_type"], b["text_content"], b["content"]) for n, b in enumerate(folded)]
     calls_made = [b for b in said if b.block_type == "tool_use"]
     results = [

@@ -1,4 +1,4 @@
-"""Streams of the Responses API as it writes them."""
+"""Streams of the Responses API, as the API writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "i
 
 
 def frames(*events: dict[str, Any], created: bool = True) -> bytes:
-    """A body of events; `response.created` comes first unless told otherwise."""
+    """Return a body of events. `response.created` comes first unless an argument says otherwise."""
     begin = [{"type": "response.created", "response": RESPONSE}] if created else []
     told = [{"sequence_number": n, **event} for n, event in enumerate([*begin, *events])]
     return b"".join(

@@ -1,4 +1,4 @@
-"""Answers of the Responses API that are no streams, and errors both ways."""
+"""Plain answers of the Responses API, and errors in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire openai-responses from bytes to events: what the recordings do not show."""
+"""The wire openai-responses from bytes to events, beyond the recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire openai-responses from events to bytes: what is encoded decodes to itself."""
+"""The wire openai-responses from events to bytes. The decoder gives the same events again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ values = st.text(max_size=5) | st.lists(st.integers(), min_size=1, max_size=2)
 
 @st.composite
 def canonical_events(draw: st.DrawFn, *, apart: bool = True, series: str = "a") -> list[say.StreamEvent]:
-    """Events as the decoder gives them: item after item. `apart`: among them calls whose result has to come
+    """Events as the decoder gives them, item after item. `apart`: some are calls whose result must come
     next."""
     usage = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2}
     events: list[say.StreamEvent] = [say.MessageStart("resp_1", "model")]
@@ -247,7 +247,7 @@ def test_what_only_another_wire_has_is_left_out():
     order=st.randoms(use_true_random=False),
 )
 def test_interleaved_items_fold_alike(events, other, order):
-    """Two series of items at once, as no provider has to send them one after the other."""
+    """Two series of items at once. No provider has to send them in a row."""
     begin, *first = [event for event in events if not isinstance(event, say.Metadata | say.MessageStop)]
     second = [event for event in other if hasattr(event, "index")]
     queues = [list(first), [msgspec.structs.replace(event, index=event.index + 100) for event in second]]

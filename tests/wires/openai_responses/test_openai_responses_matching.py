@@ -1,5 +1,4 @@
-"""Output items whose events do not say rightly which item they are about: by id, then by index, then by
-type."""
+"""Output items whose events name the wrong item. They are matched by id, then by index, then by type."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def _at(index: int | None) -> Event:
 
 
 def blocks_of(*events: Event, output: Sequence[Event] = ()) -> tuple[Block, ...]:
-    """The blocks of a response that ends with `output`; the same however its bytes are cut."""
+    """Return the blocks of a response that ends with `output`. They are the same for every cut."""
     end = {
         "type": "response.completed",
         "response": {**RESPONSE, "status": "completed", "output": list(output)},

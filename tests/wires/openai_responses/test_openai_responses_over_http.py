@@ -1,4 +1,4 @@
-"""Background responses over a real socket: cut in the middle, and gone on with."""
+"""Background responses over a real socket, cut in the middle and continued."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def request(model: str, **params: object) -> ModelRequest:
 
 
 async def read(provider: HttpProvider, decoder, asked: HttpRequest) -> tuple[list[StreamEvent], bool]:
-    """The events that one connection brings, and whether it broke off."""
+    """Return the events of one connection, and whether it broke off."""
     events: list[StreamEvent] = []
     response = await provider.send(asked)
     assert response.status == 200
@@ -79,7 +79,7 @@ async def test_a_cut_response_is_gone_on_with(after: int, chunk: int, model: str
 
 @pytest.mark.requirement("E1")
 async def test_a_position_outlives_its_decoder() -> None:
-    """Another process begins from the start, which the provider still has."""
+    """Another process begins at the start, which the provider still has."""
     async with SimulatorServer() as server, asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
         base = split_base_url("openai", server.url)
         post = WIRE.encode_request(request("demo:pace=0,fault=silence"))

@@ -1,4 +1,4 @@
-"""Requests to Responses: what is written, and read again."""
+"""Requests to Responses, written and read again."""
 
 from __future__ import annotations
 

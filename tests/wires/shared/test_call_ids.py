@@ -1,4 +1,4 @@
-"""Ids of tool calls that the next provider would refuse are replaced, in the call and in its result alike."""
+"""Ids of tool calls that the next provider would refuse are replaced, in the call and in its result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RULES = [
 
 
 def history(ids: Sequence[str]) -> tuple[Message, ...]:
-    """One step that made all calls at once, then a step for each."""
+    """One step that made all calls at once, then one step for each call."""
     calls = [call(identity, n) for n, identity in enumerate(ids)]
     results = [result(identity, n) for n, identity in enumerate(ids)]
     single = [
@@ -70,7 +70,7 @@ def result(identity: str, n: int) -> Block:
 
 
 def pairs_of(wire: str, model: str, messages: tuple[Message, ...]) -> tuple[list[str], list[str]]:
-    """The ids of the calls and of the results of a request, in their order."""
+    """Return the ids of the calls and of the results of a request, in order."""
     body = json.loads(WIRES[wire].encode_request(ModelRequest(model, messages)).body)
     calls: list[str] = []
     results: list[str] = []

@@ -1,4 +1,4 @@
-"""A conversation that is longer than the model reads, in the words of each vendor, as they were seen."""
+"""Errors about a conversation that is too long for the model, as each vendor sends them."""
 
 from __future__ import annotations
 

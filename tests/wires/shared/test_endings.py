@@ -1,4 +1,5 @@
-"""The end of an answer, by the word of each wire: success, refusal, or a failure that may be retried."""
+"""The end of an answer, by the stop reason of each wire: success, a refusal, or a failure that may be
+retried."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ BEGUN: dict[str, bytes] = {
     ),
     "ollama": lines({"model": "m", "message": {"role": "assistant", "thinking": "Hm."}, "done": False}),
 }
-"""The model has begun to think, and said nothing."""
+"""The model has begun to think, without any text."""
 
 FAILED = {
     "gemini": [

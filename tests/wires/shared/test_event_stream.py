@@ -1,4 +1,4 @@
-"""The binary event stream: what is sound, what is damaged, and what is too large."""
+"""The binary event stream: valid, damaged and too large messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A second answer before the first has ended is an error; what follows the end is a notice, and no part of
+"""A second answer before the first has ended is an error. Events after the end are a notice, and no part of
 the answer."""
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_a_second_answer_in_an_open_one_is_an_error(wire: str, on_malformed: Any
 
 
 def test_the_same_message_cannot_begin_again_in_its_middle() -> None:
-    """A gateway that starts over under the same id would double the text."""
+    """A gateway that starts again under the same id would double the text."""
     data = SAMPLES["anthropic"].text
     decoded = decode_pieces(WIRES["anthropic"], [data + data + SAMPLES["anthropic"].end])
     assert decoded["complete"] is False

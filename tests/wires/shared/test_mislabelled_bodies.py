@@ -1,5 +1,4 @@
-"""Bodies that are not what they are said to be, over a socket and in `turnstream decode`: they are told by
-how they begin."""
+"""Bodies with a wrong content type, over a socket and in `turnstream decode`. Their first bytes decide."""
 
 from __future__ import annotations
 
@@ -46,8 +45,8 @@ def streamed(wire: str) -> bytes:
 async def collect(
     server: RawServer, wire: str, content_type: str, *pieces: bytes, stream: bool = True
 ) -> list[list[StreamEvent]]:
-    """Return the batches of one call; piece by piece, each sent when the events of the one before were
-    seen."""
+    """Return the batches of one call. Each piece is sent when the events of the one before have been
+    received."""
     seen = asyncio.Semaphore(1)
 
     async def answer(exchange: Exchange) -> None:
@@ -185,7 +184,7 @@ def without_count(decoded: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("lines", [1, 2])
 def test_a_held_object_costs_linear_time(lines: int) -> None:
-    """Pieces of a long object are looked at once."""
+    """Pieces of a long object are scanned once."""
     calls = 0
 
     class Counting(PlainAnswerDecoder):

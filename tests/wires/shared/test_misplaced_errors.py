@@ -1,5 +1,5 @@
-"""Errors that are on no `data:` line, or on one in a shape that is not the wire's: never a complete answer,
-own words kept."""
+"""Errors outside of `data:` lines, or in a form of another wire. The answer is never complete, and the
+error's text is kept."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_an_error_in_an_unusual_shape(wire: str, place: tuple[str, ...], shape: 
 @pytest.mark.parametrize("wire", SAMPLES)
 @pytest.mark.parametrize("shape", UNFRAMED)
 def test_the_error_stands_before_the_models_own_end(wire: str, shape: str) -> None:
-    """The provider says that it failed and then ends as usual."""
+    """The provider says that it failed, and then ends as usual."""
     error, code, words = UNFRAMED[shape]
     check(wire, body(wire, "text", "error", "end", "done", error=error), code, words)
 

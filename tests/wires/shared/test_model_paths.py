@@ -1,4 +1,4 @@
-"""Names of models in paths: what a provider has is reached, and nothing else."""
+"""Names of models in paths reach the provider's models, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thinking that goes back beside tool calls on chat completions, to models that refuse a call without it."""
+"""Thinking is sent back beside tool calls in chat completions, to models that refuse a call without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Params in our words, as each wire says them, and understands them again."""
+"""Our params in the form of each wire, and read back."""
 
 from __future__ import annotations
 
@@ -357,7 +357,7 @@ anything = st.recursive(
 @given(params=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4), claude=st.booleans())
 @pytest.mark.requirement("K4")
 def test_any_params_make_a_request_or_are_refused(wire, params, claude):
-    """Callers of the HTTP API choose them: whatever they are, nothing else goes wrong."""
+    """Callers of the HTTP API choose the names. A name breaks only its own request."""
     request = ModelRequest("claude-sonnet-4-5" if claude else "m", (HELLO,), "s", (TOOL,), params)
     try:
         json.loads(WIRES[wire].encode_request(request).body)

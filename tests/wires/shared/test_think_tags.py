@@ -1,4 +1,4 @@
-"""`<think>` tags in text become thinking blocks, wherever the text is cut (requirement L4)."""
+"""`<think>` tags in text become thinking blocks, for every cut of the text (requirement L4)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from turnstream.wires.shared.think_tags import BLANK_LIMIT, TAGS, ThinkTagDecode
 
 
 class Tagged:
-    """A wire whose decoders take thinking out of the text."""
+    """A wire whose decoders find thinking in the text."""
 
     def __init__(self, name: str) -> None:
         self._wire: Any = WIRES[name]
@@ -44,7 +44,7 @@ class Tagged:
 
 
 def split(*pieces: str) -> list[tuple[str, str]]:
-    """The blocks of an answer that comes in `pieces`: kind and text."""
+    """Return the blocks of an answer in `pieces`: kind and text."""
     events: list[StreamEvent] = [ContentBlockStart(0, "text"), *(TextDelta(0, piece) for piece in pieces)]
     return blocks_of([*events, ContentBlockStop(0), MessageStop("end_turn")])
 

@@ -1,5 +1,4 @@
-"""Whatever a client sends: an answer or a refusal, never a failure of the server, and nothing is stored for a
-refusal."""
+"""Any body gets an answer or a refusal, never an internal error. A refusal stores nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that is killed in the middle of a response: its successor ends the stream, and never splices."""
+"""A server is killed within a response. Its successor ends the stream, and never splices it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def client_of(server: Program) -> Client:
 
 
 async def read_until(client: Client, fold: ResponseFold, deltas: int, server: Program) -> None:
-    """Read a new response up to a number of deltas, and kill its server then."""
+    """Read a new response up to a number of deltas, then kill its server."""
     body = asked("one", "sim/story:events=100000,pace=0.002", stream=True)
     async with asyncio.timeout(SECONDS):
         reader, writer = await client.open("POST", RESPONSES, body)

@@ -1,4 +1,4 @@
-"""A server and clients of its addresses for OpenAI Responses."""
+"""A server, and clients of its addresses for OpenAI Responses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def create(client: Client, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_of(response: dict[str, Any]) -> str:
-    """The `output_text` of the SDKs."""
+    """Return the text that the SDKs call `output_text`."""
     return "".join(
         part["text"]
         for item in response["output"]
