@@ -125,6 +125,7 @@ $(UV):
 .venv/runtime.ready: $(UV) uv.lock pyproject.toml
 	@echo "== installing turnstream into .venv"
 	@$(SYNC) --no-default-groups
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 .venv/development.ready: .venv/runtime.ready

@@ -133,10 +133,12 @@ async def run(
     environ: Mapping[str, str] | None = None,
     given: bytes | None = None,
     seconds: float = START_SECONDS,
+    program: Path | None = None,
 ) -> Ended:
-    """Run a command to its end."""
-    async with Program(*arguments, cwd=cwd, environ=environ, given=given) as program:
-        return await program.ended(seconds)
+    """Run a command to its end. `program`: a script in place of turnstream."""
+    command = None if program is None else (sys.executable, program)
+    async with Program(*arguments, cwd=cwd, environ=environ, given=given, command=command) as running:
+        return await running.ended(seconds)
 
 
 async def listening(program: Program) -> str:

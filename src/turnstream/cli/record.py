@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gzip
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Iterable, Mapping
@@ -58,6 +56,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    import asyncio
+    import gzip
     import os
 
     from turnstream.access import secrets_of
@@ -135,6 +135,8 @@ async def _record_url(address: str, body: str, headers: Mapping[str, str]) -> Re
 
 async def _read(asking: Awaitable[Connection]) -> Recording:
     """Read an answer until its end or its failure."""
+    import asyncio
+
     from turnstream.providers.connection import BadAnswer
 
     body = bytearray()
