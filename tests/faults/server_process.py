@@ -28,7 +28,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 import turnstream.engine
-import turnstream.store.writer
+import turnstream.store.committer
 from tests.faults.killing import Death, InTool, KillPoint, die
 from tests.faults.tools import Tools
 from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, RetrySettings, ServerSettings
@@ -97,7 +97,7 @@ def run_server(plan: ServerPlan, ready: Connection) -> None:
     os.environ.update(plan.environ)
     configure_logging(plan.log_level, stream=sys.stderr)
     logging.getLogger("asyncio").setLevel(logging.INFO)
-    turnstream.engine.SqlStore = lambda url: _store(url, plan)
+    turnstream.engine.SqlStore = lambda url, **_: _store(url, plan)
     if plan.page_limit is not None:
         _limit_pages(plan.page_limit)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -175,8 +175,8 @@ class _MortalStore(SqlStore):
         self._kill = kill
         self._seen = 0
         if kill.moment == "within":
-            self._apply = turnstream.store.writer._apply
-            turnstream.store.writer._apply = self._die_within
+            self._apply = turnstream.store.committer.apply_all
+            turnstream.store.committer.apply_all = self._die_within
 
     async def write(self, operation: Operation[Any]) -> Any:
         if self._kill.moment == "within" or not self._is_due(operation):

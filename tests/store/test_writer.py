@@ -42,7 +42,7 @@ def commits_of(store: SqlStore) -> list[Connection]:
     assert store._writer is not None
     commits: list[Connection] = []
 
-    @event.listens_for(store._writer._engine, "commit")
+    @event.listens_for(store._writer._committer._database.writer, "commit")
     def count(connection: Connection) -> None:
         commits.append(connection)
 

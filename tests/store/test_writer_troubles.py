@@ -161,7 +161,7 @@ class LimitedPages:
     def __init__(self, store: SqlStore) -> None:
         assert store._writer is not None
         self._limit = self._NONE
-        self._engine = store._writer._engine
+        self._engine = store._writer._committer._database.writer
         event.listen(self._engine, "begin", self._apply)
 
     def fill_up(self, database: Path) -> None:

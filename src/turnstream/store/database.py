@@ -7,7 +7,7 @@ statements of SQLAlchemy, which compiles them for any database.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Select, Table, Update
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +16,17 @@ from turnstream.errors import StoreError
 
 DRIVER = "turnstream_driver"
 """Name of the execution option of a connection that has its `Driver`."""
+
+UPGRADE = "turnstream_upgrade"
+"""Name of the execution option of a connection that upgrades the schema: its statements may take long."""
+
+Failure: TypeAlias = Literal["refused", "conflict", "lost"]
+"""Kind of a failure of the database.
+
+`refused`: the database refuses the statement. `conflict`: another transaction was preferred, and a repetition
+may succeed. `lost`: the database cannot be reached, does not answer, or has ended the connection. A commit
+may have taken place then.
+"""
 
 StoredRow: TypeAlias = Sequence[str | int | float | None]
 """Columns of a row in the order of the table, as a driver takes them: JSON is text, and a boolean is 0 or 1.
@@ -64,8 +75,8 @@ class Driver(Protocol):
 class OpenDatabase(Protocol):
     """A seam: an open database.
 
-    A transaction of `writer` has the write lock from its start. A transaction of `reader` sees one state, and
-    cannot write. The connections of both have a `Driver`.
+    A transaction of `reader` sees one state, and cannot write. The connections of both engines have a
+    `Driver`.
     """
 
     writer: Engine
@@ -78,6 +89,10 @@ class OpenDatabase(Protocol):
 
         End it early once `is_unwanted` is true.
         """
+        ...
+
+    def failure_of(self, error: BaseException) -> Failure:
+        """Return the kind of a failure."""
         ...
 
     def interrupt(self, connection: Connection) -> None:
@@ -101,16 +116,22 @@ class OpenDatabase(Protocol):
 
 
 class Database(Protocol):
-    """A seam: a database that a URL names. `name` is its name in messages to operators."""
+    """A seam: a database that a URL names.
+
+    Attributes:
+        name: Its name in messages to operators.
+        is_shared: True if any number of processes may write it.
+    """
 
     name: str
+    is_shared: bool
 
     def exists(self) -> bool:
         """Return False if the database was not created yet."""
         ...
 
     def lock(self) -> None:
-        """Keep other writers out until `unlock`.
+        """Keep other writers out until `unlock`, unless the database is shared.
 
         Raises StoreLocked if another process writes this database, and StoreError if it cannot be created.
         """
@@ -118,6 +139,10 @@ class Database(Protocol):
 
     def unlock(self) -> None:
         """Release the lock for other writers. Does nothing if the database is not locked."""
+        ...
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Keep other upgrades of the schema out until the transaction of `connection` ends."""
         ...
 
     def open(self, timeout: float, readers: int) -> OpenDatabase:

@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 _INTERRUPTION_SECONDS = 0.02
 """Seconds between two interruptions of a read that goes on."""
+_RECONNECT_SECONDS = 0.1
+"""Seconds between two attempts of a read whose database is lost."""
 _CLOSE_SECONDS = 10.0
 """Seconds that interrupted reads have to end. A server that hangs may never answer them."""
 
@@ -226,7 +228,20 @@ class _RunningRead:
         """Held while the connection is taken or left, so that no other query is interrupted."""
 
     def run(self, kept: _KeptConnection) -> Any:
-        """Return the query's answer. Raises StoreError if the store was closed before."""
+        """Return the query's answer. If the database is lost, read again on a new connection.
+
+        Raises StoreError if the store was closed before.
+        """
+        while True:
+            try:
+                return self._read(kept)
+            except Exception as error:
+                if self._database.failure_of(error) != "lost" or self._is_unwanted():
+                    raise
+            kept.close()
+            sleep(_RECONNECT_SECONDS)
+
+    def _read(self, kept: _KeptConnection) -> Any:
         connection = kept.get()
 
         def fetch() -> Any:

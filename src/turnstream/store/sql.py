@@ -28,18 +28,26 @@ class SqlStore:
         url: URL of the database (`sqlite:///PATH`). A missing file is created, with its folder.
         write_timeout: Seconds before a write fails. Default: 5.
         read_timeout: Seconds before a read fails. Default: 5.
+        outage: Seconds that writes wait for a server that was lost. Default: 30.
         capacity: Largest number of waiting writes, and of waiting reads. Default: 10,000.
 
     Raises ConfigurationError if the URL does not name a file.
     """
 
     def __init__(
-        self, url: str, *, write_timeout: float = 5.0, read_timeout: float = 5.0, capacity: int = 10_000
+        self,
+        url: str,
+        *,
+        write_timeout: float = 5.0,
+        read_timeout: float = 5.0,
+        outage: float = 30.0,
+        capacity: int = 10_000,
     ) -> None:
         self.measures = StoreMeasures()
         self.on_change: Callable[[str], None] = lambda _owner: None
         self._write_timeout = write_timeout
         self._read_timeout = read_timeout
+        self._outage = outage
         self._capacity = capacity
         self._database = database_of(url)
         self._open: OpenDatabase | None = None
@@ -63,6 +71,7 @@ class SqlStore:
         self._writer = Writer(
             database,
             timeout=self._write_timeout,
+            outage=self._outage if self._database.is_shared else 0.0,
             capacity=self._capacity,
             measures=self.measures,
             on_change=self._note_change,

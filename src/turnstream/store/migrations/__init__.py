@@ -6,7 +6,7 @@ newest schema, and are faster without the import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from turnstream.errors import StoreError
-from turnstream.store.database import Database, OpenDatabase, describe_failure
+from turnstream.store.database import UPGRADE, Database, OpenDatabase, describe_failure
 from turnstream.store.schema import VERSION_TABLE
 from turnstream.store.urls import database_of
 
@@ -48,31 +48,33 @@ def database_revision(url: str) -> str | None:
     database = database_of(url)
     if not database.exists():
         return None
-    with _connected(database, lambda opened: opened.reader) as connection:
+    opened = database.open(_BUSY_TIMEOUT, 1)
+    with _connected(database.name, opened, opened.reader) as connection:
         return _current_revision(connection)
 
 
 def bring_up_to_date(database: Database) -> None:
     """Upgrade the database in one transaction, like `upgrade_database`.
 
-    The caller holds the database's lock.
+    Several processes may do so at once. One of them upgrades, and the others wait for it.
     """
-    with _connected(database, lambda opened: opened.writer) as connection:
-        if _current_revision(connection) != NEWEST:
+    opened = database.open(_BUSY_TIMEOUT, 1)
+    with _connected(database.name, opened, opened.writer.execution_options(**{UPGRADE: True})) as connection:
+        if _current_revision(connection) == NEWEST:
+            return
+        database.lock_schema(connection)
+        if _current_revision(connection) != NEWEST:  # another process may have upgraded it meanwhile
             _upgrade(connection, database.name)
 
 
 @contextmanager
-def _connected(
-    database: Database, choose: Callable[[OpenDatabase], Engine]
-) -> Generator[Connection, None, None]:
-    """Yield a connection in a transaction. Raises StoreError if the database fails."""
-    opened = database.open(_BUSY_TIMEOUT, 1)
+def _connected(name: str, opened: OpenDatabase, engine: Engine) -> Generator[Connection, None, None]:
+    """Yield a connection in a transaction, then close the database. Raises StoreError if it fails."""
     try:
-        with choose(opened).begin() as connection:
+        with engine.begin() as connection:
             yield connection
     except DBAPIError as error:
-        raise _unusable(database.name, error) from error
+        raise _unusable(name, error) from error
     finally:
         opened.close()
 

@@ -30,6 +30,9 @@ _SAVE_STEPS = _UPDATE_OWNED.where(_IS_RUNNING)
 _DELETE_ATTEMPTS = delete(attempts).where(attempts.c.turn_id == bindparam("of_turn"))
 _ABANDON = _UPDATE.where(_IS_RUNNING)
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
+_ENDED_WITH = select(turns.c.status, turns.c.generation, turns.c.last_seq, turns.c.completed_at).where(
+    turns.c.id == bindparam("turn_id")
+)
 _RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
 _DELETE_BLOCKS = delete(blocks).where(
     blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence >= bindparam("from_index")
@@ -115,9 +118,9 @@ class RetractBlocks(Operation[None], frozen=True, kw_only=True):
 class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     """Ends a turn, and stores the blocks that were cut off, in one transaction.
 
-    Returns True if this write ended the turn. Returns False, and writes nothing, if the turn had ended
-    before. Raises Fenced if another executor has the turn or the turn does not exist, and StoreError if its
-    status may not change to `outcome.status`.
+    Returns True if this write ended the turn, now or in an earlier attempt. Returns False, and writes
+    nothing, if the turn had ended before. Raises Fenced if another executor has the turn or the turn does not
+    exist, and StoreError if its status may not change to `outcome.status`.
 
     `model` None keeps the turn's model. If `outcome.started_at` is set, this write may precede MarkStreaming:
     a pending turn ends as if it had been streaming.
@@ -149,7 +152,9 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
             sources |= sources_of("streaming")
         driver = driver_of(connection)
         if driver.update(connection, _finish(sources, sets_model=self.model is not None), values) == 0:
-            return _refused(connection, self.turn_id, self.generation, self.outcome)
+            return _was_applied(connection, self.turn_id, self.generation, self.outcome) or _refused(
+                connection, self.turn_id, self.generation, self.outcome
+            )
         driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
         if any(attempt.step for attempt in self.attempts):
             # Attempts of earlier steps are stored, some without a price.
@@ -188,7 +193,9 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
         }
         where = {"at_id": self.turn_id, "at_generation": self.expected_generation}
         if connection.execute(_TAKE_OVER, {**where, **values}).rowcount == 0:
-            return _refused(connection, self.turn_id, self.expected_generation, self.outcome)
+            return _was_applied(connection, self.turn_id, self.generation, self.outcome) or _refused(
+                connection, self.turn_id, self.expected_generation, self.outcome
+            )
         driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.blocks])
         return True
 
@@ -226,6 +233,17 @@ def _values_of(outcome: OutcomeRecord) -> dict[str, Any]:
     values = outcome_columns.values(outcome)
     values["began"] = values.pop("started_at")
     return values
+
+
+def _was_applied(connection: Connection, turn_id: str, generation: int, outcome: OutcomeRecord) -> bool:
+    """Return True if a turn ended with this outcome: the write is repeated, because its answer was lost."""
+    found = connection.execute(_ENDED_WITH, {"turn_id": turn_id}).first()
+    return found is not None and tuple(found) == (
+        outcome.status,
+        generation,
+        outcome.last_seq,
+        outcome.completed_at,
+    )
 
 
 def _refused(connection: Connection, turn_id: str, generation: int, outcome: OutcomeRecord) -> bool:

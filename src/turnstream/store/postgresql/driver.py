@@ -65,7 +65,7 @@ def driver_connection(connection: Connection) -> psycopg.Connection[_Row]:
 
 
 def execute(
-    connection: Connection, sql: str, values: Sequence[Any] | Mapping[str, Any]
+    connection: Connection, sql: str, values: Sequence[Any] | Mapping[str, Any] | None
 ) -> psycopg.Cursor[_Row]:
     """Run a statement of PostgreSQL. Raises DBAPIError if it fails."""
     try:

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from sqlalchemy.exc import OperationalError
 
 from turnstream.errors import ConfigurationError, StoreError, StoreLocked
-from turnstream.store.database import DRIVER
+from turnstream.store.database import DRIVER, Failure
 from turnstream.store.sqlite.checkpoint import Checkpointer, ReadGate
 from turnstream.store.sqlite.driver import SqliteDriver, any_text, driver_connection, execute
 
@@ -32,6 +32,8 @@ _NOT_UTF8 = "Could not decode to UTF-8"
 
 class SqliteDatabase:
     """The file of a URL `sqlite:///PATH`. Raises ConfigurationError if the URL does not name a file."""
+
+    is_shared = False
 
     def __init__(self, url: URL) -> None:
         self.path = database_path(url).absolute()
@@ -55,6 +57,9 @@ class SqliteDatabase:
 
     def unlock(self) -> None:
         self._lock.release()
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Do nothing: `lock` keeps all other writers out."""
 
     def open(self, timeout: float, readers: int) -> OpenSqlite:
         return OpenSqlite(self.path, timeout, readers)
@@ -93,6 +98,10 @@ class OpenSqlite:
         finally:
             driver.text_factory = str
             driver.set_progress_handler(None, 0)
+
+    def failure_of(self, error: BaseException) -> Failure:  # noqa: ARG002 - the seam's
+        """Return `refused`: a file is not lost, and its transactions do not conflict."""
+        return "refused"
 
     def interrupt(self, connection: Connection) -> None:
         """Do nothing: SQLite asks `is_unwanted` while it works."""

@@ -1,0 +1,42 @@
+"""Failures of PostgreSQL by their kind."""
+
+from __future__ import annotations
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
+
+from turnstream.store.database import Failure
+
+_CONFLICTS = frozenset({"40001", "40P01"})
+"""A serialization failure and a deadlock: the server has rolled one of two transactions back."""
+_UNAVAILABLE = frozenset({
+    "25P03",  # the process slept, and its transaction was ended
+    "25006",  # the server is a standby now: another one was promoted
+    "53300",  # too many connections
+    "57P01",  # the operator ends the connection
+    "57P02",  # a process of the server has crashed
+    "57P03",  # the server starts, stops or recovers
+})  # fmt: skip
+_CONNECTION_CLASS = "08"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the kind of a failure.
+
+    A failure without a code of the server is one of the connection: the server is not there, it does not
+    answer, or it has ended the connection.
+    """
+    if isinstance(error, NoFreeConnection):
+        return "lost"
+    if isinstance(error, DBAPIError):
+        error = error.orig or error
+    if not isinstance(error, psycopg.Error):
+        return "refused"
+    code = error.sqlstate
+    if code is None:
+        is_of_connection = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return "lost" if is_of_connection else "refused"
+    if code in _CONFLICTS:
+        return "conflict"
+    return "lost" if code in _UNAVAILABLE or code.startswith(_CONNECTION_CLASS) else "refused"
