@@ -125,7 +125,7 @@ function ChatList({ onChosen }: { onChosen: () => void }) {
 
 function ChatLink({ chat, onChosen }: { chat: Chat; onChosen: () => void }) {
   const isShown = useChatPart(({ chat_id }) => chat_id === chat.id);
-  const isRunning = useLiveEvents(usePage().live).running.has(chat.id);
+  const isRunning = [...useLiveEvents(usePage().live).running.values()].includes(chat.id);
   return (
     <li>
       <a href={`#/chat/${chat.id}`} aria-current={isShown ? "page" : undefined} onClick={onChosen}>

@@ -33,8 +33,8 @@ export function useTurn(turn: WatchedTurn | null): TurnView | null {
 
 const NO_TURN = { subscribe: () => () => undefined, getSnapshot: () => null };
 
-/** The state of the connection of many turns, and the ids of the chats with a running turn. */
-export function useLiveEvents(live: LiveEvents): { readonly connection: WatchState; readonly running: ReadonlySet<string> } {
+/** The state of the connection of many turns, and the running turns with the ids of their chats. */
+export function useLiveEvents(live: LiveEvents): { readonly connection: WatchState; readonly running: ReadonlyMap<string, string> } {
   const connection = useSyncExternalStore(live.subscribe, live.getSnapshot, live.getSnapshot);
   const running = useSyncExternalStore(live.subscribe, live.getRunning, live.getRunning);
   return { connection, running };

@@ -174,7 +174,7 @@ test("the tabs of a browser read one stream, a late tab knows what came before, 
   streams.send(delta("t", "two "));
   await until(watched, () => textOf(watched.state) === "one two ");
   expect(streams.asked).toHaveLength(1);
-  await until(second.live, () => second.live.getSnapshot().kind === "open" && second.live.getRunning().has("c"));
+  await until(second.live, () => second.live.getSnapshot().kind === "open" && second.live.getRunning().get("t") === "c");
   first.live.close();
   await streams.opened(2);
   expect(streams.asked[1]).toBe("/api/events e5");

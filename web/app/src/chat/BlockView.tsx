@@ -1,6 +1,6 @@
 import { memo, useEffect, useState } from "react";
 import type { Block } from "@turnstream/client";
-import { API } from "../data/api";
+import { contentAddress } from "../data/api";
 import { Markdown } from "../markdown/Markdown";
 import { visibleText } from "../markdown/visibleText";
 
@@ -40,7 +40,15 @@ function Thinking({ text, isOpen }: { text: string; isOpen: boolean }) {
   const duration = seconds === null ? "" : ` (${seconds} s)`;
   return (
     <details className="thinking">
-      <summary>{isOpen ? "Thinking…" : `Thought${duration}`}</summary>
+      <summary>
+        {isOpen ? (
+          <span className="status">
+            <span className="dot" /> Thinking…
+          </span>
+        ) : (
+          `Thought${duration}`
+        )}
+      </summary>
       <div>{visibleText(text)}</div>
     </details>
   );
@@ -57,10 +65,6 @@ function useDuration(isRunning: boolean): number | null {
   return seconds;
 }
 
-function contentAddress(turnId: string, block: Block): string {
-  return new URL(`turns/${turnId}/blocks/${block.sequence}/content`, API).href;
-}
-
 function Image({ turnId, block }: { turnId: string; block: Block }) {
   const { url, data, media_type } = block.content ?? {};
   if (typeof url === "string" && !url.startsWith("data:")) return <Remote address={url} name="image" />;
@@ -68,7 +72,7 @@ function Image({ turnId, block }: { turnId: string; block: Block }) {
   const source =
     typeof data === "string" && typeof media_type === "string" && /^image\/(png|jpeg|gif|webp)$/.test(media_type)
       ? `data:${media_type};base64,${data}`
-      : contentAddress(turnId, block);
+      : contentAddress(turnId, block.sequence);
   return <img className="attached" src={source} alt="attached" loading="lazy" />;
 }
 
@@ -77,7 +81,7 @@ function Document({ turnId, block }: { turnId: string; block: Block }) {
   const name = typeof title === "string" ? title : typeof media_type === "string" ? media_type : "document";
   if (typeof url === "string") return <Remote address={url} name={name} />;
   return (
-    <a className="file" href={contentAddress(turnId, block)} download>
+    <a className="file" href={contentAddress(turnId, block.sequence)} download>
       📄 {visibleText(name)}
     </a>
   );

@@ -94,8 +94,8 @@ function Turns() {
         </button>
       )}
       <ol ref={list} aria-label="Conversation">
-        {messages.map((message) => (
-          <Turn key={message.key} message={message} />
+        {messages.map((message, place) => (
+          <Turn key={message.key} message={message} isLast={place === messages.length - 1} />
         ))}
       </ol>
       {isAway && (

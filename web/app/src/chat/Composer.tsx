@@ -2,13 +2,14 @@ import { useEffect, useRef, useState } from "react";
 import { useChatPart, usePage, usePagePart } from "../data/context";
 import { Icon } from "../parts/Icon";
 import { readDraft, writeDraft } from "./drafts";
+import { AnswerCount } from "./AnswerCount";
+import { ModelSelect } from "./ModelSelect";
 import { Options } from "./Options";
 import { MOST_BYTES, readFile, type AttachedFile } from "./files";
 
 /** The text to send, its files, the model, and the buttons that send and stop. */
 export function Composer() {
   const page = usePage();
-  const chat = usePagePart((snapshot) => snapshot.chat);
   const failure = usePagePart((snapshot) => snapshot.failure);
   const options = usePagePart((snapshot) => snapshot.options);
   const chatId = useChatPart(({ chat_id }) => chat_id);
@@ -56,9 +57,7 @@ export function Composer() {
     else setFiles(all);
   };
 
-  const stop = () => {
-    void page.attempt(() => chat.stop());
-  };
+  const stop = () => void page.stop();
 
   return (
     <div
@@ -141,7 +140,8 @@ export function Composer() {
           <button type="button" className="icon" onClick={() => { picker.current?.click(); }} aria-label="Attach files" title="Attach files">
             <Icon name="attach" />
           </button>
-          <ModelPicker model={model} onChosen={(chosen) => { page.setOptions({ ...options, model: chosen }); }} />
+          <ModelSelect label="Model" model={model} onChosen={(chosen) => { page.setOptions({ ...options, model: chosen, alternatives: null }); }} />
+          <AnswerCount options={options} model={model} />
           <button type="button" className="icon" onClick={() => { setShowsOptions(true); }} aria-label="Options" title="Options">
             <Icon name="settings" />
           </button>
@@ -167,22 +167,5 @@ export function Composer() {
       )}
       <p>Enter sends, Shift+Enter starts a line, Esc stops.</p>
     </div>
-  );
-}
-
-function ModelPicker({ model, onChosen }: { model: string | null; onChosen: (model: string) => void }) {
-  const models = usePagePart((snapshot) => snapshot.models);
-  const ready = models.filter((one) => one.ready);
-  const shown = model ?? ready.find((one) => one.default)?.id ?? "";
-  const isListed = ready.some(({ id }) => id === shown);
-  return (
-    <select aria-label="Model" value={shown} onChange={(event) => { onChosen(event.target.value); }}>
-      {!isListed && <option value={shown}>{shown}</option>}
-      {ready.map(({ id }) => (
-        <option key={id} value={id}>
-          {id}
-        </option>
-      ))}
-    </select>
   );
 }

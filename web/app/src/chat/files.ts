@@ -1,6 +1,7 @@
 // Files that go with a question: images, PDFs and texts, as blocks.
 
-import type { UserBlock } from "@turnstream/client";
+import { lostConnection, refusal, type StoredBlock, TurnstreamError, type UserBlock } from "@turnstream/client";
+import { contentAddress, HEADERS } from "../data/api";
 
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 /** Bytes of all files of a question. The server takes bodies of 20 MiB, and base64 makes files a third larger. */
@@ -38,6 +39,23 @@ export async function readFile(file: File): Promise<AttachedFile> {
       ? { block_type: "image", content: { media_type: mediaType, data } }
       : { block_type: "document", content: { media_type: mediaType, data, title: file.name.slice(0, 500) } },
   };
+}
+
+/** Return a stored file as a block that can be sent again: lists leave its data out. Throws a TurnstreamError. */
+export async function storedFile(turnId: string, { sequence, block_type, text_content, content }: StoredBlock): Promise<UserBlock> {
+  const { size, ...rest } = content ?? {};
+  const isWhole = (block_type !== "image" && block_type !== "document") || "data" in rest || "url" in rest || "text" in rest;
+  if (isWhole) return { block_type, text_content, content: rest } as UserBlock;
+  let bytes: ArrayBuffer;
+  try {
+    const response = await fetch(contentAddress(turnId, sequence), { headers: HEADERS });
+    if (!response.ok) throw await refusal(response);
+    bytes = await response.arrayBuffer();
+  } catch (error) {
+    throw error instanceof TurnstreamError ? error : lostConnection(error);
+  }
+  if (typeof size === "number" && bytes.byteLength !== size) throw lostConnection(new Error("the file came incomplete"));
+  return { block_type, text_content, content: { ...rest, data: base64(new Uint8Array(bytes)) } } as unknown as UserBlock;
 }
 
 function base64(bytes: Uint8Array): string {

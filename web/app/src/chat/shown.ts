@@ -62,6 +62,11 @@ function shownBlock({ sequence, block_type, text_content, content, partial }: St
   return { sequence, block_type, text_content, content, partial, open: false };
 }
 
+/** Return the text of an answer: its text blocks, joined. */
+export function textOf({ blocks }: ShownTurn): string {
+  return blocks.map(({ block_type, text_content }) => (block_type === "text" ? (text_content ?? "") : "")).join("");
+}
+
 /** A tool's call with its result, or another block. */
 export type Shown = { readonly kind: "block"; readonly block: Block } | { readonly kind: "call"; readonly call: Block; readonly result: Block | null };
 

@@ -9,6 +9,11 @@ export const HEADERS: Readonly<Record<string, string>> = { "X-Turnstream-Page": 
 /** A page that stays open for days tries again for as long. */
 export const client = createTurnstream({ baseUrl: API.href, headers: HEADERS, retry: { budget: Infinity } });
 
+/** Return the address of the image or the document of a block. */
+export function contentAddress(turnId: string, sequence: number): string {
+  return new URL(`turns/${turnId}/blocks/${sequence}/content`, API).href;
+}
+
 interface RequestOptions {
   readonly method?: "GET" | "POST" | "PATCH" | "DELETE";
   readonly body?: unknown;

@@ -15,7 +15,13 @@ export interface Session {
 }
 
 /** What the reader has chosen for the answers that follow. The rest is as in the answer before. */
-export type CallOptions = Pick<CallBody, "model" | "system" | "params">;
+export type CallOptions = Pick<CallBody, "model" | "system" | "params" | "alternatives">;
+
+/** The question whose answers are, or are not, shown side by side, as the reader has chosen. */
+export interface Comparison {
+  readonly questionId: string | null;
+  readonly isShown: boolean;
+}
 
 export interface PageSnapshot {
   readonly session: Session | null;
@@ -25,6 +31,7 @@ export interface PageSnapshot {
   readonly visit: number;
   readonly models: readonly Model[];
   readonly options: CallOptions;
+  readonly comparison: Comparison | null;
   /** The last failure, until it is dismissed or something succeeds. */
   readonly failure: TurnstreamError | null;
 }
@@ -36,7 +43,7 @@ export class Page extends Store<PageSnapshot> {
   #isEntered = false;
 
   constructor() {
-    super({ session: null, chat: new ChatStore(client, null), visit: 0, models: [], options: {}, failure: null });
+    super({ session: null, chat: new ChatStore(client, null), visit: 0, models: [], options: {}, comparison: null, failure: null });
     this.chats = new Chats((work) => this.attempt(work));
     this.live.onChatEvent((event) => { this.#take(event); });
     this.live.subscribe(() => { this.#checkConnection(); });
@@ -67,6 +74,10 @@ export class Page extends Store<PageSnapshot> {
     this.set({ options });
   }
 
+  compare(comparison: Comparison): void {
+    this.set({ comparison });
+  }
+
   dismiss(): void {
     this.set({ failure: null });
   }
@@ -79,6 +90,15 @@ export class Page extends Store<PageSnapshot> {
     return this.attempt(async () => {
       await chat.send(blocks, { ...options, ...(title !== "" && { chat: { title } }) });
     });
+  }
+
+  /** Stop the answer that is being written, and the alternatives that are written beside it. */
+  async stop(): Promise<void> {
+    const { messages, running } = this.getSnapshot().chat.getSnapshot();
+    if (running === null) return;
+    const started = this.live.getRunning();
+    const others = messages.find(({ live }) => live === running)?.siblings.filter((id) => id !== running.id && started.has(id)) ?? [];
+    await this.attempt(() => Promise.all([running.id, ...others].map((id) => client.stop(id))));
   }
 
   async exportChat(form: ExportForm): Promise<void> {
@@ -117,7 +137,7 @@ export class Page extends Store<PageSnapshot> {
     this.live.close();
     this.chats.clear();
     // Nothing of the chat stays in the page.
-    this.set({ session: { ...session, signed_in: false }, chat: new ChatStore(client, null), visit: 0, options: {} });
+    this.set({ session: { ...session, signed_in: false }, chat: new ChatStore(client, null), visit: 0, options: {}, comparison: null });
   }
 
   #openHash(): void {
@@ -130,7 +150,7 @@ export class Page extends Store<PageSnapshot> {
       history.replaceState(null, "", `#/chat/${created.id}`);
       void this.chats.show(created.id);
     });
-    this.set({ chat: opened, visit: visit + 1, options: {}, failure: null });
+    this.set({ chat: opened, visit: visit + 1, options: {}, comparison: null, failure: null });
     void this.chats.show(chatId);
   }
 

@@ -3,6 +3,7 @@ const PATHS = {
   branch: "M6 4v10a4 4 0 0 0 4 4h4M6 8h6a4 4 0 0 1 4 4v0",
   check: "M4 12l5 5L20 6",
   close: "M6 6l12 12M18 6L6 18",
+  columns: "M4 5h16v14H4zM12 5v14",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   down: "M12 5v14M6 13l6 6 6-6",
   edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",

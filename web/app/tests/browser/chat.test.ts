@@ -5,6 +5,8 @@ import { afterAll, beforeAll, beforeEach, afterEach, expect, test } from "vitest
 import type { Browser, Page } from "playwright-core";
 import { ask, chatOf, ended, launch, open, picture, shownText, startServer, storedText, type TestServer } from "./harness";
 
+/** A PNG of one pixel. */
+const DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 let browser: Browser;
 let server: TestServer;
 let page: Page;
@@ -96,13 +98,12 @@ test("an edited question and another answer are branches", async () => {
 });
 
 test("a picture is attached by paste, sent once, and shown by its address", async () => {
-  const data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
   await page.getByLabel("Message").evaluate((field, encoded) => {
     const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
     const transfer = new DataTransfer();
     transfer.items.add(new File([bytes], "dot.png", { type: "image/png" }));
     field.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }));
-  }, data);
+  }, DOT);
   await page.getByRole("list", { name: "Files" }).getByAltText("dot.png").waitFor();
   await ask(page, "What is this?");
   await ended(page);
@@ -116,7 +117,7 @@ test("a picture is attached by paste, sent once, and shown by its address", asyn
   await page.reload();
   await page.locator(".turn.user img").waitFor();
   await expect.poll(() => lists.length).toBeGreaterThan(0);
-  expect(lists.join("")).not.toContain(data.slice(0, 40));
+  expect(lists.join("")).not.toContain(DOT.slice(0, 40));
 });
 
 test("a tool that asks first runs after a click, never after Enter alone", async () => {
@@ -236,4 +237,72 @@ test("the system prompt and the parameters go with the next question", async () 
   const answer = await fetch(`${server.url}api/chats/${chatOf(page)}/path`);
   const { turns } = (await answer.json()) as { turns: { system: string | null; params: unknown }[] };
   expect(turns[1]).toMatchObject({ system: "Answer in verse.", params: { temperature: 0.5 } });
+});
+
+test("several models answer side by side, and the chat continues with the chosen one", async () => {
+  await page.getByRole("button", { name: "Answers to the next question: 1" }).click();
+  await page.getByRole("button", { name: "Add an answer" }).click();
+  await page.getByLabel("Model of answer 2").selectOption("sim/story");
+  await page.getByRole("button", { name: "Add an answer" }).click();
+  await page.getByLabel("Model of answer 3").selectOption("sim/thinking");
+  await page.getByRole("button", { name: "Done" }).click();
+  await page.getByRole("button", { name: "Answers to the next question: 3" }).waitFor();
+  await ask(page, "Which is best?");
+  const columns = page.locator(".turn.compared .column");
+  await expect.poll(() => columns.count()).toBe(3);
+  await picture(page, "side-by-side");
+  await page.reload();
+  await expect.poll(() => columns.count()).toBe(3);
+  await expect.poll(() => page.locator(".turn.compared .column.complete").count(), { timeout: 60_000 }).toBe(3);
+  const second = await columns.nth(1).locator(".markdown").allTextContents();
+  await columns.nth(1).getByRole("button", { name: "Continue with this" }).click();
+  await page.locator(".turn.assistant .branches", { hasText: "2/3" }).waitFor();
+  await expect.poll(() => page.locator(".turn.assistant .markdown").allTextContents()).toEqual(second);
+  await page.getByRole("button", { name: "Show side by side" }).click();
+  await expect.poll(() => columns.count()).toBe(3);
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/echo");
+  await ask(page, "and then?");
+  await page.locator(".turn.assistant").nth(1).locator(".foot").waitFor();
+  await expect.poll(() => columns.count()).toBe(0);
+  expect((await turnsOf()).map(({ role }) => role)).toEqual(["user", "assistant", "assistant", "assistant", "user", "assistant"]);
+});
+
+test("Stop ends all answers that are written side by side", async () => {
+  await page.getByRole("button", { name: "Answers to the next question: 1" }).click();
+  await page.getByLabel("Model of answer 1").selectOption("sim/story");
+  await page.getByRole("button", { name: "Add an answer" }).click();
+  await page.getByRole("button", { name: "Done" }).click();
+  await ask(page, "Tell two stories");
+  await page.locator(".column .markdown").nth(1).waitFor();
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  await expect.poll(() => page.locator(".turn.compared .column.cancelled").count()).toBe(2);
+});
+
+test("another model answers again", async () => {
+  await ask(page, "again, please");
+  await ended(page);
+  await page.getByLabel("Answer again with another model").selectOption("sim/thinking");
+  await page.locator(".turn.assistant .branches", { hasText: "2/2" }).waitFor();
+  await ended(page);
+  await expect.poll(() => page.locator(".turn.assistant .facts").textContent()).toContain("sim/thinking");
+});
+
+test("an edited question keeps its files", async () => {
+  await page.locator('input[type="file"]').setInputFiles([
+    { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("granite and basalt") },
+    { name: "dot.png", mimeType: "image/png", buffer: Buffer.from(DOT, "base64") },
+  ]);
+  await ask(page, "Read them");
+  await ended(page);
+  await page.reload();
+  await page.getByRole("button", { name: "Edit question" }).click();
+  await page.getByRole("list", { name: "Files of the question" }).locator("li").nth(1).waitFor();
+  await page.getByLabel("Edit the question").fill("Read them again");
+  await page.getByRole("button", { name: "Send as a new branch" }).click();
+  await page.locator(".turn.user .branches", { hasText: "2/2" }).waitFor();
+  await ended(page);
+  const answer = await fetch(`${server.url}api/chats/${chatOf(page)}/path`);
+  const { turns } = (await answer.json()) as { turns: { blocks: { content: { data?: string; title?: string } | null }[] }[] };
+  expect(turns[0]?.blocks.map(({ content }) => content?.data ?? "")).toEqual([Buffer.from("granite and basalt").toString("base64"), DOT, ""]);
+  expect(turns[0]?.blocks[0]?.content?.title).toBe("notes.txt");
 });

@@ -35,7 +35,7 @@ export class LiveEvents implements Followed {
   readonly quiet = true;
   #connection: WatchState = { kind: "idle" };
   #shown: WatchState = this.#connection;
-  #running: ReadonlySet<string> = new Set();
+  #running: ReadonlyMap<string, string> = new Map();
   /** Events that the other tabs have not got yet. */
   #unposted: Frame[] = [];
   readonly #fed = new Map<string, WatchedTurn>();
@@ -44,8 +44,8 @@ export class LiveEvents implements Followed {
   readonly #chatListeners = new Set<(event: ChatEvent) => void>();
   readonly #listeners = new Listeners(() => {
     this.#shown = this.#connection;
-    const running = new Set([...this.#fed.values()].map(({ state }) => state.chat_id ?? ""));
-    if (running.size !== this.#running.size || [...running].some((id) => !this.#running.has(id))) this.#running = running;
+    const running = new Map([...this.#fed].map(([id, { state }]) => [id, state.chat_id ?? ""]));
+    if (String([...running]) !== String([...this.#running])) this.#running = running;
   });
   #open: AbortController | null = null;
   readonly #isWhole: boolean;
@@ -64,8 +64,8 @@ export class LiveEvents implements Followed {
   /** State of the connection, for `subscribe`. */
   readonly getSnapshot = (): WatchState => this.#shown;
 
-  /** Ids of the chats with a running or waiting turn, for `subscribe`. */
-  readonly getRunning = (): ReadonlySet<string> => this.#running;
+  /** The running and waiting turns, each with the id of its chat, for `subscribe`. */
+  readonly getRunning = (): ReadonlyMap<string, string> => this.#running;
 
   readonly subscribe = (listener: () => void): (() => void) => {
     this.#listeners.add(listener);
