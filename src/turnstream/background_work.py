@@ -7,9 +7,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from turnstream.nodes.heartbeats import Heartbeats
+from turnstream.nodes.node import OwnNode
+from turnstream.store.sql import SqlStore
 from turnstream.turns.commands import Commands
 from turnstream.turns.ended_hooks import TurnEndHooks
 from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.takeover.claiming import Claiming
 
 DATABASE_CHECK_SECONDS = 10.0
 """Seconds between two checks of the database file."""
@@ -22,14 +26,14 @@ class WorkingParts(NamedTuple):
     """The parts of an engine that have tasks.
 
     Attributes:
-        check_database: Checks the database file, and logs if it was deleted or replaced.
         keep_streams_alive: Sends comments on quiet streams, until it is cancelled.
     """
 
+    store: SqlStore
+    node: OwnNode
     commands: Commands
     journal: JournalKeeper
     end_hooks: TurnEndHooks
-    check_database: Callable[[], object]
     keep_streams_alive: Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -38,7 +42,10 @@ class BackgroundWork:
 
     def __init__(self, parts: WorkingParts) -> None:
         self._parts = parts
+        self._heartbeats = Heartbeats(parts.store, parts.node)
+        self._claiming = Claiming(parts.store, parts.node, parts.commands.recovery)
         parts.commands.registry.on_withdrawal = parts.journal.renew_soon
+        self._heartbeats.on_lapse = parts.journal.renew_soon
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -46,13 +53,18 @@ class BackgroundWork:
 
         Wait for recovery, for RECOVERY_HEAD_START seconds at most. A turn that is still unfinished then is
         ended when a watcher or a command needs it.
+
+        Raises StoreError if this process cannot join the nodes of its database.
         """
         parts, commands = self._parts, self._parts.commands
+        await self._heartbeats.join()
         parts.journal.hold()
         tried = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._recover(tried), name="turnstream recovery"),
+            loop.create_task(self._heartbeats.run(), name="turnstream heartbeats"),
+            loop.create_task(self._claiming.run(), name="turnstream claims"),
             loop.create_task(parts.journal.run(), name="turnstream journal"),
             loop.create_task(commands.registry.run_sweeps(), name="turnstream sweeps"),
             loop.create_task(commands.approvals.run(), name="turnstream approvals"),
@@ -74,12 +86,13 @@ class BackgroundWork:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
             await self._parts.journal.close()
+            await self._heartbeats.end()
 
     async def _check_database(self) -> None:
         """Check the database file regularly."""
         while True:
             await asyncio.sleep(DATABASE_CHECK_SECONDS)
-            self._parts.check_database()
+            self._parts.store.health()
 
     async def _recover(self, tried: asyncio.Event) -> None:
         """End the turns that a stopped process left unfinished. Then let the journal delete pages again."""

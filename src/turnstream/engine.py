@@ -26,6 +26,7 @@ from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder, chat_event_frame
 from turnstream.dialects.relay.request import AgentPreset
 from turnstream.model_loop.sources import ForeignSource, TurnSource
+from turnstream.nodes.node import OwnNode
 from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
@@ -78,26 +79,25 @@ class Engine:
     """Runs turns, and holds their store and their watchers, in one event loop.
 
     Args:
-        store_url: `sqlite:///PATH`.
+        store_url: `sqlite:///PATH`, or `postgresql://USER@HOST/NAME`.
         settings: as `[engine]` of the configuration.
         providers: settings by provider name, as `[providers.NAME]` of the configuration.
-        authenticate: returns the caller of a request. Default: accept only requests from this machine, as one
-            user.
-        server: as `[server]` of the configuration. The engine uses `max_body_bytes`, `debug`, `cors_origins`,
-            `metrics` and `page`.
+        authenticate: returns the caller of a request. Default: serve this machine only, as one user.
+        server: as `[server]` of the configuration, of which the engine uses all but the address and the key.
         tools: Python functions that models may call, or a ToolRunner with its own limits.
         prices: prices by `provider/model`, as `[prices]` of the configuration. They override the price list.
         retry: as `[retry]` of the configuration.
         models: as `[models.NAME]` of the configuration.
         capabilities: capabilities by `provider/model`. They override the built-in table.
-        drain_seconds: seconds that running turns may continue after SIGINT or SIGTERM. Then they end, so that
-            the server's open streams end too. None: the engine handles no signals.
+        drain_seconds: seconds that running turns may continue after SIGINT or SIGTERM. Then they end, and
+            their streams too. None: the engine handles no signals.
         prepare: function, sync or async, that changes a turn's model calls before the first of them.
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
         agents: as `[agents.NAME]` of the configuration.
         redaction: rules for what watchers see, and for what providers get.
         workflow: the workflow of the staged agent's routes. None: these routes answer 404.
         audit: as `[audit]` of the configuration.
+        nodes: as `[nodes]` of the configuration.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -122,17 +122,18 @@ class Engine:
         redaction: Redaction = NO_REDACTION,
         workflow: Workflow | None = None,
         audit: config.AuditSettings | None = None,
+        nodes: config.NodeSettings | None = None,
     ) -> None:
         server = server or config.ServerSettings()
         given = self.settings = settings or config.EngineSettings()
+        default = given.default_model
         self.catalog = Catalog(
-            providers or {},
-            in_process=SIMULATOR,
-            default_model=given.default_model,
-            capabilities=capabilities,
+            providers or {}, in_process=SIMULATOR, default_model=default, capabilities=capabilities
         )
         self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
+        lease = (nodes or config.NodeSettings()).lease
+        self._node = OwnNode(is_shared=self._store.is_shared, lease_seconds=lease)
         rows = LayeredStore(self._store, retention=given.retention)
         runner = tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug)
         keys = config.Settings(server=server, providers=dict(providers or {}))
@@ -160,6 +161,7 @@ class Engine:
                 stores_turns=given.store,
                 redaction=redaction,
                 audit=self._audit,
+                node=self._node,
             ),
         )
         self._end_hooks = TurnEndHooks(turns, on_turn_end)
@@ -168,7 +170,7 @@ class Engine:
         self._events = event_sources(turns, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(heartbeat=given.heartbeat, stall_timeout=given.stall_timeout)
         self._journal = JournalKeeper(
-            self._store, self._registry.journal_parts, interval=given.journal_interval
+            self._store, self._registry.journal_parts, interval=given.journal_interval, node=self._node
         )
         self._context = ServerContext(
             self.commands,
@@ -187,11 +189,10 @@ class Engine:
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._server = server
-        self._background = BackgroundWork(
-            WorkingParts(
-                self.commands, self._journal, self._end_hooks, self._store.health, self._keep_alive.run
-            )
+        parts = WorkingParts(
+            self._store, self._node, self.commands, self._journal, self._end_hooks, self._keep_alive.run
         )
+        self._background = BackgroundWork(parts)
         self._signals = HostSignals(self.drain, drain_seconds)
 
     @classmethod
@@ -213,8 +214,7 @@ class Engine:
         Args:
             settings: Settings from `load_settings()`, which reads `turnstream.toml` and the environment.
             store_url: URL of the database. None: the URL of the settings.
-            authenticate: Hook that returns the caller. None: require the server's key if its environment
-                variable is set, else serve this machine only.
+            authenticate: Hook that returns the caller. None: the server's key, or local use if there is none.
             tools: Tools that models may call. None: the tools of the settings.
             drain_seconds, prepare, on_turn_end: As in the constructor.
             redaction: Rules in place of those of the settings.
@@ -244,6 +244,7 @@ class Engine:
             redaction=configured_redaction(settings.redaction) if redaction is None else redaction,
             workflow=workflow,
             audit=settings.audit,
+            nodes=settings.nodes,
         )
         if workflow is None:
 

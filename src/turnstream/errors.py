@@ -22,7 +22,7 @@
     ├── StageFailed               a stage of a workflow failed, or did not say how it ended
     ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
-        ├── Fenced                another executor owns the turn now ── TurnGone
+        ├── Fenced                another executor owns the turn now ── StaleGeneration, TurnGone
         ├── Unreadable            a stored row cannot be decoded
         └── StoreLocked           another process writes this database
 
@@ -345,6 +345,10 @@ class Fenced(StoreError):
 
     code = "fenced"
     retryable = False
+
+
+class StaleGeneration(Fenced):
+    """The turn has another generation: another executor continues it, or has ended it."""
 
 
 class TurnGone(Fenced):

@@ -31,7 +31,14 @@ import turnstream.engine
 import turnstream.store.committer
 from tests.faults.killing import Death, InTool, KillPoint, die
 from tests.faults.tools import Tools
-from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, RetrySettings, ServerSettings
+from turnstream.config import (
+    EngineSettings,
+    NodeSettings,
+    PriceSettings,
+    ProviderSettings,
+    RetrySettings,
+    ServerSettings,
+)
 from turnstream.engine import VERSION, Engine
 from turnstream.errors import TurnstreamError
 from turnstream.server.application import build_application
@@ -70,6 +77,7 @@ class ServerPlan:
     page_limit: Path | None = None
     drain_seconds: float = 0.0
     tool_notes: Path | None = None
+    nodes: NodeSettings = field(default_factory=NodeSettings)
 
     @property
     def url(self) -> str:
@@ -117,6 +125,7 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
         tools=_tools(plan),
         prices=_PRICES,
         retry=plan.retry,
+        nodes=plan.nodes,
     )
     async with engine:
         bound = bind("127.0.0.1", 0)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import provider, session  # noqa: F401 - fixtures
+from tests.nodes.cluster import Cluster
 from tests.nodes.messages import frontend_messages
 from tests.nodes.proxy import TcpProxy
 from tests.postgresql import (
@@ -13,6 +16,12 @@ from tests.postgresql import (
     postgres_template,  # noqa: F401 - a fixture
     programs,
 )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, postgres: PostgresServer, postgres_template: str) -> Cluster:  # noqa: F811
+    """A database at the newest schema, on which tests start nodes."""
+    return Cluster(postgres.database(postgres_template), tmp_path)
 
 
 @pytest.fixture

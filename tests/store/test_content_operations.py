@@ -19,7 +19,7 @@ from tests.store.samples import (
 )
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
-from turnstream.errors import Fenced
+from turnstream.errors import Fenced, StaleGeneration
 from turnstream.store.base import Annotation, BlockRecord
 from turnstream.store.journal.queries import Journal
 from turnstream.store.operations.content import SaveAnnotations, SaveBlock
@@ -53,7 +53,7 @@ async def test_blocks_of_one_group_are_each_answered_for_themselves(store: SqlSt
     assert [type(answer) for answer in answers] == [
         type(None),
         Fenced,
-        Fenced,
+        StaleGeneration,
         type(None),
         type(None),
         type(None),

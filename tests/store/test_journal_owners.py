@@ -11,6 +11,7 @@ from tests.store.samples import append_journal, make_segment, running_turn
 from tests.turns.world import Feed, World
 from turnstream.core.stream_events import TextDelta
 from turnstream.errors import StoreError
+from turnstream.nodes.node import OwnNode
 from turnstream.store.journal.operations import AppendJournal, TrimJournal
 from turnstream.store.journal.queries import Journal, Journals, LastPage
 from turnstream.store.sql import SqlStore
@@ -54,13 +55,15 @@ async def test_the_same_page_twice_is_one_and_another_of_its_number_is_refused(s
 
 @pytest.mark.parametrize("owner", ["local", "another"])
 async def test_a_keeper_numbers_on_after_the_pages_of_its_owner(tmp_path: Path, owner: str):
+    node = OwnNode()
+    node.id = owner
     async with World(tmp_path / "turns.sqlite") as world:
         feed = Feed()
         executor = await world.start_foreign(feed.events())
         for before, text in enumerate(("one ", "two ", "three ")):
             assert await world.store.read(LastPage(owner=owner)) == before
             await feed.say(TextDelta(0, text))
-            keeper = JournalKeeper(world.store, world.registry.journal_parts, owner=owner)
+            keeper = JournalKeeper(world.store, world.registry.journal_parts, node=node)
             keeper.hold()  # a renewal would delete the pages before
             await keeper.write()
         (segment,) = await world.store.read(Journal(turn_id=executor.turn.id, owner=owner))

@@ -24,7 +24,7 @@ from tests.store.samples import (
 )
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.usage import StepUsage, Usage
-from turnstream.errors import Fenced, NotFound, StoreError
+from turnstream.errors import Fenced, NotFound, StaleGeneration, StoreError
 from turnstream.store.base import Annotation, OutcomeRecord
 from turnstream.store.journal.queries import Journal
 from turnstream.store.operations.content import SaveAnnotations
@@ -99,7 +99,7 @@ async def test_of_several_ends_one_wins_and_stays(store: SqlStore):
         winner = ends[won.index(True)]
         assert (ended.status, ended.last_seq) == (winner.outcome.status, winner.outcome.last_seq)
         assert await blocks_of(store, turn) == list(winner.blocks)
-        assert not any(await asyncio.gather(*map(store.write, ends)))
+        assert await asyncio.gather(*map(store.write, ends)) == won, "a repeated write has the same answer"
         with pytest.raises(Fenced):
             await store.write(save(turn, 3))
         assert await reread(store, turn) == ended
@@ -154,9 +154,9 @@ async def test_a_takeover_ends_the_turn_raises_its_generation_and_keeps_the_fenc
     assert [row.block.sequence for row in await blocks_of(store, turn)] == [0, 1]
     assert await store.read(Journal(turn_id=turn.id)) == []
     assert not await store.write(take_over)
-    assert not await store.write(finish(turn))
-    with pytest.raises(Fenced):
-        await store.write(save(turn, 2))
+    for late in (finish(turn), save(turn, 2)):
+        with pytest.raises(StaleGeneration):
+            await store.write(late)
     assert await reread(store, turn) == ended
 
 

@@ -84,6 +84,13 @@ class StoreSettings(_Section):
     """SQLAlchemy URL. A relative SQLite path starts at the working directory."""
 
 
+class NodeSettings(_Section):
+    """`[nodes]`: several processes on one PostgreSQL. Other databases have one process."""
+
+    lease: float = Field(default=10.0, ge=1, le=600)
+    """Seconds after the last heartbeat of a node in which no other node takes over its turns."""
+
+
 class AuditSettings(_Section):
     """`[audit]`: the audit log."""
 
@@ -360,6 +367,7 @@ class Settings(_Section):
 
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
+    nodes: NodeSettings = NodeSettings()
     audit: AuditSettings = AuditSettings()
     engine: EngineSettings = EngineSettings()
     retry: RetrySettings = RetrySettings()

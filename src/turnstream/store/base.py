@@ -7,7 +7,7 @@ writer, which commits the waiting writes in one transaction (group commit). A re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 Identity: TypeAlias = Annotated[str, msgspec.Meta(max_length=36)]
 """UUIDv7 text."""
+NodeState: TypeAlias = Literal["running", "draining", "ended"]
 NOT_NULL: Final = msgspec.Meta(extra={"null": False})
 """Mark of a tuple field that is stored as JSON even if it is empty.
 
@@ -97,6 +98,8 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
     `fences` has `(generation, last seq that survived)` for each lost generation. `resets` has `(seq, index)`
     for each retraction of blocks. `imported`: True for a turn that a client sent with its history.
     `awaits_hook`: True until the host application's hook has returned for the turn's end. None: no hook.
+    `node`: id of the node whose task writes the turn. None: no node does.
+    `taken_from`: id of the node that wrote the turn before `node` claimed it. None once it is recovered.
     """
 
     id: Identity
@@ -110,6 +113,8 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
     resets: tuple[tuple[int, int], ...] = ()
     imported: bool = False
     awaits_hook: bool | None = None
+    node: Identity | None = None
+    taken_from: Identity | None = None
 
 
 class BlockRecord(msgspec.Struct, frozen=True, gc=False):
@@ -156,6 +161,24 @@ class ApprovalRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     approved: bool | None = None
     reason: str | None = None
     decided_at: Moment | None = None
+
+
+class NodeRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A process that shares the database with others.
+
+    Times are those of the database's clock, in microseconds since the epoch.
+
+    Args:
+        address: Host and process id, for logs.
+        lease: Microseconds after a heartbeat in which no other node may claim this node's turns.
+    """
+
+    id: Identity
+    address: str
+    state: NodeState
+    lease: int
+    joined_at: int
+    heartbeat_at: int
 
 
 class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from turnstream.store.base import (
     ApprovalRecord,
     BlockRecord,
     ChatRecord,
+    NodeRecord,
     OutcomeRecord,
     TurnRecord,
 )
@@ -32,6 +33,7 @@ outcome_columns = RowMapping(OutcomeRecord)
 """Columns of `turns` that are written when a turn ends."""
 attempt_rows = RowMapping(CallAttempt)
 approval_rows = RowMapping(ApprovalRecord)
+node_rows = RowMapping(NodeRecord)
 
 _read_moment = bounded(0, LAST_MOMENT, 0)
 

@@ -9,6 +9,7 @@
       ├───────────────< client_turns    ids that clients gave to messages and runs
       └───────────────< agent_conversations, agent_messages     integers of the staged agent's clients
     journal                             pages with the growth of the open blocks of all turns (`journal/`)
+    nodes                               processes that share the database, and their heartbeats (`nodes.py`)
 
 Rows below a chat are deleted with it (ON DELETE CASCADE). Readers do not find a chat that has a `deleted_at`.
 Its rows are deleted in portions. Times are microseconds since the epoch, ids are UUIDv7 text. The columns of
@@ -39,7 +40,7 @@ from sqlalchemy import (
 from turnstream.limits import CLIENT_ID_LENGTH
 from turnstream.store.columns import JsonText, StoredText
 from turnstream.store.conversation_digest import DIGEST_LENGTH
-from turnstream.store.rows import approval_rows, attempt_rows, chat_rows, turn_rows
+from turnstream.store.rows import approval_rows, attempt_rows, chat_rows, node_rows, turn_rows
 
 PREFIX = "turnstream_"
 VERSION_TABLE = f"{PREFIX}alembic_version"
@@ -137,6 +138,13 @@ journal = Table(
     Column("page", BigInteger, nullable=False),
     Column("segments", StoredText, nullable=False),
     PrimaryKeyConstraint("owner", "page"),
+)
+
+nodes = Table(
+    f"{PREFIX}nodes",
+    metadata,
+    *node_rows.columns(),
+    PrimaryKeyConstraint("id"),
 )
 
 annotations = Table(

@@ -50,6 +50,8 @@ class SqlStore:
         self._outage = outage
         self._capacity = capacity
         self._database = database_of(url)
+        self.is_shared = self._database.is_shared
+        """True if any number of processes may write the database."""
         self._open: OpenDatabase | None = None
         self._writer: Writer | None = None
         self._readers: Readers | None = None

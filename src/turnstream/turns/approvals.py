@@ -38,8 +38,8 @@ from turnstream.turns.clock import now_microseconds
 from turnstream.turns.executor import Executor
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import ModelTurns
-from turnstream.turns.recovery import TurnRecovery, unanswered_calls
 from turnstream.turns.registry import Registry
+from turnstream.turns.takeover.recovery import TurnRecovery, unanswered_calls
 from turnstream.turns.waiting_logs import WaitingLogs
 
 logger = logging.getLogger(__name__)
@@ -214,7 +214,10 @@ class ApprovalCommands:
             self._registry.reserve(executor, source, ends=cancel)
             if cancel:
                 executor.stop("cancelled")
-            writing = self._store.write(ContinueTurn(turn_id=turn_id, expected_generation=turn.generation))
+            operation = ContinueTurn(
+                turn_id=turn_id, expected_generation=turn.generation, node=self._turns.node.id
+            )
+            writing = self._store.write(operation)
             starting = executor.continue_with(writing, lambda: self._registry.launch(executor, source))
             await asyncio.shield(starting)
             return executor

@@ -38,7 +38,6 @@ from turnstream.turns.new_turns import (
     StartedTurn,
     TurnRequest,
     alternative_of,
-    assistant_turn,
     client_ids_of,
     each_alternative,
     entries_of_question,
@@ -47,8 +46,8 @@ from turnstream.turns.new_turns import (
     read_started,
     user_turn,
 )
-from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
+from turnstream.turns.takeover.recovery import TurnRecovery
 from turnstream.turns.transient import TransientCommands
 
 
@@ -86,7 +85,9 @@ class Commands:
         self.catalog = catalog
         options = options or ExecutorOptions()
         self._models = ModelTurns(store, catalog, encoder, options, registry.measures.gaps)
-        self.recovery = TurnRecovery(store, catalog, options.pricing, end_here=registry.end_lost)
+        self.recovery = TurnRecovery(
+            store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
+        )
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self.chats = ChatCommands(store, registry, self.approvals)
         self._transient = TransientCommands(registry, self._models)
@@ -347,12 +348,9 @@ class Commands:
                 return await self._transient.start_audited(owner, request, source, self._audit)
             return self._transient.start(owner, request, source)
         user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
-        assistant = assistant_turn(owner, request, user, awaits_hook=self._models.has_end_hook)
+        assistant = self._models.new_turn(owner, request, user)
         executor = self._models.executor(assistant)
-        has_hook = self._models.has_end_hook
-        turns = [
-            (assistant_turn(owner, asked, user, awaits_hook=has_hook), make) for asked, make in alternatives
-        ]
+        turns = [(self._models.new_turn(owner, asked, user), make) for asked, make in alternatives]
         operation = StartTurns(
             turn_id=assistant.id,
             owner=owner,

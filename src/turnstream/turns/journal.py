@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, Protocol, cast
 from turnstream.core.blocks import Content
 from turnstream.core.open_block import OpenBlock
 from turnstream.errors import StoreError
+from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
 from turnstream.store.columns import encode_json
 from turnstream.store.journal.items import TurnItems, item_length
 from turnstream.store.journal.operations import AppendJournal, JournalPage, TrimJournal
-from turnstream.store.journal.pages import LOCAL_NODE, JournalPart, JournalSegment
+from turnstream.store.journal.pages import JournalPart, JournalSegment
 from turnstream.store.journal.queries import LastPage
 from turnstream.turnlog.log import TurnLog
 
@@ -226,7 +227,7 @@ class JournalKeeper:
         interval: Seconds between writes.
         limit: Characters that may wait for a store that fails. Beyond it the waiting segments are discarded.
         size: Characters that the journal may always hold.
-        owner: Owner of the pages.
+        node: This process, the owner of the pages.
     """
 
     def __init__(  # noqa: PLR0913 - bounds and the owner come by name
@@ -237,13 +238,13 @@ class JournalKeeper:
         interval: float = DEFAULT_INTERVAL,
         limit: int = DEFAULT_LIMIT,
         size: int = DEFAULT_SIZE,
-        owner: str = LOCAL_NODE,
+        node: OwnNode | None = None,
     ) -> None:
         self._store = store
         self._gather = gather
         self._interval = interval
         self._limit = limit
-        self._owner = owner
+        self._node = node or OwnNode()
         self._page: int | None = None
         """Number of the last page. None until it has been looked up."""
         self._allowed = self._least = size
@@ -318,7 +319,7 @@ class JournalKeeper:
     async def _find_page(self) -> bool:
         """Look up the last page of an earlier process. Return False if storage failed."""
         try:
-            self._page = await self._store.read(LastPage(owner=self._owner))
+            self._page = await self._store.read(LastPage(owner=self._node.id))
         except StoreError as error:
             logger.warning("the journal could not be read, and will be tried again: %s", error)
             return False
@@ -340,7 +341,7 @@ class JournalKeeper:
         self._page = number = (self._page or 0) + 1
         try:
             page = await self._store.write(
-                AppendJournal(owner=self._owner, page=number, parts=tuple(self._unwritten))
+                AppendJournal(owner=self._node.id, page=number, parts=tuple(self._unwritten))
             )
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
@@ -356,7 +357,7 @@ class JournalKeeper:
         """Delete the pages before a rewrite. If storage fails, the journal is rewritten again."""
         self._due = None
         try:
-            await self._store.write(TrimJournal(owner=self._owner, before=due.before))
+            await self._store.write(TrimJournal(owner=self._node.id, before=due.before))
         except StoreError as error:
             logger.warning("the journal could not be trimmed, and will be rewritten: %s", error)
             self._renew = True

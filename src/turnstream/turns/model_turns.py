@@ -18,6 +18,7 @@ from turnstream.model_loop.model_source import ModelSource
 from turnstream.model_loop.redacted_source import redacted_source
 from turnstream.model_loop.sources import TurnSource
 from turnstream.model_loop.tool_calls import AnsweredStep, ToolUse
+from turnstream.nodes.node import OwnNode
 from turnstream.providers.base import CalledModel
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.conversations import run_work
@@ -37,7 +38,7 @@ from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.executor import Executor
 from turnstream.turns.histories import Path, read_history
-from turnstream.turns.new_turns import TurnRequest
+from turnstream.turns.new_turns import TurnRequest, assistant_turn
 from turnstream.turns.preparation import CallPreparer, PrepareHook
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
@@ -58,6 +59,7 @@ class ExecutorOptions(NamedTuple):
         stores_turns: False if no turn has rows.
         redaction: Rules for what is shown, and for what is sent to providers.
         audit: The audit log, or None.
+        node: This process, which runs the turns.
     """
 
     ring_limit: int = DEFAULT_LIMIT
@@ -71,6 +73,7 @@ class ExecutorOptions(NamedTuple):
     stores_turns: bool = True
     redaction: Redaction = NO_REDACTION
     audit: AuditTrail | None = None
+    node: OwnNode = OwnNode()
 
 
 class _PlannedCall(NamedTuple):
@@ -112,6 +115,11 @@ class ModelTurns:
         self._planner = options.planner or Planner()
         self._preparer = options.prepare and CallPreparer(options.prepare, self._planner, self.routing)
         self.has_end_hook = options.has_end_hook
+        self.node = options.node
+
+    def new_turn(self, owner: str, request: TurnRequest, user: TurnRecord | None) -> TurnRecord:
+        """Return the row of the turn that answers `user`, or follows `request.prev_turn_id`."""
+        return assistant_turn(owner, request, user, awaits_hook=self.has_end_hook, node=self.node.id)
 
     async def prepare(
         self, owner: str, request: TurnRequest, path: Path, *, is_stored: bool = True

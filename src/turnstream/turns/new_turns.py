@@ -284,11 +284,16 @@ def client_ids_of(
 
 
 def assistant_turn(
-    owner: str, request: TurnRequest, user: TurnRecord | None, *, awaits_hook: bool = False
+    owner: str,
+    request: TurnRequest,
+    user: TurnRecord | None,
+    *,
+    awaits_hook: bool = False,
+    node: str | None = None,
 ) -> TurnRecord:
     """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`.
 
-    `awaits_hook`: the host application has a hook for the turn's end.
+    `awaits_hook`: the host application has a hook for the turn's end. `node`: id of the node that runs it.
     """
     turn_id = new_id()
     asked: dict[str, Any] = {name: getattr(request, name) for name in _KEPT}
@@ -303,6 +308,7 @@ def assistant_turn(
         created_at=SET_BY_STORE,
         generation=first_generation(turn_id),
         awaits_hook=awaits_hook or None,
+        node=node,
         **asked,
     )
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from turnstream.core.cursor import Cursor, Fence, ResetRecord
 from turnstream.core.lifecycle import has_executor
+from turnstream.errors import Unavailable
 from turnstream.store.base import StoreReader, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.store.transient.store import TransientReader
@@ -102,9 +103,11 @@ class SubscriptionMaker:
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))
             log = self._log_here(turn_id, None)
         if log is None and has_executor(turn.status):
-            await self._recovery.end(turn)
+            is_here = await self._recovery.end(turn)
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))
             log = self._log_here(turn_id, None)
+            if log is None and not is_here and has_executor(turn.status):
+                raise Unavailable("another node runs this turn: try again in a moment")
         return log or await self._log_of_rows(turn)
 
     async def _log_of_rows(self, turn: TurnRecord) -> TurnLog:

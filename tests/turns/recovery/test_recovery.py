@@ -31,7 +31,8 @@ from turnstream.store.journal.pages import JournalSegment, partial_blocks
 from turnstream.store.journal.queries import Journal
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.executor import Executor
-from turnstream.turns.recovery import model_calls, unanswered_calls
+from turnstream.turns.takeover.lost_usage import model_calls
+from turnstream.turns.takeover.recovery import unanswered_calls
 
 
 async def live(world: World, executor: Executor) -> Client:

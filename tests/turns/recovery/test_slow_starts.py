@@ -128,7 +128,7 @@ async def test_the_journal_of_a_lost_turn_stays_until_the_turn_has_ended(
 async def test_turns_are_ended_once_storage_works_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnstream.turns.recovery._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("turnstream.turns.takeover.recovery._RETRY_SECONDS", 0.05)
     path = tmp_path / "turns.sqlite"
     ((turn_id, cursor),) = await leave_turns(path, 1)
     engine = Engine(f"sqlite:///{path}")
@@ -152,8 +152,8 @@ async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
 ) -> None:
     """Storage refuses only one row of one turn. The other turns, and the journal, do not wait for it for
     ever."""
-    monkeypatch.setattr("turnstream.turns.recovery._RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("turnstream.turns.recovery._ABANDON_SECONDS", 0.02)
+    monkeypatch.setattr("turnstream.turns.takeover.recovery._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("turnstream.turns.takeover.recovery._ABANDON_SECONDS", 0.02)
     path = tmp_path / "turns.sqlite"
     ((turn_id, cursor), (other, _)) = await leave_turns(path, 2)
     refuse = "SELECT raise(ABORT, 'refused')"

@@ -30,8 +30,8 @@ _AT = update(turns).where(
     turns.c.generation == bindparam("at_generation"),
     turns.c.status.in_(bindparam("at_statuses", expanding=True)),
 )
-_WAIT = _AT.values(status="waiting")
-_CONTINUE = _AT.values(status="streaming")
+_WAIT = _AT.values(status="waiting", node=None)
+_CONTINUE = _AT.values(status="streaming", node=bindparam("by_node"))
 _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
 _APPROVAL = (
     select(approvals, turns.c.owner, turns.c.status)
@@ -177,9 +177,13 @@ class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
     The row's last seq is the one before the first event of the new generation. The last seq of the old
     generation becomes its fence: nothing is lost. Raises Fenced if the turn does not wait in
     `expected_generation`, and TurnGone if it does not exist.
+
+    Attributes:
+        node: Id of the node that continues the turn.
     """
 
     expected_generation: int
+    node: str | None = None
 
     def apply(self, connection: Connection) -> TurnRecord:
         last_seq = last_seq_of(connection, self.turn_id)
@@ -189,6 +193,7 @@ class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
             "at_id": self.turn_id,
             "at_generation": self.expected_generation,
             "at_statuses": ["waiting"],
+            "by_node": self.node,
         }
         values = {
             "generation": self.expected_generation + 1,

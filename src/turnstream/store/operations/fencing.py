@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TurnStatus
-from turnstream.errors import Fenced, TurnGone
+from turnstream.errors import Fenced, StaleGeneration, TurnGone
 from turnstream.store.schema import turns
 
 _IDS_PER_SELECT = 500
@@ -38,10 +38,10 @@ def refusal(state: FenceState | None, generation: int) -> Fenced | None:
     """Return the error for an executor of `generation` that may not write, or None if it may."""
     if state is None:
         return TurnGone("the turn does not exist any more")
+    if state.generation != generation:
+        return StaleGeneration("another executor has taken the turn over")
     if state.status in TERMINAL_STATUSES:
         return Fenced(f"the turn has ended: {state.status}")
-    if state.generation != generation:
-        return Fenced("another executor has taken the turn over")
     return None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 from sqlalchemy import BigInteger, Connection, Update, bindparam, cast, delete, func, or_, select, update
 
+from turnstream.core.cursor import first_generation
 from turnstream.core.lifecycle import TERMINAL_STATUSES, sources_of
 from turnstream.core.usage import CallAttempt, StepUsage
 from turnstream.errors import StoreError
@@ -39,6 +41,8 @@ _DELETE_BLOCKS = delete(blocks).where(
 )
 
 
+_MOST_CLAIMS = 100
+"""Claims in a row that the fences of a turn can tell. Beyond it, its generations are damaged."""
 _OUTCOME = tuple(column.name for column in outcome_columns.columns())
 
 
@@ -167,8 +171,8 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     """Like FinishTurn, for a turn whose executor is lost. It also gives the turn a new generation.
 
     Args:
-        expected_generation: Generation of the lost executor.
-        generation: The new generation.
+        expected_generation: Generation of the lost executor, or the one that a claim gave to the turn.
+        generation: The new generation. After a claim, it is `expected_generation`.
         fence_seq: The last seq of the old generation that survived. It is added to the turn's fences.
         blocks: Blocks that were cut off.
         outcome: The turn's end.
@@ -188,7 +192,7 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
         values = {
             **_values_of(self.outcome),
             "generation": self.generation,
-            "fences": [*fences, (self.expected_generation, self.fence_seq)],
+            "fences": fences_before(self.turn_id, fences, self.generation, self.fence_seq),
             "path_digest": answer_digest(connection, self.turn_id, self.blocks),
         }
         where = {"at_id": self.turn_id, "at_generation": self.expected_generation}
@@ -206,12 +210,15 @@ class AbandonTurn(Operation[bool], frozen=True, kw_only=True):
     Returns False if the turn has ended already or does not exist. Its blocks are kept. `last_seq` is greater
     than every seq that watchers can have seen. Cursors of the lost executor are not valid any more, so each
     watcher gets a full snapshot.
+
+    `node`: the node that must have the turn. None: any, or none.
     """
 
     last_seq: int
     error_code: str | None
     error_message: str | None
     completed_at: int
+    node: str | None = None
 
     def apply(self, connection: Connection) -> bool:
         generation = func.coalesce(cast(turns.c.generation, BigInteger), 0) + 1
@@ -225,7 +232,23 @@ class AbandonTurn(Operation[bool], frozen=True, kw_only=True):
             "error_message": self.error_message,
             "completed_at": self.completed_at,
         }
-        return connection.execute(_ABANDON.values(values), {"at_id": self.turn_id}).rowcount == 1
+        statement = _ABANDON.values(values)
+        if self.node is not None:
+            statement = statement.where(turns.c.node == self.node)
+        return connection.execute(statement, {"at_id": self.turn_id}).rowcount == 1
+
+
+def fences_before(
+    turn_id: str, fences: Sequence[tuple[int, int]], generation: int, survived: int
+) -> list[tuple[int, int]]:
+    """Return a turn's fences for `generation`. Each generation without a fence so far gets `survived`.
+
+    There are several such generations if a node that had claimed the turn was lost too.
+    """
+    first = fences[-1][0] + 1 if fences else first_generation(turn_id)
+    if not first < generation <= first + _MOST_CLAIMS:
+        first = generation - 1
+    return [*fences, *((number, survived) for number in range(first, generation))]
 
 
 def _values_of(outcome: OutcomeRecord) -> dict[str, Any]:
@@ -247,9 +270,9 @@ def _was_applied(connection: Connection, turn_id: str, generation: int, outcome:
 
 
 def _refused(connection: Connection, turn_id: str, generation: int, outcome: OutcomeRecord) -> bool:
-    """Return False if the turn has ended. Otherwise raise the reason why it cannot be ended."""
+    """Return False if the turn has ended in this generation. Otherwise raise the reason of the refusal."""
     state = turn_states(connection, [turn_id]).get(turn_id)
-    if state is not None and state.status in TERMINAL_STATUSES:
+    if state is not None and state.generation == generation and state.status in TERMINAL_STATUSES:
         return False
     refused = refusal(state, generation)
     raise refused or StoreError(

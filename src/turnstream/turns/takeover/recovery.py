@@ -11,24 +11,19 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from decimal import Decimal
 from functools import partial
-
-import msgspec
 
 from turnstream.core.blocks import Block, call_id, is_client_call, is_client_result
 from turnstream.core.cursor import next_generation_seq
-from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
-from turnstream.core.usage import StepUsage, Usage
-from turnstream.errors import Fenced, InvalidRequest, NotFound, StoreError, Unreadable
-from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount
-from turnstream.model_loop.estimates import estimated_input_tokens, output_bytes_of, tokens_of
-from turnstream.providers.catalog import Catalog, parse_model
+from turnstream.errors import Fenced, NotFound, StoreError, Unreadable
+from turnstream.nodes.node import OwnNode
+from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import BlockRecord, Store, TurnRecord
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
 from turnstream.store.journal.queries import Journal, Journals
+from turnstream.store.operations.nodes import ClaimedTurn, ClaimTurn
 from turnstream.store.operations.progress import AbandonTurn, TakeOver
 from turnstream.store.queries import (
     AllBlocks,
@@ -38,16 +33,11 @@ from turnstream.store.queries import (
 )
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, UNRECOVERABLE, cancelled_results, final_outcome
-from turnstream.turns.histories import read_history
-from turnstream.wires.base import ModelRequest
+from turnstream.turns.takeover.lost_usage import READ_SECONDS, LostUsage
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64
-_HISTORIES_AT_ONCE = 2
-"""Histories read at a time. Few, because they may be long."""
-_READ_SECONDS = 120.0
-"""Seconds that one read may take. It is more than for requests: no turn is lost because of a long history."""
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
 _ABANDON_SECONDS = 120.0
@@ -61,7 +51,7 @@ class TurnRecovery:
         catalog: Providers and their models.
         pricing: Prices for the estimate of a turn's cost. None: no cost is estimated.
         end_here: Ends a turn whose task died in this process. Returns False if there is none.
-        owner: Owner of the journal pages to read.
+        node: This process. Turns of other nodes must have been claimed.
     """
 
     def __init__(
@@ -71,14 +61,12 @@ class TurnRecovery:
         pricing: Pricing | None = None,
         *,
         end_here: Callable[[str], Awaitable[bool]] | None = None,
-        owner: str = LOCAL_NODE,
+        node: OwnNode | None = None,
     ) -> None:
         self._store = store
-        self._catalog = catalog
-        self._pricing = pricing
+        self._usage = LostUsage(store, catalog, pricing)
         self._end_here = end_here
-        self._owner = owner
-        self._histories = asyncio.Semaphore(_HISTORIES_AT_ONCE)
+        self._node = node or OwnNode()
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Tasks that end turns now, by turn id. All callers that need a turn wait for its task."""
         self._refused_since: dict[str, float] = {}
@@ -86,9 +74,14 @@ class TurnRecovery:
     async def run(self, *, tried: asyncio.Event) -> None:
         """End every turn that a dead process left unfinished. Retry while storage fails.
 
+        On a shared database, other processes may write these turns: `recover` ends those that were claimed.
+
         Args:
             tried: Set after every turn has been tried once.
         """
+        if self._node.is_shared:
+            tried.set()
+            return
         pause = _RETRY_SECONDS
         while True:
             try:
@@ -110,8 +103,17 @@ class TurnRecovery:
         Several turns are ended at a time, so that their transactions are committed in groups. Raises
         StoreError if storage failed for some turns. The others have ended then.
         """
-        turn_ids = await self._store.read(UnfinishedTurns(), seconds=_READ_SECONDS)
-        journals = await self._journals() if turn_ids else {}
+        turn_ids = await self._store.read(UnfinishedTurns(), seconds=READ_SECONDS)
+        return await self._end_turns(turn_ids, await self._journals(LOCAL_NODE) if turn_ids else {})
+
+    async def recover(self, claimed: Sequence[ClaimedTurn]) -> int:
+        """End turns that this node has claimed, as `end_all` does. Raises StoreError."""
+        journals: dict[str, list[JournalSegment]] = {}
+        for node_id in {turn.taken_from for turn in claimed}:
+            journals.update(await self._journals(node_id))
+        return await self._end_turns([turn.id for turn in claimed], journals)
+
+    async def _end_turns(self, turn_ids: Sequence[str], journals: dict[str, list[JournalSegment]]) -> int:
         remaining = iter(turn_ids)
         failures: list[StoreError] = []
 
@@ -131,9 +133,21 @@ class TurnRecovery:
         return ended
 
     async def end(self, turn: TurnRecord) -> bool:
-        """Take over and end one turn, as `end_all` does. Return False if it had ended. Raises StoreError."""
+        """Take over and end one turn, as `end_all` does. Raises StoreError.
+
+        Return False if it had ended, or if it belongs to another node.
+        """
         if self._end_here is not None and await self._end_here(turn.id):
             return True
+        if self._node.is_shared:
+            if turn.node != self._node.id:
+                return False
+            if turn.taken_from is None:  # this node has no task of the turn
+                try:
+                    claim = ClaimTurn(turn_id=turn.id, node=self._node.id, generation=turn.generation)
+                    await self._store.write(claim)
+                except Fenced:
+                    return False
         return await self._once(turn.id, None)
 
     async def close(self) -> None:
@@ -143,16 +157,16 @@ class TurnRecovery:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _journals(self) -> dict[str, list[JournalSegment]]:
+    async def _journals(self, owner: str) -> dict[str, list[JournalSegment]]:
         try:
-            return await self._store.read(Journals(owner=self._owner), seconds=_READ_SECONDS)
+            return await self._store.read(Journals(owner=owner), seconds=READ_SECONDS)
         except Unreadable as error:
             logger.error("the journal cannot be read, and the text in it is lost: %s", error)
             return {}
 
-    async def _journal(self, turn_id: str) -> list[JournalSegment]:
+    async def _journal(self, turn_id: str, owner: str) -> list[JournalSegment]:
         try:
-            return await self._store.read(Journal(turn_id=turn_id, owner=self._owner), seconds=_READ_SECONDS)
+            return await self._store.read(Journal(turn_id=turn_id, owner=owner), seconds=READ_SECONDS)
         except Unreadable as error:
             logger.error(
                 "turn %s: its journal cannot be read, and the text in it is lost: %s", turn_id, error
@@ -187,9 +201,11 @@ class TurnRecovery:
     async def _end(self, turn_id: str, segments: Sequence[JournalSegment] | None) -> bool:
         """Take over a turn and end it. Raises StoreError if storage failed and a retry may succeed."""
         try:
-            turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id), seconds=_READ_SECONDS)
+            turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id), seconds=READ_SECONDS)
+            if self._node.is_shared and (turn.node != self._node.id or turn.taken_from is None):
+                return False  # another node has claimed it meanwhile
             if segments is None:
-                segments = await self._journal(turn_id)
+                segments = await self._journal(turn_id, turn.taken_from or LOCAL_NODE)
             return await self._take_over(turn, segments)
         except (Fenced, NotFound):
             return False  # deleted, or ended elsewhere
@@ -205,7 +221,7 @@ class TurnRecovery:
         """End a turn that cannot be read completely. Its stored blocks stay. Raises StoreError."""
         logger.error("turn %s cannot be recovered, and ends as an error: %r", turn_id, error, exc_info=error)
         try:
-            last_seq = await self._store.read(LastSeq(turn_id=turn_id), seconds=_READ_SECONDS)
+            last_seq = await self._store.read(LastSeq(turn_id=turn_id), seconds=READ_SECONDS)
             last_seq = next_generation_seq(last_seq)
         except (Unreadable, TypeError):
             last_seq = next_generation_seq(0)
@@ -216,6 +232,7 @@ class TurnRecovery:
                 error_code=UNRECOVERABLE.error_code,
                 error_message=UNRECOVERABLE.error_message,
                 completed_at=now_microseconds(),
+                node=self._node.id if self._node.is_shared else None,
             )
         )
 
@@ -226,9 +243,9 @@ class TurnRecovery:
         """
         # The new generation's numbers begin above all that the lost executor can have used. The last number
         # that survived is the old generation's fence: a watcher with a higher cursor has seen lost text.
-        survived = await self._store.read(LastSeq(turn_id=turn.id), seconds=_READ_SECONDS)
+        survived = await self._store.read(LastSeq(turn_id=turn.id), seconds=READ_SECONDS)
         survived = max([survived, *(segment.seq for segment in segments)])
-        stored = await self._store.read(AllBlocks(turn_id=turn.id), seconds=_READ_SECONDS)
+        stored = await self._store.read(AllBlocks(turn_id=turn.id), seconds=READ_SECONDS)
         seq = next_generation_seq(survived)
         kept = unbroken(segments)
         if len(kept) < len(segments):
@@ -242,115 +259,17 @@ class TurnRecovery:
         for block in cancelled_results(unanswered_calls(blocks), _after(blocks), LOST_EXECUTOR):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
-        summary = await self._summary(turn, blocks)
+        summary = await self._usage.summary(turn, blocks)
         return await self._store.write(
             TakeOver(
                 turn_id=turn.id,
                 expected_generation=turn.generation,
-                generation=turn.generation + 1,
+                generation=turn.generation + (turn.taken_from is None),
                 fence_seq=survived,
                 blocks=tuple(rows),
                 outcome=final_outcome(LOST_EXECUTOR, summary, last_seq=seq, now=now),
             )
         )
-
-    async def _summary(self, turn: TurnRecord, blocks: Sequence[Block]) -> Summary:
-        """Return an estimate of the turn's usage. The provider's own figures were lost with the process.
-
-        Without a readable history there is no estimate. The turn keeps its text in any case.
-        """
-        called = self._called(turn.model)
-        if called is None or (turn.status == "pending" and not blocks):
-            return _joined(await self._booked(turn, blocks), Summary())
-        try:
-            if self._pricing is not None:
-                self._pricing.prepare(called.provider, called.model)
-                await self._pricing.ready()
-            async with self._histories:
-                path = await read_history(self._store, turn.prev_turn_id or "", seconds=_READ_SECONDS)
-                past = [PastTurn(before.role, before.status, count_block) for before, count_block in path]
-                return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
-        except Exception:
-            logger.exception("turn %s: its usage cannot be estimated", turn.id)
-            return _joined(turn.steps, Summary())
-
-    def _estimate(
-        self, turn: TurnRecord, called: CalledModel, past: Sequence[PastTurn], blocks: Sequence[Block]
-    ) -> Summary:
-        account = TurnAccount(self._pricing)
-        known = {step.step for step in turn.steps}
-        for number, (before, count_block) in enumerate(model_calls(blocks)):
-            if number in known:
-                continue
-            turns = [*past, PastTurn(turn.role, turn.status, before)] if before else past
-            request = ModelRequest(called.model, build_history(turns), turn.system)
-            account.begin(number, called, partial(estimated_input_tokens, request))
-            for block in count_block:
-                account.count_block(block)
-            account.lose()
-        return _joined(turn.steps, account.end(Usage(), complete=False))
-
-    async def _booked(self, turn: TurnRecord, blocks: Sequence[Block]) -> Sequence[StepUsage]:
-        """Return the calls that the turn's source has booked. The output of a call that ran is estimated."""
-        size = sum(output_bytes_of(block) for block in blocks if block.partial)
-        steps: list[StepUsage] = []
-        for step in turn.steps:
-            if step.estimated and step.usage.output_tokens is None:
-                usage, size = msgspec.structs.replace(step.usage, output_tokens=tokens_of(size)), 0
-                cost = await self._cost(step.model, usage)
-                steps.append(msgspec.structs.replace(step, usage=usage, cost=cost))
-            else:
-                steps.append(step)
-        return steps
-
-    async def _cost(self, name: str | None, usage: Usage) -> str | None:
-        called, pricing = self._called(name), self._pricing
-        if called is None or pricing is None:
-            return None
-        pricing.prepare(called.provider, called.model)
-        await pricing.ready()
-        cost = pricing.cost(called.provider, called.model, called.wire, usage)
-        return None if cost is None else cost.text
-
-    def _called(self, name: str | None) -> CalledModel | None:
-        """Return the model of a name, or None if it is not in the catalog."""
-        try:
-            provider, model = parse_model(name or "", self._catalog.names)
-        except InvalidRequest:
-            return None
-        return CalledModel(provider, model, self._catalog.wire_of(provider))
-
-
-def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:
-    """Return one account for the steps that the lost process stored and for those that are estimated."""
-    if not known:
-        return lost
-    usage, steps = lost.usage, (*known, *lost.steps)
-    for step in known:
-        usage = usage.plus(step.usage)
-    costs = [Decimal(step.cost) for step in steps if step.cost is not None]
-    is_known = all(step.cost is not None or step.usage == Usage() for step in steps)
-    return Summary(
-        usage=usage,
-        cost=f"{sum(costs):.6f}" if costs and is_known else None,
-        cost_estimated=any(step.estimated for step in steps),
-        steps=steps,
-    )
-
-
-def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence[Block]]]:
-    """Return a turn's model calls, as its blocks show them.
-
-    Each call is a pair: the turn's blocks before the call, and the call's blocks with the results of its
-    tools. The first call may have no blocks. A later call without blocks is not listed: it may not have been
-    made.
-    """
-    starts = [0]
-    for place, block in enumerate(blocks):
-        if place and is_client_result(blocks[place - 1]) and not is_client_result(block):
-            starts.append(place)
-    ends = [*starts[1:], len(blocks)]
-    return [(blocks[:start], blocks[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def unanswered_calls(blocks: Sequence[Block]) -> list[Block]:

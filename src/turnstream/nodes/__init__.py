@@ -1,0 +1,1 @@
+"""Nodes: the processes that share a database, and their leases."""

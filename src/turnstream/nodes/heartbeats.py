@@ -1,0 +1,78 @@
+"""The heartbeats of this node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from turnstream.errors import StoreError
+from turnstream.nodes.lease import MICROSECONDS, ConfirmedHeartbeat, boot_seconds
+from turnstream.nodes.node import OwnNode
+from turnstream.store.base import NodeState, Store
+from turnstream.store.operations.nodes import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeats:
+    """Renews the lease of a node that shares its database. Does nothing for another node.
+
+    Attributes:
+        on_lapse: Called when a heartbeat succeeds after the lease had lapsed.
+    """
+
+    def __init__(self, store: Store, node: OwnNode) -> None:
+        self.on_lapse: Callable[[], None] = lambda: None
+        self._store = store
+        self._node = node
+        self._state: NodeState = "running"
+        self._soon = asyncio.Event()
+
+    async def join(self) -> None:
+        """Add this node to those of the database. Raises StoreError."""
+        self._node.begin()
+        if self._node.is_shared:
+            await self._send()
+            logger.info("this process is node %s: %s", self._node.id, self._node.address)
+
+    async def run(self) -> None:
+        """Send a heartbeat at each interval, until cancelled."""
+        while self._node.is_shared:
+            try:
+                async with asyncio.timeout(self._node.lease.interval):
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+            self._soon.clear()
+            try:
+                await self._send()
+            except StoreError as error:
+                logger.warning("a heartbeat could not be stored, the next one is tried: %s", error)
+            except Exception:
+                logger.exception("a heartbeat failed, the next one is tried")
+
+    async def end(self) -> None:
+        """Store that this node has ended: other nodes may claim its unfinished turns at once."""
+        if not self._node.is_shared or self._node.lease.deadline < 0:
+            return
+        self._state = "ended"
+        try:
+            await self._send()
+        except StoreError as error:
+            logger.warning("other nodes see the end of this node only after its lease: %s", error)
+
+    async def _send(self) -> None:
+        node = self._node
+        heartbeat = Heartbeat(
+            id=node.id,
+            address=node.address,
+            lease=int(node.lease.seconds * MICROSECONDS),
+            state=self._state,
+        )
+        is_first = node.lease.deadline < 0
+        sent = boot_seconds()
+        stored = await self._store.write(heartbeat)
+        if not node.lease.renew(ConfirmedHeartbeat(sent, boot_seconds(), stored)) and not is_first:
+            logger.warning("the lease of this node had lapsed: other nodes may have claimed its turns")
+            self.on_lapse()

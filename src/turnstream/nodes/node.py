@@ -1,0 +1,42 @@
+"""The identity of this process among the nodes that share its database."""
+
+from __future__ import annotations
+
+import os
+import socket
+from math import inf
+
+from turnstream.core.identifiers import new_id
+from turnstream.nodes.lease import Lease
+from turnstream.store.journal.pages import LOCAL_NODE
+
+
+class OwnNode:
+    """This process, as one of the nodes that write a database.
+
+    Attributes:
+        id: Its id. The rows of its turns and the pages of its journal have it.
+        is_shared: False if the process has its database for itself. Then it has a fixed id, and no lease
+            that could lapse.
+        lease: Its right to write its turns.
+
+    Args:
+        lease_seconds: Seconds after its last heartbeat in which no other node claims its turns.
+    """
+
+    def __init__(self, *, is_shared: bool = False, lease_seconds: float = inf) -> None:
+        self.is_shared = is_shared
+        self.id = LOCAL_NODE
+        self._lease_seconds = lease_seconds if is_shared else inf
+        self.lease = Lease(self._lease_seconds)
+
+    def begin(self) -> None:
+        """Take a new id, if the database is shared. Each start is another node."""
+        if self.is_shared:
+            self.id = new_id()
+            self.lease = Lease(self._lease_seconds)
+
+    @property
+    def address(self) -> str:
+        """Host and process id, for logs."""
+        return f"{socket.gethostname()} (pid {os.getpid()})"

@@ -1,0 +1,41 @@
+"""Reads of the nodes that share the database."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, or_, select
+
+from turnstream.store.base import NodeRecord, Query
+from turnstream.store.expressions import DatabaseTime
+from turnstream.store.rows import node_rows
+from turnstream.store.schema import nodes
+
+IS_LAPSED: ColumnElement[bool] = or_(
+    nodes.c.state == "ended", nodes.c.heartbeat_at + nodes.c.lease < DatabaseTime()
+)
+"""Condition of the nodes whose turns may be claimed: the node has ended, or its lease has lapsed."""
+_NODES = select(nodes, IS_LAPSED.label("is_lapsed"), DatabaseTime().label("now")).order_by(nodes.c.id)
+
+
+class SeenNode(NamedTuple):
+    """A node as the database shows it.
+
+    Attributes:
+        is_lapsed: True if its turns may be claimed.
+        now: The database's time, in microseconds since the epoch.
+    """
+
+    record: NodeRecord
+    is_lapsed: bool
+    now: int
+
+
+class ListNodes(Query[list[SeenNode]], frozen=True, kw_only=True):
+    """Reads all nodes that have joined and were not removed, in the order of their starts."""
+
+    def fetch(self, connection: Connection) -> list[SeenNode]:
+        return [
+            SeenNode(node_rows.record(row[:-2]), bool(row.is_lapsed), row.now)
+            for row in connection.execute(_NODES)
+        ]

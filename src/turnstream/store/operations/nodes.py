@@ -1,0 +1,166 @@
+"""Writes of the nodes that share the database: heartbeats, and claims of the turns of lapsed nodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+
+from turnstream.errors import Fenced
+from turnstream.store.base import NodeRecord, NodeState, Operation
+from turnstream.store.database import driver_of
+from turnstream.store.expressions import DatabaseTime
+from turnstream.store.journal.pages import LOCAL_NODE
+from turnstream.store.nodes import IS_LAPSED
+from turnstream.store.operations.fencing import require_executor
+from turnstream.store.queries import RUNNING
+from turnstream.store.rows import node_rows
+from turnstream.store.schema import journal, nodes, turns
+
+_NOW = select(DatabaseTime())
+_BEAT = (
+    update(nodes)
+    .where(nodes.c.id == bindparam("at_id"))
+    .values(heartbeat_at=DatabaseTime(), state=bindparam("to_state"))
+    .returning(nodes.c.heartbeat_at)
+)
+_LAPSED = select(nodes.c.id).where(IS_LAPSED).order_by(nodes.c.id).with_for_update()
+_IS_UNFINISHED = and_(RUNNING, turns.c.status != "waiting", turns.c.role != "user")
+_HAS_NO_NODE = or_(turns.c.node.is_(None), ~exists().where(nodes.c.id == turns.c.node))
+_LAPSED_SINCE = nodes.c.heartbeat_at < DatabaseTime() - bindparam("age")
+_REMOVABLE = select(nodes.c.id).where(
+    IS_LAPSED,
+    _LAPSED_SINCE,
+    ~exists().where(or_(turns.c.node == nodes.c.id, turns.c.taken_from == nodes.c.id), _IS_UNFINISHED),
+)
+_DELETE_PAGES = delete(journal).where(journal.c.owner.in_(bindparam("ids", expanding=True)))
+_DELETE_NODES = delete(nodes).where(nodes.c.id.in_(bindparam("ids", expanding=True)))
+
+
+_CLAIM = (
+    update(turns)
+    .where(_IS_UNFINISHED)
+    .values(
+        generation=turns.c.generation + 1,
+        node=bindparam("by_node"),
+        taken_from=func.coalesce(turns.c.taken_from, turns.c.node, LOCAL_NODE),
+    )
+)
+_CLAIM_LAPSED = _CLAIM.where(or_(turns.c.node.in_(bindparam("lapsed", expanding=True)), _HAS_NO_NODE))
+_CLAIM_ONE = _CLAIM.where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
+_CLAIMED = (
+    select(turns.c.id, turns.c.generation, turns.c.taken_from)
+    .where(_IS_UNFINISHED, turns.c.node == bindparam("by_node"), turns.c.taken_from.is_not(None))
+    .order_by(turns.c.created_at, turns.c.id)
+)
+
+
+class Heartbeat(Operation[int], frozen=True, kw_only=True):
+    """Stores that a node is alive. Returns the database's time, in microseconds since the epoch.
+
+    The first heartbeat of a node adds its row, and so does one whose row was removed.
+
+    Args:
+        lease: Microseconds in which no other node may claim the node's turns.
+    """
+
+    id: str
+    address: str
+    lease: int
+    state: NodeState = "running"
+
+    def apply(self, connection: Connection) -> int:
+        values = {"at_id": self.id, "to_state": self.state}
+        beat = connection.execute(_BEAT, values).scalar()
+        if beat is not None:
+            return beat
+        now: int = connection.execute(_NOW).scalar_one()
+        node = NodeRecord(
+            id=self.id,
+            address=self.address,
+            state=self.state,
+            lease=self.lease,
+            joined_at=now,
+            heartbeat_at=now,
+        )
+        driver_of(connection).insert(connection, nodes, [node_rows.row(node)])
+        return now
+
+
+class ClaimedTurn(NamedTuple):
+    """A turn that a node has claimed.
+
+    Attributes:
+        generation: Its new generation.
+        taken_from: Id of the node whose journal has its open block.
+    """
+
+    id: str
+    generation: int
+    taken_from: str
+
+
+class ClaimTurns(Operation[list[ClaimedTurn]], frozen=True, kw_only=True):
+    """Gives a node all unfinished turns of lapsed nodes, and those without a node.
+
+    Returns the turns that this node has claimed, now or before, and has not recovered yet.
+
+    Each gets a new generation, so writes of its last executor are refused from now on. A heartbeat of a
+    lapsed node waits for this write, or comes first and keeps the node's turns.
+
+    Args:
+        node: The node that claims.
+        not_before, not_after: The database's time must be between them, in microseconds since the epoch.
+            Otherwise the database's clock was changed, leases cannot be compared, and nothing is claimed.
+    """
+
+    node: str
+    not_before: int
+    not_after: int
+
+    def apply(self, connection: Connection) -> list[ClaimedTurn]:
+        lapsed = [each for each in connection.execute(_LAPSED).scalars() if each != self.node]
+        now: int = connection.execute(_NOW).scalar_one()
+        if not self.not_before <= now <= self.not_after:
+            return []
+        connection.execute(_CLAIM_LAPSED, {"by_node": self.node, "lapsed": lapsed})
+        rows = connection.execute(_CLAIMED, {"by_node": self.node})
+        return [ClaimedTurn(*row) for row in rows]
+
+
+class ClaimTurn(Operation[ClaimedTurn], frozen=True, kw_only=True):
+    """Gives a node one unfinished turn, whatever the lease of the turn's node. Raises Fenced.
+
+    Args:
+        node: The node that claims.
+        generation: The generation that the turn must have.
+    """
+
+    node: str
+    generation: int
+
+    def apply(self, connection: Connection) -> ClaimedTurn:
+        values = {"by_node": self.node, "at_id": self.turn_id, "at_generation": self.generation}
+        connection.execute(_CLAIM_ONE, values)
+        for row in connection.execute(_CLAIMED, {"by_node": self.node}):
+            if row.id == self.turn_id and row.generation == self.generation + 1:
+                return ClaimedTurn(*row)
+        require_executor(connection, self.turn_id, self.generation)
+        raise Fenced("the turn has no executor")
+
+
+class RemoveNodes(Operation[list[str]], frozen=True, kw_only=True):
+    """Removes lapsed nodes that have no unfinished turn, with their pages of the journal. Returns their ids.
+
+    Args:
+        age: Microseconds since the last heartbeat of a node that may be removed.
+    """
+
+    age: int
+
+    def apply(self, connection: Connection) -> list[str]:
+        ids = list(connection.execute(_REMOVABLE.with_for_update(), {"age": self.age}).scalars())
+        if ids:
+            connection.execute(_DELETE_PAGES, {"ids": ids})
+            connection.execute(_DELETE_NODES, {"ids": ids})
+        return ids

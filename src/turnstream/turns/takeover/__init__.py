@@ -1,0 +1,1 @@
+"""Taking turns over from other nodes."""

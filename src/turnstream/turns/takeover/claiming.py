@@ -1,0 +1,73 @@
+"""Claims of the turns of lapsed nodes.
+
+claim (one transaction) ─► read what the lost executor left ─► recover (one transaction per turn)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from turnstream.errors import StoreError
+from turnstream.nodes.lease import MICROSECONDS
+from turnstream.nodes.node import OwnNode
+from turnstream.store.base import Store
+from turnstream.store.nodes import ListNodes
+from turnstream.store.operations.nodes import ClaimTurns, RemoveNodes
+from turnstream.turns.takeover.recovery import TurnRecovery
+
+logger = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 0.5
+"""Seconds between two looks at the other nodes, at most."""
+_LOOKS_BETWEEN_SEARCHES = 20
+"""Looks after which turns are claimed that belong to no known node."""
+_LEASES_KEPT = 10
+"""Leases after which the row of a lapsed node without turns is removed."""
+
+
+class Claiming:
+    """Recovers the turns of other nodes, once their leases have lapsed. There is one task for it."""
+
+    def __init__(self, store: Store, node: OwnNode, recovery: TurnRecovery) -> None:
+        self._store = store
+        self._node = node
+        self._recovery = recovery
+        self._looks = 0
+
+    async def run(self) -> None:
+        """Look at the other nodes again and again, until cancelled. Does nothing if there are none."""
+        if not self._node.is_shared:
+            return
+        pause = min(LONGEST_PAUSE, self._node.lease.seconds / 10)
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.look()
+            except StoreError as error:
+                logger.warning("the turns of lapsed nodes cannot be recovered yet: %s", error)
+            except Exception:
+                logger.exception("a claim failed; the next one is tried")
+
+    async def look(self) -> int:
+        """Claim and recover turns, if this node may. Return the number of recovered turns.
+
+        Raises StoreError.
+        """
+        if self._node.lease.claim_window() is None:
+            return 0
+        nodes = await self._store.read(ListNodes())
+        is_search = self._looks % _LOOKS_BETWEEN_SEARCHES == 0
+        self._looks += 1
+        others = [seen for seen in nodes if seen.record.id != self._node.id]
+        if not is_search and not any(seen.is_lapsed or seen.record.state != "running" for seen in others):
+            return 0
+        if (window := self._node.lease.claim_window()) is None:
+            return 0
+        claimed = await self._store.write(ClaimTurns(node=self._node.id, **window._asdict()))
+        recovered = await self._recovery.recover(claimed)
+        if is_search:
+            age = int(_LEASES_KEPT * self._node.lease.seconds * MICROSECONDS)
+            for node_id in await self._store.write(RemoveNodes(age=age)):
+                logger.info("node %s was removed: it had ended, and has no turns left", node_id)
+        return recovered
