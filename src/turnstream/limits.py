@@ -40,6 +40,8 @@ MAX_PAGE: Final = 200
 """Largest number of chats or turns in one page."""
 MAX_SEARCH: Final = 200
 """Characters of a text to search for in chats."""
+MAX_STATISTICS_DAYS: Final = 366
+"""Days of one range of statistics."""
 MAX_MESSAGES: Final = 10_000
 """Messages of a conversation that a client resends."""
 MAX_CHARACTERS: Final = 32 * 1024 * 1024
@@ -75,6 +77,7 @@ LIMITS: Mapping[str, int] = {
     "the reason of an approval": MAX_REASON,
     "chats of a page": MAX_PAGE,
     "a text to search for in chats": MAX_SEARCH,
+    "days of a range of statistics": MAX_STATISTICS_DAYS,
     "messages of a conversation that a client resends": MAX_MESSAGES,
     "characters of a conversation that a client resends": MAX_CHARACTERS,
     "characters of a message of the relay, or of a text of the staged agent": MAX_MESSAGE,

@@ -105,8 +105,8 @@ def test_a_new_field_takes_three_files_and_a_migration(
 )
 def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -> None:
     """Names in a field's own operations do not count: a time that is set once, steps that are stored one by
-    one, the branch that a chat shows, a conversation of an agent's page, and announcements to an owner's
-    watchers."""
+    one, the branch that a chat shows, a conversation of an agent's page, announcements to an owner's
+    watchers, and counts of statistics."""
     progress, announced = {"store/operations/progress.py"}, {"store/announcements.py"}
     chat = {"store/operations/chats.py", "store/operations/deleting.py"}
     own = {
@@ -114,6 +114,7 @@ def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -
         "steps": progress,
         "asked_model": announced,
         "active_turn_id": chat | announced | {"store/agent_rows.py"},
+        "fallbacks": {"store/statistics/grouping.py", "store/statistics/query.py"},
     }
     naming = {
         str(path.relative_to(SOURCE))

@@ -61,7 +61,8 @@ class Failure(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One model call that was tried for a turn.
 
-    `outcome`: complete, cancelled, or an error's code. `duration`: seconds.
+    `outcome`: complete, cancelled, or an error's code. `duration`: seconds. `first_output`: seconds to the
+    first output, or None.
     """
 
     step: int
@@ -74,6 +75,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     cost: str | None = None
     estimated: bool = False
+    first_output: float | None = None
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from datetime import date
 from typing import Any, Self, Unpack
 from urllib.parse import urlencode, urlsplit
 
@@ -32,6 +33,7 @@ from turnstream.client.questions import (
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Connections, Request, Transport, api_root, path_part
 from turnstream.client.turns import AsyncTurn
+from turnstream.core.statistics.records import UsageStatistics
 from turnstream.errors import InvalidRequest
 from turnstream.tracebacks import short_tracebacks
 
@@ -197,6 +199,21 @@ class AsyncClient:
     async def models(self) -> list[Model]:
         """Return the models that turns may name."""
         return await self._transport.ask(_get("models"), list[Model])
+
+    async def statistics(
+        self, first_day: str | date | None = None, last_day: str | date | None = None
+    ) -> UsageStatistics:
+        """Return the statistics of the caller's model calls: tokens, cost, times, errors and fallbacks.
+
+        Args:
+            first_day: First day, in UTC, as a date or as `2026-01-31`. None: 30 days.
+            last_day: Last day, which is included. None: today.
+
+        Raises InvalidRequest for a range of no day, or of more than 366.
+        """
+        days = {"first_day": first_day, "last_day": last_day}
+        given = {name: None if day is None else str(day) for name, day in days.items()}
+        return await self._transport.ask(_get("stats", **given), UsageStatistics)
 
 
 @short_tracebacks

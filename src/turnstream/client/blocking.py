@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
+from datetime import date
 from typing import Any, Self, Unpack
 
 from turnstream.client.answers import (
@@ -25,6 +26,7 @@ from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import ANOTHER_TURN_WATCHER, AsyncTurn
 from turnstream.client.watched_turn import Frame, WatchedTurn, turn_events
 from turnstream.core.native_fold import NativeEvent
+from turnstream.core.statistics.records import UsageStatistics
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import TurnstreamError
 from turnstream.loop_thread import LoopThread
@@ -122,6 +124,12 @@ class Client(_Closing):
     def models(self) -> list[Model]:
         """See `AsyncClient.models`."""
         return self._thread.run(self._client.models)
+
+    def statistics(
+        self, first_day: str | date | None = None, last_day: str | date | None = None
+    ) -> UsageStatistics:
+        """See `AsyncClient.statistics`."""
+        return self._thread.run(lambda: self._client.statistics(first_day, last_day))
 
     def _turn(self, turn: AsyncTurn) -> Turn:
         made = Turn(self._thread, turn.transport, turn.turn_id, after=turn.last_id)

@@ -64,6 +64,7 @@ class CallAttempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         usage: Tokens used. Empty for a call that was refused or never answered.
         cost: See `StepUsage`.
         estimated: See `StepUsage`.
+        first_output: Seconds from the call to its first output. None without output, or if it is not known.
     """
 
     step: Count
@@ -75,6 +76,7 @@ class CallAttempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     usage: Usage = Usage()
     cost: Dollars | None = None
     estimated: bool = False
+    first_output: float | None = None
 
 
 class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

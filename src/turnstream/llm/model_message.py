@@ -94,6 +94,7 @@ class MessageAttempt:
         duration: Seconds.
         estimated: True if the usage is an estimate.
         raw_usage: Usage as the provider sent it.
+        first_output: Seconds from the call to its first output. None without output, or if it is not known.
     """
 
     step: int
@@ -104,6 +105,7 @@ class MessageAttempt:
     usage: Usage = _NONE_USED
     estimated: bool = False
     raw_usage: Mapping[str, Any] | None = None
+    first_output: float | None = None
 
     @classmethod
     def of(cls, attempt: CallAttempt, call: ModelCall) -> MessageAttempt:
@@ -118,6 +120,7 @@ class MessageAttempt:
             attempt.usage,
             attempt.estimated,
             call.raw_usage,
+            attempt.first_output,
         )
 
 

@@ -41,6 +41,7 @@ class ModelCall(NamedTuple):
         duration: Seconds. 0 while the call runs.
         raw_usage: Usage as the provider sent it.
         stream: Id of the stream in which the source made the call itself. Empty: the driver made the call.
+        first_output: Seconds from the start to the first output. None before it, or if it is not known.
     """
 
     number: int
@@ -56,6 +57,7 @@ class ModelCall(NamedTuple):
     duration: float = 0.0
     raw_usage: Mapping[str, Any] | None = None
     stream: str = ""
+    first_output: float | None = None
 
     def ended(self, outcome: str) -> ModelCall:
         """Return the call with its outcome and duration."""
@@ -75,6 +77,7 @@ class ModelCall(NamedTuple):
             started_at=attempt.started_at,
             outcome=attempt.outcome,
             duration=attempt.duration,
+            first_output=attempt.first_output,
         )
 
 
@@ -175,6 +178,11 @@ class TurnAccount:
         """Note that the provider began to answer the open call. From now on the call may have usage."""
         if self._open is not None:
             self._open = self._open._replace(answered=True)
+
+    def note_output(self) -> None:
+        """Note that the first output of the open call has arrived."""
+        if (call := self._open) is not None:
+            self._open = call._replace(first_output=monotonic() - call.began)
 
     def fail(
         self, code: str, usage: Usage, raw: Mapping[str, Any] | None = None, *, unstored: Sequence[Block] = ()
@@ -375,4 +383,5 @@ def _attempt(step: ModelCall, model: CalledModel) -> CallAttempt:
         step.usage,
         step.cost.text if step.cost is not None else None,
         step.estimated,
+        None if step.first_output is None else round(step.first_output, 6),
     )

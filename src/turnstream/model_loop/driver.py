@@ -39,6 +39,7 @@ from turnstream.model_loop.sink import OwnEvent, Sink
 from turnstream.model_loop.source_shutdown import SourceKilled, close_stream, raise_if_source_cancelled
 from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
 from turnstream.providers.base import PushSource
+from turnstream.providers.clocks import is_output
 from turnstream.providers.failures import operator_words, stream_error
 
 logger = logging.getLogger(__name__)
@@ -238,7 +239,8 @@ class LoopDriver:
                 self._begin_answer(step)
             if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
                 cast("PushSource", batches).push_to(take)
-            await self._read_all(batches)
+            # The socket may push the first output into a block that this stream continues.
+            await self._read_all(batches, notes_output=step is not None and self.accumulator.shown is None)
         except (GeneratorExit, SourceKilled):
             raise  # nothing can be awaited after these
         except BaseException as error:
@@ -269,7 +271,7 @@ class LoopDriver:
             self._step_shown = True
             self._sink.show([self._source.step_start(step)], self.accumulator.shown)
 
-    async def _read_all(self, batches: Batches) -> None:
+    async def _read_all(self, batches: Batches, *, notes_output: bool) -> None:
         """Fold a stream to its end.
 
         The socket pushes batches that only add text to the open block. The task wakes for all other batches.
@@ -289,6 +291,9 @@ class LoopDriver:
                 gaps.observe(now - progress.last)
             progress.last = now
             progress.has_begun = True
+            if notes_output and is_output(events):
+                self.account.note_output()
+                notes_output = False
             if _OWN_EVENTS.isdisjoint(map(type, events)) and not accumulator.is_redacted:
                 own = cast("Sequence[StreamEvent]", events)
                 try:

@@ -21,7 +21,6 @@ from turnstream.config import Timeouts
 from turnstream.core.stream_events import (
     MessageStart,
     Metadata,
-    StreamEvent,
     StreamNotice,
     TextDelta,
     ThinkingDelta,
@@ -44,7 +43,7 @@ _CHECK_SECONDS = 1.0
 _PRELUDE = frozenset({MessageStart, Metadata, StreamNotice})
 
 
-def is_output(events: Iterable[StreamEvent]) -> bool:
+def is_output(events: Iterable[object]) -> bool:
     """Return True if any of the events is output of the model."""
     for event in events:  # noqa: SIM110 - a generator takes three times as long
         if type(event) not in _PRELUDE and not _is_empty(event):
@@ -52,7 +51,7 @@ def is_output(events: Iterable[StreamEvent]) -> bool:
     return False
 
 
-def _is_empty(event: StreamEvent) -> bool:
+def _is_empty(event: object) -> bool:
     """Return True for a delta without text. Some providers send it as a sign of life."""
     match event:
         case TextDelta() | ThinkingDelta():

@@ -26,12 +26,14 @@ from turnstream.server.protocols.openai_responses.routes import add_openai_respo
 from turnstream.server.protocols.relay import add_relay_routes, relay_error
 from turnstream.server.protocols.staged_agent import add_staged_agent_routes, agent_error
 from turnstream.server.requests.limited_route import limited_route
+from turnstream.server.statistics.routes import add_statistics_routes
 from turnstream.server.turns import add_turn_routes
 
 
 def _add_native_routes(router: APIRouter, context: ServerContext) -> None:
     add_turn_routes(router, context)
     add_chat_routes(router, context)
+    add_statistics_routes(router, context)
 
 
 class ServedProtocol(NamedTuple):

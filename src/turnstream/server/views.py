@@ -225,7 +225,8 @@ class StepView(RecordView):
 class AttemptView(RecordView):
     """One model call that was tried for a turn.
 
-    `outcome`: complete, cancelled, or an error's code. `duration`: seconds.
+    `outcome`: complete, cancelled, or an error's code. `duration`: seconds. `first_output`: seconds to the
+    first output; null without output, or if it is not known.
     """
 
     step: int
@@ -241,6 +242,7 @@ class AttemptView(RecordView):
     reasoning_tokens: int | None
     cost: str | None
     estimated: bool
+    first_output: float | None
 
 
 class ApprovalBody(_Body):

@@ -59,6 +59,8 @@ _DIGESTED = text("path_digest IS NOT NULL")
 _UNANSWERED = text("approved IS NULL")
 AWAITS_HOOK = text("awaits_hook IS NOT NULL")
 """Condition of the turns whose end the host application's hook has not seen. An index has them."""
+ANSWERS = text("role <> 'user'")
+"""Condition of the turns that models or sources write. An index has them, for statistics."""
 _UNFINISHED = text("status IN ('pending', 'streaming', 'waiting')")
 
 
@@ -92,6 +94,14 @@ turns = Table(
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),
+    Index(
+        f"ix_{PREFIX}turns_answers",
+        "owner",
+        "created_at",
+        "id",
+        sqlite_where=ANSWERS,
+        postgresql_where=ANSWERS,
+    ),
     Index(f"ix_{PREFIX}turns_awaits_hook", "id", sqlite_where=AWAITS_HOOK, postgresql_where=AWAITS_HOOK),
     Index(f"ix_{PREFIX}turns_unfinished", "status", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
     Index(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -15,12 +16,15 @@ import msgspec
 from turnstream.core.admission import plain_request_json
 from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
+from turnstream.core.statistics.day_range import DayRange
+from turnstream.core.statistics.records import UsageStatistics
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import SET_BY_STORE, ChatRecord, Store
 from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.deleting import DeleteBlocks, DeleteChat, DeleteTurn, PurgeChat
 from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
+from turnstream.store.statistics.query import ReadStatistics
 from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
@@ -157,6 +161,21 @@ class ChatCommands:
         return await self._store.read(
             OfTree(chat_id=turn.chat_id, use=lambda tree: paging.page(tree.siblings(turn_id), tree))
         )
+
+    async def statistics(
+        self, owner: str, first_day: str | date | None = None, last_day: str | date | None = None
+    ) -> UsageStatistics:
+        """Return the statistics of the model calls in the owner's stored turns.
+
+        Args:
+            owner: The owner.
+            first_day: First day of the range, in UTC, as a date or as `2026-01-31`. None: 30 days.
+            last_day: Last day of the range. None: today.
+
+        Raises InvalidRequest for a range of no day, or of too many.
+        """
+        days = DayRange.of(first_day, last_day, today=datetime.now(UTC).date())
+        return await self._store.read(ReadStatistics(owner=owner, days=days))
 
     async def portions(
         self, page: TurnPage, bounds: Bounds, use: Callable[[Portion], Made]

@@ -231,6 +231,7 @@ def _call_of(attempt: MessageAttempt) -> ModelCall:
         outcome=attempt.outcome,
         duration=attempt.duration,
         raw_usage=attempt.raw_usage,
+        first_output=attempt.first_output,
     )
 
 

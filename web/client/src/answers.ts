@@ -29,6 +29,7 @@ export interface Attempt {
   readonly reasoning_tokens: number | null;
   readonly cost: string | null;
   readonly estimated: boolean;
+  readonly first_output: number | null;
 }
 
 export interface StoredBlock {
@@ -62,6 +63,33 @@ export interface Chat {
   readonly active_turn_id: string | null;
 }
 
+/** The calls of one model on one day, in UTC. A call belongs to the day on which its turn was created. */
+export interface DayStatistics {
+  readonly model: string;
+  readonly calls: number;
+  readonly errors: number;
+  readonly cancelled: number;
+  readonly fallbacks: number;
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  readonly cache_read_tokens: number;
+  readonly cache_write_tokens: number;
+  readonly reasoning_tokens: number;
+  readonly cost: string;
+  readonly unpriced: number;
+  readonly estimated: number;
+  readonly first_output: Percentiles | null;
+  readonly speed: Percentiles | null;
+  readonly day: string;
+}
+
+/** Failed calls of one model with one error code. */
+export interface ErrorCount {
+  readonly model: string;
+  readonly code: string;
+  readonly calls: number;
+}
+
 export interface ErrorDetail {
   readonly code: string;
   readonly message: string;
@@ -72,6 +100,25 @@ export interface Interrupt {
   readonly status: string;
   readonly blocks_completed: number;
   readonly partial_block: StoredBlock | null;
+}
+
+/** The calls of one model in the whole range. */
+export interface ModelStatistics {
+  readonly model: string;
+  readonly calls: number;
+  readonly errors: number;
+  readonly cancelled: number;
+  readonly fallbacks: number;
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  readonly cache_read_tokens: number;
+  readonly cache_write_tokens: number;
+  readonly reasoning_tokens: number;
+  readonly cost: string;
+  readonly unpriced: number;
+  readonly estimated: number;
+  readonly first_output: Percentiles | null;
+  readonly speed: Percentiles | null;
 }
 
 export interface Model {
@@ -119,6 +166,14 @@ export interface Path {
   readonly previous: string | null;
 }
 
+/** Percentiles by nearest rank. `calls`: number of calls with a value. */
+export interface Percentiles {
+  readonly calls: number;
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+}
+
 export interface StartedAlternative {
   readonly assistant_turn: StoredTurn;
   readonly stream_url: string;
@@ -129,6 +184,15 @@ export interface Started {
   readonly assistant_turn: StoredTurn;
   readonly stream_url: string;
   readonly alternatives: readonly StartedAlternative[];
+}
+
+export interface Statistics {
+  readonly first_day: string;
+  readonly last_day: string;
+  readonly turns: TurnCounts;
+  readonly models: readonly ModelStatistics[];
+  readonly days: readonly DayStatistics[];
+  readonly errors: readonly ErrorCount[];
 }
 
 /** One model call of an ended turn. */
@@ -142,6 +206,14 @@ export interface StoredStep {
   readonly reasoning_tokens: number | null;
   readonly cost: string | null;
   readonly estimated: boolean;
+}
+
+/** Number of answers by their end. `unfinished`: those that run or wait. */
+export interface TurnCounts {
+  readonly complete: number;
+  readonly error: number;
+  readonly cancelled: number;
+  readonly unfinished: number;
 }
 
 export interface TurnList {

@@ -16,6 +16,7 @@ export {
   type PathOptions,
   type RegenerateOptions,
   type SendOptions,
+  type StatisticsOptions,
   Turnstream,
   type TurnstreamOptions,
 } from "./turnstream.js";

@@ -9,6 +9,7 @@ import type {
   Model,
   Path,
   Started,
+  Statistics,
   StoredTurn,
   ToolResult,
   TurnList,
@@ -30,6 +31,13 @@ export interface TurnstreamOptions {
   /** Reads the streams. Default: `fetchReader`. */
   readonly reader?: StreamReader;
   readonly retry?: Partial<Retry>;
+}
+
+/** Days in UTC, both included, as `2026-01-31`. Left out: the last 30 days. */
+export interface StatisticsOptions {
+  readonly first_day?: string;
+  readonly last_day?: string;
+  readonly signal?: AbortSignal;
 }
 
 /** A text, or blocks as in PROTOCOL.md. */
@@ -166,6 +174,11 @@ export class Turnstream {
 
   models(): Promise<readonly Model[]> {
     return this.#get("/models");
+  }
+
+  /** Return tokens, cost, times, errors and fallbacks of the caller's model calls, by model and day in UTC. */
+  statistics({ signal, ...days }: StatisticsOptions = {}): Promise<Statistics> {
+    return this.#get(`/stats${query({ ...days })}`, signal);
   }
 
   /** Return the store of a turn. All callers share one store and one connection per turn. */

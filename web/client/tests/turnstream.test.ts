@@ -26,7 +26,7 @@ test("each request has its path, its body and the headers", async () => {
   const headers = () => Promise.resolve({ Authorization: `Bearer ${(token += 1)}` });
   const started = json({ user_turn: null, assistant_turn: { id: "a" }, stream_url: "" }, 201);
   const { asked } = await against(
-    [json({}), json({}), json({}), started, started, started, started, json({}), json({}), json({}), { status: 204 }, json({}), json({}), json({})],
+    [json({}), json({}), json({}), started, started, started, started, json({}), json({}), json({}), { status: 204 }, json({}), json({}), json({}), json({})],
     async (client) => {
       const turn = { id: "t/1", chat_id: "c", prev_turn_id: null };
       await client.createChat({ title: "T" });
@@ -43,6 +43,7 @@ test("each request has its path, its body and the headers", async () => {
       await client.readTurn("t");
       await client.siblings("t", { limit: 3 });
       await client.models();
+      await client.statistics({ first_day: "2026-01-31" });
     },
     { headers },
   );
@@ -63,6 +64,7 @@ test("each request has its path, its body and the headers", async () => {
     ["GET", "/api/turns/t", ""],
     ["GET", "/api/turns/t/siblings?limit=3", ""],
     ["GET", "/api/models", ""],
+    ["GET", "/api/stats?first_day=2026-01-31", ""],
   ]);
   expect(asked.map(({ headers: sent }) => sent.authorization)).toEqual(asked.map((_, place) => `Bearer ${place + 1}`));
   const keys = asked.map(({ headers: sent }) => sent["idempotency-key"]);

@@ -22,7 +22,7 @@ from sqlalchemy.types import TypeEngine
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.database import Statement, StoredRow
-from turnstream.store.expressions import DatabaseTime
+from turnstream.store.expressions import DatabaseTime, JoinRowByRow, MicroDollars
 from turnstream.store.schema import turns
 
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
@@ -179,3 +179,21 @@ def _database_time(element: DatabaseTime, compiler: SQLCompiler, **options: Any)
     `now()` would be the time at which the transaction began.
     """
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+@compiles(MicroDollars, "postgresql")
+def _micro_dollars(element: MicroDollars, compiler: SQLCompiler, **options: Any) -> str:
+    """Return SQL that tests the text first: a cast of any other text would fail the whole read."""
+    text = compiler.process(element.clauses, **options)
+    number = f"CAST(round(CAST({text} AS numeric) * 1000000) AS BIGINT)"
+    return rf"CASE WHEN {text} ~ '^\d{{1,12}}(\.\d+)?$' THEN {number} END"
+
+
+@compiles(JoinRowByRow, "postgresql")
+def _join_row_by_row(element: JoinRowByRow, compiler: SQLCompiler, **options: Any) -> str:
+    """Return SQL for a subquery that the planner does not join in another way, because of its OFFSET."""
+    assert element.onclause is not None
+    left, right = compiler.process(element.left, **options), compiler.process(element.right, **options)
+    condition = compiler.process(element.onclause, **options)
+    rows = f"SELECT * FROM {right} WHERE {condition} OFFSET 0"  # noqa: S608 - names only
+    return f"{left} CROSS JOIN LATERAL ({rows}) AS {right}"

@@ -22,7 +22,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.database import Statement, StoredRow
-from turnstream.store.expressions import ByteLength, DatabaseTime
+from turnstream.store.expressions import ByteLength, DatabaseTime, MicroDollars
 from turnstream.store.schema import turns
 
 _LARGEST = 256
@@ -157,3 +157,9 @@ def _database_time(element: DatabaseTime, compiler: SQLCompiler, **options: Any)
     `julianday` counts days since 4714 BC. `unixepoch` has no fractions of seconds before SQLite 3.42.
     """
     return "(CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
+
+
+@compiles(MicroDollars, "sqlite")
+def _micro_dollars(element: MicroDollars, compiler: SQLCompiler, **options: Any) -> str:
+    """Return SQL for whole micro-dollars. A real number has more digits than any cost."""
+    return f"CAST(round(CAST({compiler.process(element.clauses, **options)} AS REAL) * 1000000) AS INTEGER)"
