@@ -23,6 +23,7 @@ WIDTH = 110
 """Columns of a line of prose in the sources."""
 OPENING = re.compile(r"(What|Where|Whether|Who|Whom|How)\b")
 """Words that begin no docstring."""
+OPENING_OF_STRING = re.compile(r"[\"']\s*" + OPENING.pattern)
 ODD = re.compile(
     r"\b(whoever|nobody|somebody|whom|goes? on with|gone on with|lets? go of|stands? for|is told|are told|is said)\b",
     re.IGNORECASE,
@@ -56,12 +57,7 @@ def places() -> Iterator[Place]:
 def _places_in_source(file: Path) -> Iterator[Place]:
     """Return the findings in a module of the package, in all of its strings."""
     source = file.read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    yield from _openings(file, tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from _odd_words(file, node.lineno, node.value)
-    yield from _comments(file, source)
+    yield from _places_in(file, source, ast.Constant)
     for number, line in enumerate(source.splitlines(), 1):
         if len(line) > WIDTH:
             yield Place("long lines", file, number, line.strip())
@@ -69,17 +65,22 @@ def _places_in_source(file: Path) -> Iterator[Place]:
 
 def _places_in_program(file: Path) -> Iterator[Place]:
     """Return the findings in a test or another program. Its strings may be data, so only its prose counts."""
-    source = file.read_text(encoding="utf-8")
+    yield from _places_in(file, file.read_text(encoding="utf-8"), ast.Expr)
+
+
+def _places_in(file: Path, source: str, kind: type[ast.Constant | ast.Expr]) -> Iterator[Place]:
+    """Return the findings in docstrings, in comments, and in the strings that are nodes of `kind`.
+
+    Most files have none of the words at all, so they are not parsed.
+    """
+    if not (ODD.search(source) or OPENING_OF_STRING.search(source)):
+        return
     tree = ast.parse(source)
     yield from _openings(file, tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            text = node.value.value
-            yield from _odd_words(file, node.lineno, text if isinstance(text, str) else "")
-    yield from _comments(file, source)
-
-
-def _comments(file: Path, source: str) -> Iterator[Place]:
+        value = node.value if isinstance(node, ast.Expr) else node
+        if isinstance(node, kind) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield from _odd_words(file, value.lineno, value.value)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield from _odd_words(file, token.start[0], token.string)
