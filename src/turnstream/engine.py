@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -73,6 +73,7 @@ VERSION = version("turnstream")
 PREFIX = "/api"
 """Default path prefix of the routes."""
 NATIVE = ("native",)
+Content: TypeAlias = str | Sequence[Block]
 
 
 class Engine:
@@ -343,18 +344,19 @@ class Engine:
         )
 
     async def send(
-        self, text: str, *, chat_id: str | None = None, owner: str = LOCAL.owner, **options: Any
+        self, content: Content, *, chat_id: str | None = None, owner: str = LOCAL.owner, **options: Any
     ) -> LiveTurn:
-        """Start a turn in which a model answers `text`.
+        """Start a turn in which a model answers `content`.
 
         Args:
-            text: the user's message.
+            content: the user's message: a text, or blocks.
             chat_id: the chat of the turn. None: a new chat, or none for a turn with `store=False`.
             owner: the owner of the chat.
             options: fields of `TurnRequest`: model, system, params, prev_turn_id, metadata, store, messages.
         """
         chat = await self.commands.chat_for(owner, chat_id, store=options.get("store"))
-        request = TurnRequest(chat_id=chat, blocks=(Block(0, "text", text),), **options)
+        blocks = (Block(0, "text", content),) if isinstance(content, str) else tuple(content)
+        request = TurnRequest(chat_id=chat, blocks=blocks, **options)
         return LiveTurn(self._context, owner, await self.commands.send(owner, request))
 
     async def start(

@@ -46,7 +46,8 @@ class Program:
         self.output = ""
         self.errors = ""
         self._cwd = cwd
-        self._environ = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **(environ or {})}
+        folders = {f"XDG_{kind.upper()}_HOME": str(cwd / kind) for kind in ("state", "data", "config")}
+        self._environ = {**os.environ, **folders, **(environ or {})}
         self._given = given
         self._own_group = own_group
         self._pass_fds = pass_fds

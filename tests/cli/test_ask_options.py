@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from tests.cli.programs import Program, listening, run
-from turnstream.cli.conversation import MAX_PLACES, ConversationPlace, recall, remember, state_folder
+from turnstream.cli.conversation import MAX_PLACES, ConversationPlace, recall, remember
 from turnstream.cli.presenting import usage_line
 from turnstream.core.native_fold import NativeFold
 from turnstream.simulator.texts import UNUSUAL
+from turnstream.user_folders import state_folder
 
 ECHO = ("-m", "sim/echo:pace=0")
 
@@ -33,20 +34,20 @@ async def test_no_question_is_refused_with_an_example(tmp_path: Path) -> None:
 
 
 async def test_continue_goes_on_in_the_chat_asked_in_last(tmp_path: Path) -> None:
-    first = await run("ask", "one", *ECHO, "--json", "--no-stream", cwd=tmp_path)
-    second = await run("ask", "-c", "two", "--json", "--no-stream", cwd=tmp_path)
+    first = await run("ask", "one", *ECHO, "--json", cwd=tmp_path)
+    second = await run("ask", "-c", "two", "--json", cwd=tmp_path)
     begun, gone_on = json.loads(first.output), json.loads(second.output)
     assert gone_on["chat_id"] == begun["chat_id"]
     assert gone_on["model"] == begun["model"], "the conversation keeps its model"
     assert [block["text_content"] for block in gone_on["blocks"]] == ["two"]
-    other = await run("ask", "three", *ECHO, "--json", "--no-stream", cwd=tmp_path)
+    other = await run("ask", "three", *ECHO, "--json", cwd=tmp_path)
     assert json.loads(other.output)["chat_id"] != begun["chat_id"]
 
 
 async def test_continue_goes_on_at_a_server_too(tmp_path: Path) -> None:
     async with Program("serve", "--port", "0", cwd=tmp_path) as server:
         url = await listening(server)
-        at = ("--url", url, "--json", "--no-stream")
+        at = ("--url", url, "--json")
         begun = json.loads((await run("ask", "one", *ECHO, *at, cwd=tmp_path)).output)
         gone_on = json.loads((await run("ask", "-c", "two", *at, cwd=tmp_path)).output)
         assert gone_on["chat_id"] == begun["chat_id"]
@@ -63,7 +64,7 @@ async def test_continue_without_a_conversation_says_what_to_do(tmp_path: Path) -
 
 
 async def test_events_as_lines_of_json(tmp_path: Path) -> None:
-    ended = await run("ask", "Hello", *ECHO, "--json", cwd=tmp_path)
+    ended = await run("ask", "Hello", *ECHO, "--ndjson", cwd=tmp_path)
     events = [json.loads(line) for line in ended.output.splitlines()]
     assert [event["event"] for event in events][:2] == ["turn_start", "step_start"]
     assert events[-1]["event"] == "turn_complete"

@@ -76,7 +76,7 @@ async def test_a_key_that_comes_back_is_masked_and_a_broken_answer_is_kept(tmp_p
     [
         (("sim/echo", "Hi", "-o", "x"), "sends no bytes: start `turnstream simulate`"),
         (("http://127.0.0.1:9/x", "{}", "-o", "x"), "no connection"),
-        (("http://127.0.0.1:9/x", "{}", "-o", "x", "-H", "nonsense"), "is no header"),
+        (("http://127.0.0.1:9/x", "{}", "-o", "x", "-H", "nonsense"), "is not a header"),
         (("http://127.0.0.1:9/x", "-o", "x"), "the prompt is missing"),
     ],
 )

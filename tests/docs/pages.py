@@ -19,6 +19,7 @@ SNIPPETS = frozenset(
         "sse-clients.md",
         "test-your-application.md",
         "use-chat.md",
+        "use-it-in-scripts.md",
         "use-postgresql.md",
     }
 )

@@ -78,7 +78,7 @@ class AnswerText:
     def _write(self, text: str, *, aside: bool = False) -> None:
         if not text:
             return
-        self._pieces.append(Piece(text, aside))
+        self._pieces.append(Piece(text, aside, markdown=not aside))
         self._last = text
         if not aside:
             self._last_of_answer = text

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import signal
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from turnstream.cli.command import Command, add_config, add_database
-from turnstream.errors import InvalidRequest, StoreLocked, TurnstreamError
+from turnstream.errors import InvalidOutput, StoreLocked, TurnstreamError
 
 if TYPE_CHECKING:
     from turnstream.cli.followed_turn import FollowedTurn, Question
-    from turnstream.cli.presenting import Presentation
+    from turnstream.cli.presenting import Form, Presentation
+    from turnstream.cli.question.building import BuiltQuestion
     from turnstream.cli.terminal import Screen
 
 logger = logging.getLogger(__name__)
@@ -33,20 +31,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("-m", "--model", metavar="PROVIDER/MODEL", help="see `turnstream models`")
     parser.add_argument("-s", "--system", metavar="TEXT", help="the system prompt")
-    parser.add_argument(
-        "-c",
-        "--continue",
-        dest="go_on",
-        action="store_true",
-        help="continue the last conversation",
-    )
-    parser.add_argument(
-        "-u", "--usage", action="store_true", help="at the end, print the tokens and their cost"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print events as lines of JSON; with --no-stream, one object"
-    )
-    parser.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")
+    _add_content(parser)
+    _add_chat(parser)
+    _add_output(parser)
     parser.add_argument("--url", help="URL of the server to use; without it, the engine runs in this process")
     parser.add_argument(
         "--api-key-env",
@@ -54,44 +41,110 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="TURNSTREAM_API_KEY",
         help="the environment variable with the server's key (default: %(default)s)",
     )
-    add_database(parser, "without --url: the database that keeps the turn (default: the user's own)")
+    add_database(parser, "without --url: keep the turn here (default: a database of the user's own)")
     add_config(parser)
+
+
+def _add_content(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("content and model")
+    group.add_argument(
+        "-o",
+        "--option",
+        dest="options",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a parameter of the model: temperature=0.2, thinking.effort=high; the value is JSON or text",
+    )
+    group.add_argument(
+        "-a",
+        "--attach",
+        dest="attachments",
+        metavar="FILE|URL",
+        action="append",
+        default=[],
+        help="attach an image, a PDF or a text; `-` is standard input; repeatable",
+    )
+    group.add_argument(
+        "-T",
+        "--tool",
+        dest="tools",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a tool that the model may call; repeatable (default: all tools of the settings or the server)",
+    )
+    group.add_argument(
+        "--functions",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a Python file whose functions the model may call; not with --url",
+    )
+    group.add_argument(
+        "--schema",
+        metavar="SCHEMA",
+        help="ask for JSON: a JSON Schema, a file with one, or a line such as 'name, age int, tags str[]'",
+    )
+    group.add_argument("-t", "--template", metavar="NAME", help="see `turnstream templates`")
+    group.add_argument(
+        "-p",
+        "--param",
+        dest="words",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a word of the template's prompt",
+    )
+
+
+def _add_chat(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("chat")
+    group.add_argument(
+        "-c",
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="continue the last conversation",
+    )
+    group.add_argument("--chat", metavar="ID", help="continue this chat; see `turnstream logs`")
+    group.add_argument(
+        "--no-store",
+        action="store_true",
+        help="without --url: keep nothing of the question and the answer",
+    )
+
+
+def _add_output(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("-u", "--usage", action="store_true", help="show the tokens and their cost at the end")
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object, at the end")
+    form.add_argument("--ndjson", action="store_true", help="each event as a line of JSON, as it arrives")
+    group.add_argument("--no-stream", action="store_true", help="write the answer at its end")
+    group.add_argument(
+        "--plain", action="store_true", help="on a terminal: the answer as it is, without styled Markdown"
+    )
 
 
 def run(arguments: Namespace) -> int:
     import asyncio
 
-    from turnstream.cli.conversation import own_database, recall
-    from turnstream.cli.followed_turn import Question
+    from turnstream.cli.conversation import own_database
+    from turnstream.cli.question.building import build_question
 
-    text = _question(arguments.question)
     where = arguments.url or arguments.database_url or own_database()
-    place = recall(where) if arguments.go_on else None
-    question = Question(text, arguments.model, arguments.system, place)
-    return asyncio.run(_ask(arguments, question, where))
+    built = build_question(arguments, where)
+    return asyncio.run(_ask(arguments, built, None if arguments.no_store else where))
 
 
-def _question(words: list[str]) -> str:
-    if not words and sys.stdin.isatty():
-        raise InvalidRequest('the question is missing: turnstream ask "Why is the sky blue?"')
-    text = "\n\n".join(_parts(words or ["-"]))
-    if not text.strip():
-        raise InvalidRequest('the question is empty: turnstream ask "Why is the sky blue?"')
-    return text
-
-
-def _parts(words: list[str]) -> Iterator[str]:
-    """Yield the question's parts: standard input for each `-`, and consecutive words joined by spaces."""
-    for is_input, several in itertools.groupby(words, lambda word: word == "-"):
-        yield sys.stdin.read() if is_input else " ".join(several)
-
-
-async def _ask(arguments: Namespace, question: Question, where: str) -> int:
+async def _ask(arguments: Namespace, built: BuiltQuestion, where: str | None) -> int:
     from turnstream.cli.presenting import presentation, usage_line
     from turnstream.cli.terminal import Piece, Screen
 
-    screen = Screen()
-    shown = presentation(screen, as_json=arguments.json, stream=not arguments.no_stream)
+    screen = Screen(styled=not arguments.plain)
+    shown = presentation(screen, _form(arguments), schema=built.schema)
+    question = built.question
     try:
         stopped_by = await _watch(_choose_turn(arguments, question, where), shown, where, screen)
     except StoreLocked:
@@ -106,6 +159,14 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
     return _exit_code(shown, screen, stopped_by)
 
 
+def _form(arguments: Namespace) -> Form:
+    if arguments.ndjson:
+        return "events"
+    if arguments.json:
+        return "object"
+    return "whole" if arguments.no_stream else "live"
+
+
 def _choose_turn(arguments: Namespace, question: Question, where: str | None) -> FollowedTurn:
     """Return the turn, at a server or in the database `where`. None: in a temporary database."""
     if arguments.url is not None:
@@ -114,12 +175,15 @@ def _choose_turn(arguments: Namespace, question: Question, where: str | None) ->
         key = os.environ.get(arguments.api_key_env, "").strip()
         return RemoteTurn(question, arguments.url, key=key or None)
     from turnstream.access import secrets_of
+    from turnstream.cli.conversation import make_own_database, own_database
     from turnstream.cli.local_turn import LocalTurn
     from turnstream.config import load_settings
     from turnstream.telemetry import configure_logging
 
     settings = load_settings(arguments.config, flags={"server.debug": True})  # the user is the operator
     configure_logging("debug" if arguments.debug else "error", secrets=secrets_of(settings))
+    if where == own_database():
+        make_own_database()
     return LocalTurn(question, settings, database_url=where)
 
 
@@ -181,6 +245,8 @@ def _exit_code(shown: Presentation, screen: Screen, stopped_by: signal.Signals |
         raise TurnstreamError("the answer's stream ended without an end: ask again", code="stream_incomplete")
     if ending.name == "turn_error":
         raise TurnstreamError(f"{ending.data['error']} ({ending.data['code']})", code=ending.data["code"])
+    if shown.fault is not None:
+        raise InvalidOutput(f"the answer does not have the form of --schema: {shown.fault}")
     return 0
 
 
@@ -193,7 +259,10 @@ turnstream ask "Think about rain." -m sim/thinking
 turnstream ask -c "And about snow?" --usage
 turnstream ask "Hello!" --url http://127.0.0.1:8089 -s "Answer in French."
 git diff | turnstream ask "Write a commit message for this:" - > message.txt
-turnstream ask "Hello!" --json --no-stream > answer.json""",
+turnstream ask "Describe it." -a photo.png -a notes.pdf -o temperature=0.2
+turnstream ask "Name a city of Peru." --schema 'name, inhabitants int' > city.json
+turnstream ask "Hello!" --json > answer.json
+turnstream ask "Hello!" --ndjson > events.jsonl""",
     add_arguments,
     run,
 )

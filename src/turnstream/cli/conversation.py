@@ -1,40 +1,41 @@
 """The last turn of `turnstream ask` at each server and database, from which `--continue` continues.
 
-The user's state folder contains one file for all of them, `last-asked.json`, and the database for questions
-without a server.
+The user's state folder contains one file for all of them, `last-asked.json`. The user's data folder contains
+the database for questions without a server, `chats.sqlite`. Only the user can read them.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from turnstream.errors import InvalidRequest
+from turnstream.user_folders import PRIVATE, data_folder, make_private, state_folder, write_private
 
 MAX_PLACES = 100
 """Number of servers and databases that are remembered. The least recently used are dropped."""
 
 
 class ConversationPlace(NamedTuple):
-    """The last turn of a conversation."""
+    """The last turn of a conversation. `turn_id`: None for the last turn of the branch that is shown."""
 
     chat_id: str
-    turn_id: str
-
-
-def state_folder() -> Path:
-    """Return `$XDG_STATE_HOME/turnstream`, else `~/.local/state/turnstream`."""
-    home = os.environ.get("XDG_STATE_HOME", "").strip()
-    return (Path(home) if home else Path.home() / ".local" / "state") / "turnstream"
+    turn_id: str | None = None
 
 
 def own_database() -> str:
     """Return the URL of the default database for questions without a server."""
-    return f"sqlite:///{state_folder() / 'asked.sqlite'}"
+    return f"sqlite:///{data_folder() / 'chats.sqlite'}"
+
+
+def make_own_database() -> None:
+    """Make the file of the default database, so that only the user can read it. Raises OSError."""
+    folder = data_folder()
+    make_private(folder)
+    os.close(os.open(folder / "chats.sqlite", os.O_CREAT | os.O_RDWR, PRIVATE))
 
 
 def recall(where: str) -> ConversationPlace:
@@ -55,13 +56,7 @@ def remember(where: str, place: ConversationPlace) -> None:
     places.pop(where, None)
     places[where] = {"chat_id": place.chat_id, "turn_id": place.turn_id}
     kept = dict(list(places.items())[-MAX_PLACES:])
-    folder = state_folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # A new file replaces the old one, so that concurrent writers never leave a partial file.
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix="last-asked-")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(kept), indent=2))
-    Path(name).replace(_file())
+    write_private(_file(), msgspec.json.format(msgspec.json.encode(kept), indent=2))
 
 
 def _file() -> Path:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
 from turnstream.cli.conversation import ConversationPlace
+from turnstream.core.blocks import Block
 from turnstream.core.native_fold import NativeEvent
 
 
 class Question(NamedTuple):
-    """A question to a model. Options that are None have the server's defaults."""
+    """A question to a model. Options that are None have the server's defaults, or those of the last turn."""
 
-    text: str
+    blocks: tuple[Block, ...]
     model: str | None = None
     system: str | None = None
     place: ConversationPlace | None = None
     """Turn to continue from. None: a new chat."""
+    params: dict[str, Any] | None = None
+    tools: tuple[str, ...] | None = None
+    """Names of the tools that the model may call. None: all tools."""
+    functions: tuple[Callable[..., Any], ...] = ()
+    """Further tools, for an engine in this process."""
 
 
 class FollowedTurn(Protocol):

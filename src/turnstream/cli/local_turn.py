@@ -8,11 +8,15 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from turnstream.cli.followed_turn import Question
-from turnstream.config import Settings
+from turnstream.config import Settings, ToolSettings
 from turnstream.core.native_fold import NativeEvent, frame_decoder, native_event
 from turnstream.engine import Engine
-from turnstream.server.auth import local_use
+from turnstream.server.auth import LOCAL, local_use
 from turnstream.server.live_turn import LiveTurn
+from turnstream.store.queries import GetChat
+from turnstream.tools.base import ToolFunction
+from turnstream.tools.builtin import calculator, clock
+from turnstream.tools.loading import load_functions
 from turnstream.turnlog.subscription import Subscription
 
 
@@ -46,17 +50,28 @@ class LocalTurn:
                 TemporaryDirectory(prefix="turnstream-", ignore_cleanup_errors=True)
             )
             url = f"sqlite:///{folder}/turns.sqlite"
-        engine = await self._held.enter_async_context(
-            Engine.from_settings(self._settings, store_url=url, authenticate=local_use, drain_seconds=None)
-        )
         question = self._question
+        engine = await self._held.enter_async_context(
+            Engine.from_settings(
+                self._settings,
+                store_url=url,
+                authenticate=local_use,
+                tools=_tools(self._settings.tools, question),
+                drain_seconds=None,
+            )
+        )
         place = question.place
+        if place is not None and place.turn_id is None:
+            chat = await engine.commands.store.read(GetChat(owner=LOCAL.owner, chat_id=place.chat_id))
+            place = place._replace(turn_id=chat.active_turn_id)
         self._turn = await engine.send(
-            question.text,
+            question.blocks,
             chat_id=place.chat_id if place is not None else None,
             prev_turn_id=place.turn_id if place is not None else None,
             model=question.model,
             system=question.system,
+            params=question.params,
+            tools=question.tools,
         )
         self._subscription = await self._turn.subscribe(after=self._turn.beginning)
 
@@ -77,3 +92,13 @@ class LocalTurn:
     async def approve(self, approval_id: str, *, approved: bool, reason: str | None) -> None:
         assert self._turn is not None, "enter the context first"
         await self._turn.approve(approval_id, approved=approved, reason=reason)
+
+
+def _tools(settings: ToolSettings, question: Question) -> list[ToolFunction]:
+    """Return the tools of the settings, the built-in tools that the question names, and its functions."""
+    builtin = [
+        function
+        for function in (calculator, clock)
+        if settings.builtin or function.__name__ in (question.tools or ())
+    ]
+    return [*load_functions(settings.functions), *builtin, *question.functions]

@@ -14,11 +14,13 @@ from typing import NoReturn
 
 from turnstream.cli import ask, audit, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
+from turnstream.cli.setup import templates
 from turnstream.errors import ConfigurationError, TurnstreamError
 
 COMMANDS: tuple[Command, ...] = (
     serve.COMMAND,
     ask.COMMAND,
+    templates.COMMAND,
     models.COMMAND,
     decode.COMMAND,
     record.COMMAND,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from turnstream.cli.answer_text import AnswerText
+from turnstream.cli.question.schema import read_answer
 from turnstream.cli.terminal import Piece, Screen
 from turnstream.core.native_fold import NativeEvent, NativeFold
 
@@ -15,7 +17,13 @@ _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 
 
 class Presentation:
-    """Shows the events of an answer. `fold`: the fold of all events so far."""
+    """Shows the events of an answer.
+
+    `fold`: the fold of all events so far. `fault`: the reason why the answer has another form than the one
+    that was asked for, or None.
+    """
+
+    fault: str | None = None
 
     def __init__(self, screen: Screen) -> None:
         self.fold = NativeFold()
@@ -49,10 +57,28 @@ class WholeText(Presentation):
     """Writes text when the turn has ended."""
 
     def close(self) -> None:
-        texts = [block.text_content or "" for block in self.fold.blocks if block.block_type == "text"]
-        text = "\n\n".join(filter(None, texts))
-        if text:
-            self._screen.write([Piece(text if text.endswith("\n") else f"{text}\n")])
+        if text := whole_text(self.fold):
+            self._screen.write([Piece(text if text.endswith("\n") else f"{text}\n", markdown=True)])
+
+
+class SchemaValue(Presentation):
+    """Writes the value of an answer as JSON when the turn has ended. On a terminal it is indented."""
+
+    def __init__(self, screen: Screen, schema: dict[str, Any]) -> None:
+        super().__init__(screen)
+        self._schema = schema
+
+    def close(self) -> None:
+        ending = self.fold.ending
+        if ending is None or ending.name != "turn_complete":
+            return
+        try:
+            value = read_answer(whole_text(self.fold), self._schema)
+        except (ValueError, RecursionError) as error:
+            self.fault = str(error)
+            return
+        indent = 2 if self._screen.on_terminal else None
+        self._screen.write([Piece(f"{json.dumps(value, ensure_ascii=False, indent=indent)}\n")])
 
 
 class EventLines(Presentation):
@@ -85,11 +111,29 @@ class WholeObject(Presentation):
         self._screen.write([Piece(f"{_json(answer)}\n")])
 
 
-def presentation(screen: Screen, *, as_json: bool, stream: bool) -> Presentation:
-    """Return the presentation for `--json` (`as_json`) and `--no-stream` (not `stream`)."""
-    if as_json:
-        return EventLines(screen) if stream else WholeObject(screen)
-    return LiveText(screen) if stream else WholeText(screen)
+Form: TypeAlias = Literal["live", "whole", "events", "object"]
+"""Form of the output: text as it arrives or at its end, events as lines of JSON, or one JSON object."""
+
+
+def presentation(screen: Screen, form: Form, *, schema: dict[str, Any] | None = None) -> Presentation:
+    """Return the presentation of a form. `schema`: JSON Schema of the answer. None: the answer is text."""
+    match form:
+        case "events":
+            return EventLines(screen)
+        case "object":
+            return WholeObject(screen)
+        case _ if schema is not None:
+            return SchemaValue(screen, schema)
+        case "whole":
+            return WholeText(screen)
+        case "live":
+            return LiveText(screen)
+
+
+def whole_text(fold: NativeFold) -> str:
+    """Return the text blocks of an answer, with blank lines between them."""
+    texts = [block.text_content or "" for block in fold.blocks if block.block_type == "text"]
+    return "\n\n".join(filter(None, texts))
 
 
 def usage_line(fold: NativeFold) -> str:

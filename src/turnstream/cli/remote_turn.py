@@ -32,11 +32,13 @@ class RemoteTurn:
             place = question.place
             chat = await chats.create() if place is None else await chats.read(place.chat_id)
             self._turn = await self._client.send(
-                question.text,
+                question.blocks,
                 chat_id=chat.id,
-                prev_turn_id=None if place is None else place.turn_id,
+                prev_turn_id=None if place is None else place.turn_id or chat.active_turn_id,
                 model=question.model,
                 system=question.system,
+                params=question.params,
+                tools=question.tools,
             )
         except Unauthorized as refused:
             await self._client.close()

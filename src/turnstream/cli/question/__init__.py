@@ -1,0 +1,1 @@
+"""A question of `turnstream ask`: the words, files, tools and formats of the command line."""

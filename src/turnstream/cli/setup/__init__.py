@@ -1,0 +1,1 @@
+"""Commands for what belongs to the user: templates, keys of providers, completion of the shell."""

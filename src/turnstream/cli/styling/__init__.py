@@ -1,0 +1,1 @@
+"""Styles of text on a terminal."""
