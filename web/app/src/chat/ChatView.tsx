@@ -1,10 +1,11 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "react";
+import type { ChatMessage } from "@turnstream/client/chat";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { isPinned, titleOf } from "../data/chats";
 import { useChatPart, useChatsPart, usePage, usePagePart } from "../data/context";
 import { Icon } from "../parts/Icon";
 import { ChatActions } from "./ChatActions";
 import { Composer } from "./Composer";
-import { Turn } from "./Turn";
+import { Chunk, CHUNK } from "./Chunk";
 
 export function ChatView({ onMenu }: { onMenu: () => void }) {
   const chat = useChatsPart(({ shown }) => shown);
@@ -27,6 +28,8 @@ export function ChatView({ onMenu }: { onMenu: () => void }) {
 
 /** Pixels from the end within which the view follows the answer. */
 const NEAR = 48;
+/** Pixels from the beginning within which earlier turns are read. */
+const NEAR_BEGINNING = 1000;
 
 function Turns() {
   const page = usePage();
@@ -37,9 +40,23 @@ function Turns() {
   const isRunning = useChatPart(({ running }) => running !== null);
   const unsent = messages.find(({ pending }) => pending !== null);
   const view = useRef<HTMLDivElement>(null);
-  const list = useRef<HTMLOListElement>(null);
+  const list = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
   const [isAway, setIsAway] = useState(false);
+  const isReading = useRef(false);
+
+  /** Read the turns before the first one. What is in view stays in its place. */
+  const readPrevious = useCallback(async () => {
+    const element = view.current;
+    if (element === null || isReading.current || !chat.getSnapshot().has_previous) return;
+    isReading.current = true;
+    const before = element.scrollHeight - element.scrollTop;
+    await page.attempt(() => chat.readPrevious());
+    requestAnimationFrame(() => {
+      element.scrollTop = element.scrollHeight - before;
+      isReading.current = false;
+    });
+  }, [page, chat]);
 
   const jump = () => {
     follows.current = true;
@@ -60,13 +77,14 @@ function Turns() {
       const isNear = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
       follows.current = isNear;
       setIsAway(!isNear);
+      if (!isNear && element.scrollTop < NEAR_BEGINNING) void readPrevious();
     };
     element.addEventListener("scroll", scrolled, { passive: true });
     return () => {
       grown.disconnect();
       element.removeEventListener("scroll", scrolled);
     };
-  }, []);
+  }, [readPrevious]);
 
   // A question that was sent is shown, wherever its reader was.
   useLayoutEffect(() => {
@@ -75,29 +93,23 @@ function Turns() {
     view.current.scrollTop = view.current.scrollHeight;
   }, [unsent]);
 
-  const loadEarlier = async () => {
-    const element = view.current;
-    const before = element === null ? 0 : element.scrollHeight - element.scrollTop;
-    await page.attempt(() => chat.readPrevious());
-    requestAnimationFrame(() => { if (element !== null) element.scrollTop = element.scrollHeight - before; });
-  };
-
   const isEmpty = messages.length === 0;
+  const chunks = useMemo(() => chunksOf(messages), [messages]);
   return (
-    <div className="turns" ref={view} tabIndex={-1}>
+    <div className={isAway ? "turns away" : "turns"} ref={view} tabIndex={-1}>
       {isEmpty && (status === "new" || status === "ready") && <Welcome isNew={status === "new"} />}
       {isEmpty && status === "loading" && <p className="status">Loading…</p>}
       {(status === "failed" || status === "gone") && <Missing isGone={status === "gone"} />}
       {hasPrevious && (
-        <button type="button" onClick={() => void loadEarlier()}>
+        <button type="button" onClick={() => void readPrevious()}>
           Earlier turns
         </button>
       )}
-      <ol ref={list} aria-label="Conversation">
-        {messages.map((message, place) => (
-          <Turn key={message.key} message={message} isLast={place === messages.length - 1} />
+      <div ref={list} role="group" aria-label="Conversation">
+        {chunks.map((chunk, place) => (
+          <Chunk key={chunk[0]?.key} messages={chunk} isTail={place >= chunks.length - 2} isLast={place === chunks.length - 1} />
         ))}
-      </ol>
+      </div>
       {isAway && (
         <div className="jump">
           <button type="button" onClick={jump}>
@@ -110,6 +122,11 @@ function Turns() {
       </p>
     </div>
   );
+}
+
+function chunksOf(messages: readonly ChatMessage[]): readonly (readonly ChatMessage[])[] {
+  const count = Math.ceil(messages.length / CHUNK);
+  return Array.from({ length: count }, (_, place) => messages.slice(place * CHUNK, (place + 1) * CHUNK));
 }
 
 /** The chat that could not be read. */
