@@ -50,8 +50,12 @@ def places() -> Iterator[Place]:
             yield from _places_in_program(file)
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for file in sorted(pages):
+        is_code = False
         for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             yield from _odd_words(file, number, text)
+            is_code ^= text.lstrip().startswith("```")
+            if len(text) > WIDTH and not is_code and not text.startswith("|"):
+                yield Place("long lines", file, number, text)
 
 
 def _places_in_source(file: Path) -> Iterator[Place]:

@@ -68,7 +68,7 @@ def check_binding(server: ServerSettings, environ: Mapping[str, str] | None = No
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Return every key within reach, so that logs can mask it.
+    """Return all keys that this process knows, so that logs can mask them.
 
     These are the keys that the settings name, every variable that ends in `_API_KEY`, AWS's secrets, and the
     headers whose name suggests a key.

@@ -276,7 +276,7 @@ class Engine:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """End the running turns, after the time that a signal has given them, and close all parts."""
+        """End the running turns and close all parts. If a signal began a drain, wait for its end first."""
         try:
             await self._signals.finish(self._registry.stop_all, at_once=kind is not None)
             await self._end_hooks.flush()
@@ -300,7 +300,7 @@ class Engine:
     async def drain(self, grace: float) -> None:
         """Stop accepting turns, wait up to `grace` seconds for running turns, and end the rest.
 
-        Watchers of running turns receive a notice first. Clients that reconnect are cut if there is time.
+        Watchers of running turns get a notice first. If `grace` is not 0, clients that reconnect are cut.
         """
         self._keep_alive.drain(grace)
         await self._registry.drain(grace)
@@ -370,11 +370,11 @@ class Engine:
         """Start a turn whose content comes from `source`.
 
         Args:
-            source: a `TurnSource`, a function that returns one for the turn's row, or an async iterable of
+            source: A `TurnSource`, a function that returns one for the turn's row, or an async iterable of
                 StreamEvents and of turn events such as Data or Source, singly or in lists.
-            chat_id: the chat of the turn. None: a new chat, or none for a turn with `store=False`.
-            owner: the owner of the chat.
-            options: fields of `TurnRequest`. With `blocks`, a user turn precedes the turn.
+            chat_id: The chat of the turn. None: a new chat, or none for a turn with `store=False`.
+            owner: The owner of the chat.
+            options: Fields of `TurnRequest`. With `blocks`, a user turn precedes the turn.
         """
         chat = await self.commands.chat_for(owner, chat_id, store=options.get("store"))
         if isinstance(source, AsyncIterable):

@@ -162,7 +162,7 @@ class NotStarted(TurnstreamError):
 
 
 class StageFailed(TurnstreamError):
-    """A stage of a workflow failed, took too long, or ended without an end."""
+    """A stage of a workflow failed, took too long, or ended without an end event."""
 
     code = "stage_failed"
 
@@ -308,7 +308,7 @@ class StreamBroken(ProviderError):
 
 
 class StreamIncomplete(StreamBroken):
-    """The stream ended without its end marker. `held`: received events that waited for the next ones."""
+    """The stream ended without its end marker. `held`: events that waited for more bytes."""
 
     code = "stream_incomplete"
     held: Sequence[Any] = ()

@@ -54,7 +54,7 @@ class LoopThread:
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError(
-                f"a call without asyncio, in the event loop of its own {self._owner}: await instead"
+                f"a blocking call in the event loop of {self._owner} would wait for itself: await instead"
             )
         with self._lock:
             loop = self._started()

@@ -154,7 +154,7 @@ class HostSignals:
         A server that has no open streams ends its lifespan early, while turns still have time.
 
         Args:
-            at_once: True to wait for no drain.
+            at_once: True to skip the wait for the drain.
         """
         try:
             if not at_once:

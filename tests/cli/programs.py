@@ -47,7 +47,7 @@ class Program:
         self.errors = ""
         self._cwd = cwd
         folders = {f"XDG_{kind.upper()}_HOME": str(cwd / kind) for kind in ("state", "data", "config")}
-        self._environ = {**os.environ, **folders, **(environ or {})}
+        self.environ = {**os.environ, **folders, **(environ or {})}
         self._given = given
         self._own_group = own_group
         self._pass_fds = pass_fds
@@ -64,7 +64,7 @@ class Program:
         self._process = await asyncio.create_subprocess_exec(
             *self.arguments,
             cwd=self._cwd,
-            env=self._environ,
+            env=self.environ,
             stdin=DEVNULL if self._given is None else PIPE,
             stdout=PIPE,
             stderr=PIPE,

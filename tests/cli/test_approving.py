@@ -37,7 +37,7 @@ async def test_in_a_pipe_every_call_is_denied(folder: Path):
     async with program(folder) as running:
         ended = await running.ended()
     assert ended.code == 0
-    assert ended.errors.count("denied, there was no terminal to ask at") == 2
+    assert ended.errors.count("denied, there was no terminal for the question") == 2
     assert not (folder / "notes").exists()
 
 
@@ -47,7 +47,7 @@ async def test_at_a_terminal_only_yes_approves(folder: Path):
     asked = program(folder)
     try:
         process = await asyncio.create_subprocess_exec(
-            *asked.arguments, cwd=folder, env=asked._environ, stdin=terminal, stdout=terminal, stderr=terminal
+            *asked.arguments, cwd=folder, env=asked.environ, stdin=terminal, stdout=terminal, stderr=terminal
         )
         os.close(terminal)
         shown = await asyncio.wait_for(asyncio.to_thread(_converse, ours, ["y\n", "\n"]), SECONDS)

@@ -85,8 +85,13 @@ async def test_a_file_of_another_wire_is_refused(wire: str, other: str, tmp_path
     ("content", "arguments", "message", "code"),
     [
         (None, ("--wire", "anthropic", "missing.sse"), "missing.sse cannot be read (No such file", 1),
-        (b"\x1f\x8bnot gzip", ("--wire", "anthropic", "broken.gz"), "broken.gz is not a whole gzip file", 1),
-        (None, ("--wire", "telegraph", "x"), "no wire 'telegraph'; there are anthropic, openai-chat", 2),
+        (
+            b"\x1f\x8bnot gzip",
+            ("--wire", "anthropic", "broken.gz"),
+            "broken.gz is not a complete gzip file",
+            1,
+        ),
+        (None, ("--wire", "telegraph", "x"), "no wire 'telegraph'; choose one of anthropic, openai-chat", 2),
     ],
 )
 async def test_failures_are_one_line(

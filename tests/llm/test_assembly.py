@@ -111,7 +111,7 @@ def test_what_the_provider_reports_is_raised_with_the_message_so_far() -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(ts.ConfigurationError, match="no wire 'fax'"):
         ts.MessageAssembler(wire="fax")
-    with pytest.raises(TypeError, match="of which wire"):
+    with pytest.raises(TypeError, match="the wire of these bytes"):
         ts.MessageAssembler().feed_bytes(b"")
 
 

@@ -12,8 +12,8 @@ HEAD = """\
 # Requirements
 
 What turnstream promises, line by line. A test names the lines that it proves by their codes:
-`@pytest.mark.requirement("C3", "D7")`. To find the tests of a line, search `tests/` for its code in quotes. `make requirements`
-counts them.
+`@pytest.mark.requirement("C3", "D7")`. To find the tests of a line, search `tests/` for its code in quotes.
+`make requirements` counts them.
 
 | status | meaning |
 |---|---|
@@ -21,7 +21,8 @@ counts them.
 | partial | some of it works |
 | planned | do not rely on it yet |
 
-`tests/requirements/manifest.toml` is the source of this page. After a change there, run `python -m tests.requirements.page`.
+`tests/requirements/manifest.toml` is the source of this page. After a change there, run
+`python -m tests.requirements.page`.
 """
 _TITLE = re.compile(r"^# --- ([A-Z]): (.+?) -*$", re.MULTILINE)
 

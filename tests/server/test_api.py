@@ -232,8 +232,8 @@ async def test_a_bad_body_is_refused_and_nothing_is_made(client: Client, body: b
     ("body", "told"),
     [
         (b'{"model": }', "the body is not JSON: Expecting value at character 10"),
-        (b"[]", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
-        (b"", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
+        (b"[]", "the body must be a JSON object, sent with the header Content-Type: application/json"),
+        (b"", "the body must be a JSON object, sent with the header Content-Type: application/json"),
         (b"{}", "body.turn_blocks: Field required; write " + RIGHT_FORM),
         (
             b'{"turn_blocks": "x", "temperature": 1}',

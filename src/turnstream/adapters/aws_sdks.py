@@ -83,7 +83,7 @@ def _stream_of(answer: BedrockAnswer) -> Any:
 class _BlockingCall:
     """A call in a thread. Its answer is closed if the caller is cancelled before it takes the answer.
 
-    The call cannot be interrupted: its thread ends when the SDK's own timeouts end the call at the latest.
+    The call cannot be interrupted. Its thread ends with the call, at the latest after the SDK's own timeouts.
     That thread then closes the answer, so that no task and no event loop has to wait for it.
     """
 

@@ -1,4 +1,4 @@
-"""Streams of the providers' own SDKs, read by the decoders of our wires.
+"""Streams of the providers' own SDKs, read by the decoders of turnstream's wires.
 
 An SDK's event is the provider's JSON, parsed. The adapter writes it as JSON again for the wire's decoder. So
 end markers, usage and vendors' fields work as on the wire.

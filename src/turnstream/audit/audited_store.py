@@ -23,10 +23,10 @@ Result = TypeVar("Result")
 
 
 class AuditedStore:
-    """A store that records the acts among its writes.
+    """A store that records acts in the audit log.
 
-    An act (`ACTS`) is written only after its record is durable, and its outcome is noted after it. The end of
-    a turn and a redaction (`FACTS`) are noted after they are stored: they must not be refused.
+    A write that is an act (`ACTS`) begins only after its record is durable. Its outcome is noted after it.
+    The end of a turn and a redaction (`FACTS`) are noted after they are stored: they must not be refused.
 
     Args:
         store: Applies the writes.

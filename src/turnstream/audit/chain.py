@@ -26,12 +26,12 @@ class ChainCheck(NamedTuple):
 
     Attributes:
         first: The head before the first record. None: there is no record.
-        head: The last record in order.
-        records: Number of records in order.
-        torn: Number of lines that a crash cut off, and that a record closes.
-        size: Bytes of the last file, up to the end of its last record in order.
+        head: The last record before the fault.
+        records: Number of records before the fault.
+        torn: Number of lines that a crash cut off. A record after each of them describes it.
+        size: Bytes of the last file, up to the end of the last record before the fault.
         fault: The place at which the chain breaks, or None.
-        tail: The bytes after `size`, if they are a last line that is not whole. Else empty.
+        tail: The bytes after `size`, if they are an incomplete last line. Else empty.
     """
 
     first: Head | None = None
@@ -52,8 +52,8 @@ def check_files(
 
     Args:
         after: The head that the first record follows. None: any.
-        expected: A record that has to be in the files. With it, a check sees that the last lines are missing.
-            None: none.
+        expected: A record that has to be in the files. It shows if the last lines were removed. None: any
+            record may be missing at the end.
     """
     check = ChainCheck(head=after or EMPTY)
     before, is_found = after, expected is None

@@ -96,7 +96,7 @@ class AuditFile:
             self._close_tail(check.tail)
 
     def _close_tail(self, tail: bytes) -> None:
-        """Keep a whole last line that lacks only its line feed. Close any other with a record."""
+        """Add a missing line feed to a complete last line. After an incomplete one, add a record about it."""
         descriptor = self._open_descriptor()
         read = read_line(tail)
         if read is not None and read.previous_hash == self._head.hash and read.head.seq == self._head.seq + 1:

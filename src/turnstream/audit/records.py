@@ -97,7 +97,7 @@ def digest(text: str | bytes) -> str:
 
 
 def line_of(record: AuditRecord, before: Head) -> tuple[bytes, Head]:
-    """Return the line of a record that follows `before`, with its line feed, and its own head."""
+    """Return the line of a record after `before`, line feed included, and the head that follows from it."""
     values = {"seq": before.seq + 1, "prev": before.hash}
     values.update({name: value for name, value in msgspec.structs.asdict(record).items() if value})
     body = _encode(values)

@@ -42,7 +42,7 @@ RETRY_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
 """Seconds that a stopping server waits for the queue to be written."""
 REFUSAL_SECONDS = 1.0
-"""Seconds whose refused requests share one record, so that a flood of them cannot fill the disk."""
+"""Seconds of refused requests that share one record, so that many requests cannot fill the disk."""
 
 
 class _Waiting(NamedTuple):

@@ -15,7 +15,7 @@ from turnstream.errors import Conflict
 if sys.platform != "win32":
     import termios
 
-NO_TERMINAL = "there was no terminal to ask at"
+NO_TERMINAL = "there was no terminal for the question"
 DENIED = "denied at the terminal"
 
 

@@ -11,11 +11,11 @@ class Command(NamedTuple):
     """A subcommand.
 
     Args:
-        name: the word on the command line.
-        summary: one line for the help.
-        examples: command lines that are shown below the help.
-        add_arguments: adds the subcommand's arguments to its parser.
-        run: runs the subcommand and returns the exit code. Raises TurnstreamError if it fails.
+        name: The word on the command line.
+        summary: One line for the help.
+        examples: Command lines that are shown below the help.
+        add_arguments: Adds the subcommand's arguments to its parser.
+        run: Runs the subcommand and returns the exit code. Raises TurnstreamError if it fails.
     """
 
     name: str

@@ -41,7 +41,7 @@ def make_own_database() -> None:
 def recall(where: str) -> ConversationPlace:
     """Return the last turn at `where`, the URL of a server or a database.
 
-    Raises InvalidRequest if no turn was asked for there.
+    Raises InvalidRequest if none is known.
     """
     place = _read().get(where)
     try:

@@ -42,7 +42,7 @@ def _wire(name: str) -> Wire:
     from turnstream.wires import WIRES
 
     if name not in WIRES:
-        raise ArgumentTypeError(f"no wire {name!r}; there are {', '.join(WIRES)}")
+        raise ArgumentTypeError(f"no wire {name!r}; choose one of {', '.join(WIRES)}")
     return WIRES[name]
 
 

@@ -147,7 +147,7 @@ def _replay(arguments: Namespace) -> Replay | None:
         return None
     wire: str = arguments.wire or ""
     if wire and wire not in WIRES:
-        raise ConfigurationError(f"no wire {wire!r}; there are {', '.join(WIRES)}")
+        raise ConfigurationError(f"no wire {wire!r}; choose one of {', '.join(WIRES)}")
     try:
         data = file.read_bytes()
     except OSError as error:

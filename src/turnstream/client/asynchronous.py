@@ -47,10 +47,10 @@ class AsyncClient:
     Args:
         base_url: `http://host:port`, or the URL at which a host application mounts the routes
             (`https://host/llm`).
-        api_key: sent as a bearer token. None: no token.
-        headers: sent with every request.
-        session: an aiohttp session, which the client does not close. None: the client opens its own.
-        retry: delays and timeouts. None: the defaults of `Retry`.
+        api_key: Sent as a bearer token. None: no token.
+        headers: Sent with every request.
+        session: An aiohttp session, which the client does not close. None: the client opens its own.
+        retry: Delays and timeouts. None: the defaults of `Retry`.
 
     Raises ConfigurationError if an argument is invalid. All methods raise errors of `turnstream.errors`: the
     error in the server's answer (InvalidRequest, Unauthorized, NotFound, Conflict, …), or ConnectionFailed
@@ -112,9 +112,9 @@ class AsyncClient:
         starts a second turn.
 
         Args:
-            content: the user's message.
-            chat_id: the chat of the turn. None: a new chat.
-            options: see `SendOptions`.
+            content: The user's message.
+            chat_id: The chat of the turn. None: a new chat.
+            options: See `SendOptions`.
         """
         if chat_id is None:
             chat_id = (await self.chats.create()).id
@@ -162,8 +162,8 @@ class AsyncClient:
         """Return the events of all turns over one connection. The caller iterates over them.
 
         Args:
-            chat_id: the chat of the turns. None: all chats.
-            after: a cursor, such as an earlier `events.last_id`. None starts with the running turns.
+            chat_id: The chat of the turns. None: all chats.
+            after: A cursor, such as an earlier `events.last_id`. None starts with the running turns.
         """
         path = "/events" if chat_id is None else f"/chats/{path_part(chat_id)}/events"
         return AsyncEvents(self._transport, path, after=after)

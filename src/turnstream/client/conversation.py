@@ -63,9 +63,9 @@ class ConversationState(Generic[AnyTurn]):
     """The state of a conversation.
 
     Args:
-        chat_id: the chat. None: the first message creates one.
-        prev_turn_id: the turn that the first message follows. None: the message starts a new branch.
-        on_change: called with this state after each change. Its exceptions are logged and ignored.
+        chat_id: The chat. None: the first message creates one.
+        prev_turn_id: The turn that the first message follows. None: the message starts a new branch.
+        on_change: Called with this state after each change. Its exceptions are logged and ignored.
     """
 
     def __init__(

@@ -43,14 +43,14 @@ class WatchedEvents:
         return Cursor(0, self._moves)
 
     def connected(self) -> None:
-        """Do nothing: the server sends no event again."""
+        """Do nothing: after a reconnect, the server repeats no event."""
 
     def end_reached(self) -> None:
         """Record that nothing follows."""
         self.ended = True
 
     def take(self, frame: Frame) -> NativeEvent:
-        """Return the event of a frame, and move after it. Raises MalformedEvent."""
+        """Return the event of a frame, and move the position after it. Raises MalformedEvent."""
         event = native_event(frame)
         last_id = frame[2].decode("utf-8", "replace") if frame[2] else self.last_id
         self._moves += last_id != self.last_id

@@ -229,7 +229,10 @@ class AsyncFollowing:
         return self._following.losses
 
     def close(self) -> None:
-        """Close the connection. Turns continue on the server, and the next iteration after the last event."""
+        """Close the connection.
+
+        Turns continue on the server. The next iteration resumes after the last event.
+        """
         self._following.close()
 
 

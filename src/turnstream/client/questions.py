@@ -20,11 +20,11 @@ class QuestionOptions(TypedDict, total=False):
     """Options of a model call. The server chooses a value for each option that is missing or None.
 
     Args:
-        fallbacks: models to call, in this order, if `model` fails.
-        params: params of the model call (`max_tokens`, `temperature`, …).
-        tools: names of the server's tools, and the caller's own definitions
+        fallbacks: Models to call, in this order, if `model` fails.
+        params: Params of the model call (`max_tokens`, `temperature`, …).
+        tools: Names of the server's tools, and the caller's own definitions
             (`{"name", "description", "input_schema"}`).
-        idempotency_key: default: a new key for each turn. The same key and content never start a second turn.
+        idempotency_key: Default: a new key for each turn. The same key and content never start a second turn.
     """
 
     model: str | None

@@ -17,15 +17,15 @@ class Retry(NamedTuple):
     """Delays and timeouts of the client, in seconds.
 
     Args:
-        first_delay: delay before the second attempt. It doubles for each further attempt, up to `max_delay`.
+        first_delay: Delay before the second attempt. It doubles for each further attempt, up to `max_delay`.
             The actual delay is random, between half of it and all of it. New data from the server resets it.
-        max_delay: longest delay between two attempts.
-        budget: time of all attempts and delays since the last new data, after which the client gives up.
+        max_delay: Longest delay between two attempts.
+        budget: Time of all attempts and delays since the last new data, after which the client gives up.
             0 means one attempt. A `Retry-After` is respected within the budget.
-        connect: timeout for opening a connection.
-        idle: time without a byte after which a stream's connection counts as lost. The server sends a
+        connect: Timeout for opening a connection.
+        idle: Time without a byte after which a stream's connection counts as lost. The server sends a
             comment every 15 s.
-        request: timeout for one complete answer that is not a stream.
+        request: Timeout for one complete answer that is not a stream.
     """
 
     first_delay: float = 0.1
@@ -67,9 +67,9 @@ class Backoff:
         """Record a failed attempt. The next `pause` waits, or raises `failure` if the budget is spent.
 
         Args:
-            failure: the error of the attempt.
-            seconds: duration of the attempt.
-            retry_after: shortest delay, in seconds, that the server asks for. None: the server does not ask.
+            failure: The error of the attempt.
+            seconds: Duration of the attempt.
+            retry_after: Shortest delay, in seconds, that the server asks for. None: the server does not ask.
         """
         retry = self._retry
         longest = min(retry.first_delay * 2 ** min(self._attempts, _LONGEST_EXPONENT), retry.max_delay)

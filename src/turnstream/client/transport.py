@@ -57,7 +57,7 @@ def api_root(url: str) -> str:
 def path_part(text: str) -> str:
     """Return `text` quoted as one part of a path.
 
-    Raises NotFound if it is empty: the path would be another one.
+    Raises NotFound if it is empty, because an empty part would change the path.
     """
     if not text:
         raise NotFound("the id is empty: give the id of a chat or a turn")
@@ -72,7 +72,7 @@ class OpenStream(Protocol):
         ...
 
     def forget(self) -> object:
-        """Return the response and drop it, without closing its connection."""
+        """Give up the response, and return it. Its connection stays open."""
         ...
 
 

@@ -38,10 +38,10 @@ def load_settings(
     """Return the settings.
 
     Args:
-        path: the settings file, as given by `--config`. None: the file that TURNSTREAM_CONFIG names, else
+        path: The settings file, as given by `--config`. None: the file that TURNSTREAM_CONFIG names, else
             `turnstream.toml` in the working directory, if it exists.
-        environ: the environment variables. None: `os.environ`.
-        flags: values by `section.key`. A value of None means that the flag was not given.
+        environ: The environment variables. None: `os.environ`.
+        flags: Values by `section.key`. A value of None means that the flag was not given.
 
     Raises ConfigurationError, which names the source, the key and the remedy, if a setting is invalid.
     """

@@ -104,7 +104,7 @@ class EngineSettings(_Section):
     """`[engine]`: defaults of turns, timeouts and memory limits."""
 
     default_model: NamedModels | None = None
-    """`provider/model` for turns that name no model.
+    """`provider/model` for turns that do not name a model.
 
     None: the first model of the first provider that is ready.
     """
@@ -140,7 +140,7 @@ class RetrySettings(_Section):
     max_delay: Seconds = 30.0
     """Longest delay between calls, in seconds.
 
-    If a provider asks for more, it is waited for only if no other model is left.
+    If a provider asks for more, the call waits only if no other model is left.
     """
     budget: Seconds = 120.0
     """Seconds for delays and for calls without output, after which a model is given up.

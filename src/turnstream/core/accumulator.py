@@ -96,7 +96,10 @@ class Accumulator(MessageFacts):
         )
 
     def take_changes(self) -> list[TurnEvent]:
-        """Return the events to show since the last call, in order. `release` returns the block_stops."""
+        """Return the events to show since the last call, in order.
+
+        Block_stops come from `release` instead.
+        """
         changes = self._changes
         self._changes = []
         return changes
@@ -176,7 +179,7 @@ class Accumulator(MessageFacts):
     def resume(self) -> None:
         """Prepare for a call that replaces a failed one.
 
-        The replacement continues the shown block as index RESUMED. Shown blocks stay. Blocks that
+        Shown blocks stay. In the replacement's events, the shown block has the index RESUMED. Blocks that
         were not shown, and the facts of the failed call, are discarded.
         """
         self._waiting.clear()

@@ -1,7 +1,7 @@
 """Values from outside, made safe to store, show and send: valid Unicode text, JSON of bounded depth.
 
 Every entrance uses these functions: HTTP bodies, the library, the client, tools, and provider streams. Half
-of a surrogate pair becomes U+FFFD, because no encoding has it. JSON that nests deeper than NESTING_LIMIT is
+of a surrogate pair becomes U+FFFD, because it cannot be encoded. JSON that nests deeper than NESTING_LIMIT is
 refused, because not every encoder can write it.
 """
 
@@ -35,7 +35,7 @@ class InvalidJson(ValueError):
 
 
 def repair_text(text: str) -> str:
-    """Return `text` with halves of surrogate pairs joined. A half without its other becomes U+FFFD."""
+    """Return `text` with halves of surrogate pairs joined. An unpaired half becomes U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -59,7 +59,10 @@ def plain_json(value: Value) -> Value:
 
 
 def plain_request_json(value: Value, what: str) -> Value:
-    """Return a caller's value, admitted. Raises InvalidRequest, which calls the value `what`."""
+    """Return a caller's value as `plain_json` does.
+
+    Raises InvalidRequest, in which `what` names the value.
+    """
     try:
         return plain_json(value)
     except InvalidJson as error:
@@ -69,12 +72,12 @@ def plain_request_json(value: Value, what: str) -> Value:
 def checked_client_id(value: object, what: str) -> str:
     """Return a client's own id, which is any text of 1 to CLIENT_ID_LENGTH characters.
 
-    Raises InvalidRequest, which calls the value `what`, for control characters (NUL is one) and for halves of
-    surrogate pairs, which no database stores.
+    Raises InvalidRequest, in which `what` names the value, for control characters (NUL is one) and for halves
+    of surrogate pairs, which no database stores.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= CLIENT_ID_LENGTH:
         raise InvalidRequest(
-            f"{what} has to be a text of 1 to {CLIENT_ID_LENGTH} characters", code="invalid_client_id"
+            f"{what} must be a text of 1 to {CLIENT_ID_LENGTH} characters", code="invalid_client_id"
         )
     if any(category(character) in {"Cc", "Cs"} for character in value):
         raise InvalidRequest(f"{what} has control characters: leave them out", code="invalid_client_id")

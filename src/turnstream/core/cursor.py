@@ -13,7 +13,7 @@ _PATTERN = re.compile(r"(0|[1-9][0-9]{0,11})-(0|[1-9][0-9]{0,15})", re.ASCII)
 
 
 class Cursor(NamedTuple):
-    """The number of a turn's event.
+    """A position in a turn: after the event `seq`.
 
     `seq` alone orders a turn's events. `generation` names the owner that gave the number.
     """

@@ -130,7 +130,7 @@ class OpenBlock:
     def text_since(self, length: int) -> str:
         """Return the text after the first `length` characters.
 
-        The cost depends on the length of the result. Once in `_PARTS` pieces it depends on the whole text.
+        The time depends on the length of the result. Once in `_PARTS` pieces, the whole text is joined.
         """
         if len(self.parts) > _PARTS:
             return self.text()[length:]
@@ -264,7 +264,7 @@ def text_events(block: OpenBlock, field: DeltaField, text: str) -> list[BlockDel
 
 
 def repair_surrogates(block: OpenBlock, text: str) -> str:
-    """Join halves of a surrogate pair that came in two events. A half without its other becomes U+FFFD."""
+    """Join halves of a surrogate pair that came in two events. An unpaired half becomes U+FFFD."""
     text, block.carry = join_halves(block.carry + text)
     return text
 

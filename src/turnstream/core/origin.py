@@ -30,7 +30,7 @@ _DIGEST_LENGTH = 32
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """The source of a block: the wire, the provider by our name, the model by the provider's name."""
+    """The source of a block: wire, name of the provider in the settings, name of the model there."""
 
     wire: str
     provider: str
@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def needs_seal(block_type: BlockType, content: Content) -> bool:
-    """Return False if any provider may get the block once its signature is removed."""
+    """Return True if the block needs an origin: only its provider can read it, or it has a signature."""
     return block_type in _SEALED_TYPES or not _MARKS.isdisjoint(content)
 
 

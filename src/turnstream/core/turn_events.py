@@ -192,7 +192,7 @@ class UserRedacted(msgspec.Struct, frozen=True, gc=False, tag="user_redacted"):
 
     Attributes:
         user_turn_id: The user's turn. Empty if the turn has none.
-        replacement: The text of its only block now.
+        replacement: The text of the block that replaces all others of that turn.
     """
 
     replacement: str

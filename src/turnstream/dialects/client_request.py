@@ -31,8 +31,8 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
         approvals: Answers to tool calls that need an approval. With them, the conversation has no new
             message.
         tools: The client's own tools, and names of the server's. None: all of the server's.
-        is_complete: True if an option that is None is not given. False: it is as in the answer before.
-        store: False for a turn without rows. None: as the server's settings say.
+        inherits: True if an option that is None has its value from the last answer. False: it has no value.
+        store: False for a transient turn. None: as the server's settings say.
     """
 
     conversation: ResentConversation
@@ -43,7 +43,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] | None = None
     tools: tuple[str | ToolDefinition, ...] | None = None
     metadata: dict[str, Any] = {}
-    is_complete: bool = False
+    inherits: bool = True
     store: bool | None = None
 
     @property
@@ -61,7 +61,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
             params=self.params,
             tools=self.tools,
             metadata=self.metadata,
-            inherits=not self.is_complete,
+            inherits=self.inherits,
         )
 
 

@@ -44,7 +44,7 @@ def event_name(event: TurnEvent | ChatEvent) -> str:
 
 
 def chat_event_frame(event: ChatEvent, cursor: bytes) -> bytes:
-    """Return the frame of an event of a stream with many turns. If `cursor` is empty, it has no id."""
+    """Return the frame of an event of a stream with many turns. If `cursor` is empty, the frame has no id."""
     name, data = event_name(event).encode(), _encode(event)
     if not cursor:
         return b"event: %b\ndata: %b\n\n" % (name, data)

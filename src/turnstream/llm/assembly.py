@@ -41,7 +41,7 @@ class MessageAssembler:
         self._fold = MessageFold()
         self._id = new_id()
         if wire is not None and wire not in WIRES:
-            raise ConfigurationError(f"no wire {wire!r}; there are {', '.join(WIRES)}")
+            raise ConfigurationError(f"no wire {wire!r}; choose one of {', '.join(WIRES)}")
         self._decoder = WIRES[wire].decoder() if wire is not None else None
 
     def feed(self, *events: StreamEvent) -> list[TurnEvent]:
@@ -55,7 +55,7 @@ class MessageAssembler:
     def feed_bytes(self, data: bytes) -> list[TurnEvent]:
         """Fold the next bytes of a provider's answer. Raises as `feed`, and MalformedEvent."""
         if self._decoder is None:
-            raise TypeError("these are bytes of which wire? Give MessageAssembler(wire=…)")
+            raise TypeError("the wire of these bytes is not known: give MessageAssembler(wire=…)")
         with self._lock:
             return self._take(self._decoder.feed(data))
 

@@ -1,4 +1,7 @@
-"""A queue of events for one reader, which may be slow. It loses no event, and never outgrows the answer."""
+"""A queue of events for one reader, which may be slow.
+
+It loses no event, and never holds more than the answer.
+"""
 
 from __future__ import annotations
 

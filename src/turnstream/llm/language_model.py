@@ -73,7 +73,8 @@ class LLM(ModelCalls):
         tool_limits: Limits of the tools' time and rounds. None: those of the settings.
         approve: Called with an `ApprovalQuestion` for each call of a tool that asks, sync or async. Returns
             True, False, or `(False, reason)`. None: such calls are denied.
-        redaction: Rules for what is read, and for what providers get. None: those of the settings.
+        redaction: Rules for the text that readers get, and for the text that providers get. None: those of
+            the settings.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of the library meet

@@ -97,7 +97,7 @@ class LiveAnswer:
         self.events += len(events)
 
     def _withdraw(self, index: int) -> None:
-        """Drop the events that no reader has taken of blocks from `index` on."""
+        """Drop the waiting events of blocks from `index` on, which no reader has taken."""
         self._beginning = None
         for reference in self._queues:
             if (queue := reference()) is not None:
@@ -158,7 +158,9 @@ class LiveAnswer:
         late = self._beginning is None
         queue.push(self._catch_up() if self._beginning is None else self._beginning)
         logger.debug(
-            "a reader begins after %d events, %s", self.events, "with a catch-up" if late else "at the first"
+            "a reader begins after %d events, %s",
+            self.events,
+            "with a catch-up" if late else "from the first",
         )
         self._queues = [reference for reference in self._queues if reference() is not None]
         self._queues.append(weakref.ref(queue))

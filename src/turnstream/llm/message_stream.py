@@ -286,7 +286,7 @@ class MessageStream(Generic[Output]):
     def watch_calls(self, act: Callable[[Sequence[ModelCall]], None]) -> None:
         """Call `act` with the model calls so far, each time that a model begins to answer.
 
-        The last call runs, and its usage is its estimated input.
+        The last call is still running, so its usage is its estimated input.
         """
         self._generation.watch_calls(act)
 

@@ -43,7 +43,7 @@ def past_turns(messages: Sequence[MessageLike], prompt: Prompt | None) -> list[P
 
 
 def blocks_of(prompt: Prompt, where: str) -> tuple[Block, ...]:
-    """Return the blocks of a prompt. Raises InvalidRequest, which calls the prompt `where`."""
+    """Return the blocks of a prompt. Raises InvalidRequest, in which `where` names the prompt."""
     parts: object = [prompt] if isinstance(prompt, str | Block | Mapping) else cast("object", prompt)
     if isinstance(parts, bytes) or not isinstance(parts, Sequence):
         raise InvalidRequest(f"{where} is a {type(parts).__name__}: give a text, or a list of parts")
@@ -66,7 +66,7 @@ def _past_turn(place: int, message: object) -> PastTurn:
         return PastTurn("user", "complete", (_block(0, result, where),))
     if role not in ("user", "assistant"):
         raise InvalidRequest(
-            f"{where}: role is {role!r}, and has to be user, assistant or tool; instructions go to system="
+            f"{where}: role is {role!r}, but it must be user, assistant or tool; instructions go to system="
         )
     if not isinstance(content, str | Sequence):
         raise InvalidRequest(f"{where}: content has to be a text or a list of parts")
@@ -103,7 +103,7 @@ def _block(number: int, part: object, where: str) -> Block:
             raise InvalidRequest(f"{where}: the {kind} needs one of {', '.join(wanted)}")
         return Block(number, kind, None, given)
     raise InvalidRequest(
-        f"{where}: type is {kind!r}, and has to be text, image, document, tool_result or tool_use"
+        f"{where}: type is {kind!r}, but it must be text, image, document, tool_result or tool_use"
         + ("; other blocks are given as Block" if kind in BLOCK_TYPES else "")
     )
 
@@ -132,5 +132,5 @@ def _tool_use(number: int, given: dict[str, Any], where: str) -> Block:
 def _text(given: Mapping[str, Any], name: str, where: str) -> str:
     value = given.get(name)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where}: {name} has to be a text")
+        raise InvalidRequest(f"{where}: {name} must be a text")
     return value

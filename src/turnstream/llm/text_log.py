@@ -18,7 +18,8 @@ class TextLog:
     """The text of an answer. For readers, it only grows.
 
     A restarted answer retracts text. The text that a reader had must then come again, character by character,
-    before any new text. Text that the provider withdraws does not come again: its readers learn of it.
+    before any new text. Text that the provider withdraws does not come again: readers that had it get an
+    error.
     """
 
     def __init__(self) -> None:

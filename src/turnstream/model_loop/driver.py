@@ -173,7 +173,7 @@ class LoopDriver:
                 stream = await self._recover(source, failure)
 
     def _whole_answer(self, source: TurnSource) -> MessageStop | None:
-        """Raise ProviderError if the answer that was read is not complete. Return its end marker."""
+        """Return the end marker of the answer that was read. Raises ProviderError if it is not complete."""
         accumulator = self.accumulator
         if accumulator.error is not None:
             raise stream_error(accumulator.error)

@@ -144,7 +144,7 @@ async def _redacted_stream(
 
 
 class _RedactedBatches:
-    """Batches of events without the matches. It takes no pushes: each batch is looked at.
+    """Batches of events without the matches. Batches are never pushed past it, because it reads each of them.
 
     Args:
         shows_rest: True to show the text that is held back when the stream ends without an end marker.

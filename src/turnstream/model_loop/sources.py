@@ -32,7 +32,7 @@ class StepFailure(NamedTuple):
     """A call of a step that failed.
 
     Attributes:
-        first: Sequence of the step's first block, begun or not.
+        first: Sequence of the step's first block, even if the block has not begun.
         shown: Number of the step's blocks that have begun.
         open_block: The last begun block, as far as it is written. None if it is not open.
     """
@@ -89,7 +89,10 @@ class TurnSource:
 
     @property
     def called(self) -> CalledModel | None:
-        """The model that is called. None if the steps' usage has no price here."""
+        """The model that is called.
+
+        None if the source calls no model of the catalog: its usage has no price.
+        """
         return None
 
     @property

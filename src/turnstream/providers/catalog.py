@@ -226,7 +226,7 @@ class Catalog:
         model = self.default_model
         if self._default is None and model.partition("/")[0] in self._in_process:
             logger.info(
-                "no provider is configured: the simulated model %s answers turns that name no model; "
+                "no provider is configured: the simulated model %s answers turns that do not name a model; "
                 "set ANTHROPIC_API_KEY or OPENAI_API_KEY, or describe a provider in turnstream.toml",
                 model,
             )
@@ -364,7 +364,7 @@ def _describe(
         missing = "wire" if wire is None else "base_url"
         raise ConfigurationError(f"providers.{name}: {missing} is missing: set it")
     if wire not in WIRES:
-        raise ConfigurationError(f"providers.{name}: no wire {wire!r}; there are {', '.join(WIRES)}")
+        raise ConfigurationError(f"providers.{name}: no wire {wire!r}; choose one of {', '.join(WIRES)}")
     host = split_base_url(name if url_from == "settings" else f"{name} ({url_from})", base_url).hostname
     endpoint = Endpoint(
         base_url,

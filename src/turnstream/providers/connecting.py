@@ -212,7 +212,7 @@ async def _tunnel(opened: socket.socket, url: URL, proxy: URL) -> None:
         data = await loop.sock_recv(opened, 4096)
         answer += data
         if not data or len(answer) > HEAD_LIMIT:
-            raise ConnectionError("the proxy gave no answer that can be read")
+            raise ConnectionError("the proxy's answer cannot be read")
     status = answer.split(b"\r\n", 1)[0]
     if status.split(b" ")[1:2] != [b"200"]:
         raise ConnectionError(f"the proxy refused the connection: {status.decode(errors='replace')}")

@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         if self.ended:
-            raise BadAnswer("an answer to no request")
+            raise BadAnswer("an answer without a request")
         status = self._parser.get_status_code()
         if status < 200:  # informational: the answer follows
             self.headers.clear()

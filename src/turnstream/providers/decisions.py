@@ -157,7 +157,7 @@ def pause_before(
 def spacing_left(policy: RetryPolicy, failed: Sequence[float], now: float) -> float:
     """Return the seconds until another attempt on a model may begin.
 
-    They count from the failure of the last attempt but one. Its start is not known here, but was earlier.
+    They count from the failure of the attempt before the last, because the start of an attempt is not known.
     """
     return max(0.0, failed[-2] + policy.spacing - now) if len(failed) > 1 else 0.0
 

@@ -127,8 +127,8 @@ def call_url(base: SplitResult, path: str) -> str:
 class Addresses:
     """Holds the URLs of one provider's calls.
 
-    A base URL may lack the version that its server wants, or have one too many. `other` returns the other of
-    the two addresses. After the first answer `settle` chooses one of them.
+    A base URL may lack the version that its server expects, or have one that the server does not expect.
+    `other` returns the other of the two addresses. After the first answer, `settle` chooses one of them.
     """
 
     def __init__(self, base: SplitResult) -> None:

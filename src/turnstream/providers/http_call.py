@@ -172,7 +172,7 @@ class HttpCall:
         raise StopAsyncIteration
 
     def interrupt(self, error: ProviderError) -> None:
-        """Make the pending read raise `error`, or else the next one."""
+        """Make the pending read raise `error`, or the next one if none is pending."""
         if not self._is_over:
             self._connection.fail(error)
 

@@ -67,7 +67,10 @@ class InflatedBody:
 
 
 def inflated(data: bytes, coding: str, limit: int) -> bytes:
-    """Return up to `limit` inflated bytes of a body that may be cut, or `data` if it is not compressed so."""
+    """Return up to `limit` inflated bytes of a body, which may be cut.
+
+    Return `data` if `coding` does not fit.
+    """
     if coding not in _CODINGS or not data:
         return data
     try:

@@ -52,7 +52,11 @@ class Rate(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Prices of one model. None: the price without a cache, for the shorter cache, or of the output."""
+    """Prices of one model.
+
+    If a price is None, another price applies: `input` for reads and writes of the cache, `cache_write` for
+    writes of the longer cache, and `output` for reasoning.
+    """
 
     input: Rate
     output: Rate

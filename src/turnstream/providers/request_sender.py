@@ -133,13 +133,13 @@ class RequestSender:
         try:
             second = await self._post(url, request, accept)
         except (OSError, BadAnswer, ProviderError) as error:
-            logger.debug("%s cannot be asked at %s: %r", self.name, url.raw_path, error)
+            logger.debug("%s cannot be called at %s: %r", self.name, url.raw_path, error)
             return connection
         except BaseException:
             self.release(connection)
             raise
         if 200 <= second.status < 300 and second.content_type != "text/html":
-            logger.warning("%s is asked at %s: write base_url = %r", self.name, url.raw_path, base.geturl())
+            logger.warning("%s is called at %s: write base_url = %r", self.name, url.raw_path, base.geturl())
             self.addresses.settle(base)
             self.release(connection)
             return second

@@ -73,7 +73,7 @@ class Routing:
             fallbacks: Its fallbacks. None: those of the settings.
             request: The request.
             keys: Keys by provider, which replace those of the environment.
-            needs_key: False if all models may fail when they are called, because a key comes later.
+            needs_key: False if keys may come later: then missing keys are not an error here.
         """
         if unknown := set(keys or ()) - set(self._catalog.names):
             raise ConfigurationError(f"there is a key for {min(unknown)!r}, which is not a provider")

@@ -1,8 +1,8 @@
 """The automaton that matches all patterns of a filter at once, one character at a time.
 
 Patterns become a nondeterministic automaton (Thompson's construction). Its states are determinized when they
-are first reached. A state holds the matches under way as groups in the order of their begins; each state of
-the nondeterministic automaton is in the earliest group only, because a later match with the same state has
+are first reached. A state holds the matches under way as groups in the order in which they began; each state
+of the nondeterministic automaton is in the earliest group only, because a later match with the same state has
 the same future. Work per character does not depend on the text.
 """
 
@@ -109,10 +109,10 @@ class Automaton:
         self._columns: dict[str, int] = {}
         self._states: dict[tuple[tuple[frozenset[int], ...], bool, bool], State] = {}
         self.first = self._state((), after_word=False, is_first=True)
-        """State at the begin of a text."""
+        """State at the start of a text."""
 
     def after(self, character: str) -> State:
-        """Return the state without matches under way, after `character`. Empty: at the begin of a text."""
+        """Return the state without matches under way, after `character`. Empty: at the start of a text."""
         if not character:
             return self.first
         return self._state((), after_word=is_word(character), is_first=False)
@@ -178,7 +178,7 @@ class Automaton:
 
 
 class _Nodes:
-    """The nondeterministic automaton. Node 0 is its begin.
+    """The nondeterministic automaton. Node 0 is its start.
 
     Attributes:
         sets: Different sets of characters.
@@ -206,7 +206,7 @@ class _Nodes:
         self.rules[end] = rule
         if begin in self._reaching(end, with_boundaries=True):
             raise ConfigurationError(
-                f"the pattern {pattern!r} matches the empty text: let it need a character"
+                f"the pattern {pattern!r} matches the empty text: a match needs at least one character"
             )
         certain = frozenset[int]() if is_bounded else self._reaching(end, with_boundaries=False)
         if self._longest(range(known, len(self.rules)), certain) > MAX_UNCERTAIN:
@@ -216,7 +216,10 @@ class _Nodes:
             )
 
     def closure(self, nodes: Iterable[int], place: _Surroundings, seen: set[int]) -> list[int]:
-        """Return the nodes that `nodes` reach without a character and that are not in `seen`; add them."""
+        """Return the nodes that `nodes` reach without a character, except those in `seen`.
+
+        Add them to `seen`.
+        """
         waiting = [node for node in nodes if node not in seen]
         seen.update(waiting)
         reached: list[int] = []
@@ -254,7 +257,7 @@ class _Nodes:
         return frozenset(found)
 
     def _longest(self, nodes: Iterable[int], certain: frozenset[int]) -> float:
-        """Return the most characters that are read from any of `nodes` until a node of `certain`."""
+        """Return the largest number of characters on a way from one of `nodes` to one of `certain`."""
         lengths: dict[int, float] = {}
         for node in nodes:
             if self._reads[node] is not None:

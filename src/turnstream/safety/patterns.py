@@ -1,8 +1,8 @@
 """Patterns of redaction rules: the part of Python's regular expressions that an automaton can match.
 
 A pattern has characters, classes (`[a-z]`, `\\d`, `\\s`, `\\w`, `.`), groups, alternatives, the repetitions
-`*`, `+`, `?` and `{m,n}`, the boundaries `\\b`, `\\B`, `^` and `$` (begin and end of the text), and the flag
-`(?i)` at its begin. Look-around, back references and lazy repetitions are refused: with them, the time to
+`*`, `+`, `?` and `{m,n}`, the boundaries `\\b`, `\\B`, `^` and `$` (start and end of the text), and the flag
+`(?i)` at its start. Look-around, back references and lazy repetitions are refused: with them, the time to
 match cannot be bounded, or a match depends on text that has not arrived.
 """
 
@@ -69,7 +69,7 @@ class _PatternParser:
     def parse(self) -> Node:
         node = self._alternatives()
         if self._place < len(self._pattern):
-            raise self._error("a parenthesis is closed that was not opened")
+            raise self._error("a parenthesis is closed but was not opened")
         return node
 
     # -- structure ---------------------------------------------------------------------------------------

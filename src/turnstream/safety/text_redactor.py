@@ -37,7 +37,7 @@ class TextRedactor:
         self._state = self._automaton.first
         self._held = ""
         self._before = ""
-        """The character before the held text, or empty at the begin of the text."""
+        """The character before the held text, or empty at the start of the text."""
         self._scanned = 0
         self._candidates: list[Candidate] = []
         """One for each group of the state, in the same order."""
@@ -109,7 +109,7 @@ class TextRedactor:
         return False
 
     def _accept(self, candidate: Candidate, rules: tuple[int, ...]) -> None:
-        """Note that some rules match from the candidate's begin to the current place."""
+        """Note that some rules match from the candidate's start to the current place."""
         for number in rules:
             rule = self._rules[number]
             if rule.check is None or rule.check(self._held[candidate.begin : self._scanned]):

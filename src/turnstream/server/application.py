@@ -93,12 +93,12 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
     """Return an ASGI application with the routes of `router` and `GET /healthz`.
 
     Args:
-        version: turnstream's version, shown by `/healthz` and the OpenAPI document.
-        scrape: answers `GET /metrics`. None: the route does not exist.
-        health: returns the reason why the server is unhealthy. None: the server is always healthy.
-        direct: serves some routes of `router` without the framework. `router` must have no dependencies then.
-        cors_origins: origins of web pages that may read the answers.
-        debug: show clients the messages of unexpected errors.
+        version: Turnstream's version, shown by `/healthz` and the OpenAPI document.
+        scrape: Answers `GET /metrics`. None: the route does not exist.
+        health: Returns the reason why the server is unhealthy. None: the server is always healthy.
+        direct: Serves some routes of `router` without the framework. `router` must have no dependencies then.
+        cors_origins: Origins of web pages that may read the answers.
+        debug: Show clients the messages of unexpected errors.
     """
     application = Application(
         title="turnstream",

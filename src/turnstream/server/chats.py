@@ -185,5 +185,5 @@ def _position(before: str | None) -> tuple[int, str] | None:
         return None
     changed, _, chat_id = before.partition(":")
     if not (changed.isascii() and changed.isdecimal() and len(changed) < 18):
-        raise InvalidRequest("before is not a position: give the `next` of the page before")
+        raise InvalidRequest("`before` is not a position: give the `next` of the last page")
     return int(changed), checked_id(chat_id, "before")

@@ -158,7 +158,7 @@ class ConnectionProtocol(HttpToolsProtocol):
             self._expect_close()
 
     def _limit_idle_bytes(self) -> None:
-        """Start the head's deadline if a read began no request: uvicorn's idle timer has stopped."""
+        """Start the head's deadline if a read began no request: the read has stopped uvicorn's idle timer."""
         cycle: Any = self.cycle
         if not self._begun and self._timer is None and (cycle is None or cycle.response_complete):
             self._start_timer()

@@ -85,8 +85,8 @@ async def turn_response(
     """Return the event stream of a turn.
 
     Args:
-        principal: the caller. None: call the engine's `authenticate` hook.
-        beginning: the cursor for a request without one. None: such a request starts with a catch-up.
+        principal: The caller. None: call the engine's `authenticate` hook.
+        beginning: The cursor for a request without one. None: such a request starts with a catch-up.
 
     A bad cursor, an unknown turn or an unknown caller gets the same JSON error as from the routes. Raises
     StoreError.

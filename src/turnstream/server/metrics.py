@@ -1,7 +1,7 @@
 """Metrics of an engine for Prometheus, in its text format or in OpenMetrics.
 
-The engine's parts count in plain numbers. This module reads them at a scrape, so metrics without a scraper
-cost nothing. The Prometheus library is imported at the first scrape, which takes 0.1 s.
+The engine's parts count in plain numbers. This module reads them at a scrape, so metrics cost nothing if
+nothing scrapes them. The Prometheus library is imported at the first scrape, which takes 0.1 s.
 """
 
 from __future__ import annotations

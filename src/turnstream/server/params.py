@@ -67,10 +67,10 @@ def _check(fields: Mapping[str, Any], refused: frozenset[str], where: str) -> No
 
 def _check_by_wire(name: str, value: Any, where: str) -> None:
     if not isinstance(value, dict):
-        raise ValueError(f"{where}{name} has to be an object of params by wire")
+        raise ValueError(f"{where}{name} must be an object of params by wire")
     for wire, fields in cast("dict[str, Any]", value).items():
         if not isinstance(fields, dict):
-            raise ValueError(f"{where}{name}.{wire} has to be an object of params")
+            raise ValueError(f"{where}{name}.{wire} must be an object of params")
         _check(cast("dict[str, Any]", fields), _TURN_FIELDS, f"{where}{name}.{wire}.")
 
 

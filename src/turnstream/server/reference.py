@@ -58,11 +58,11 @@ def index_page(
     """Return the HTML of the page at `/`.
 
     Args:
-        version: turnstream's version.
-        url: the server's address as the browser requested it.
-        root: the path under which a proxy mounts the server, or "".
-        prefix: the prefix of the API's paths.
-        models: the models that turns may name. None: the caller may not see them.
+        version: Turnstream's version.
+        url: The server's address as the browser requested it.
+        root: The path under which a proxy mounts the server, or "".
+        prefix: The prefix of the API's paths.
+        models: The models that turns may name. None: the caller may not see them.
     """
     if models is None:
         listed = (

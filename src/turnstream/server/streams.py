@@ -139,7 +139,7 @@ class EventStream(SentBody):
         """Cut the connection soon if its client reconnects, because the server stops. The turn continues."""
         if self._format.reconnects:
             self._drains = True
-            self.on_disconnect = None  # the client does not leave: it is sent away
+            self.on_disconnect = None  # the server cuts the connection: the client has not left
             self.nudge()
 
     def last_words(self) -> bytes:

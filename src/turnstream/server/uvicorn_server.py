@@ -82,7 +82,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     Connections queue until they are served.
 
     Args:
-        host: name or address. "" means all addresses of this machine.
+        host: Name or address. "" means all addresses of this machine.
         port: 0 takes a free port.
 
     Raises ConfigurationError if no address can be bound, or the port is taken on one of them.
@@ -145,11 +145,11 @@ async def run_application(
     The application's lifespan is not run: the caller keeps the engine open during this call.
 
     Args:
-        application: the ASGI application.
-        bound: sockets from `bind`. They are closed at the end.
+        application: The ASGI application.
+        bound: Sockets from `bind`. They are closed at the end.
         drain: `Engine.drain`. It is called with the grace time in seconds.
-        grace: seconds that running turns have after the first signal.
-        on_listening: called when the server accepts connections.
+        grace: Seconds that running turns have after the first signal.
+        on_listening: Called when the server accepts connections.
     """
     config = uvicorn.Config(
         application,

@@ -164,7 +164,7 @@ class RecordView(BaseModel):
 
     @classmethod
     def of(cls, record: msgspec.Struct, **others: Any) -> Self:
-        """Return the view of a record, with the fields of its usage or its block as fields of their own.
+        """Return the view of a record. The fields of its usage or its block become fields of the view.
 
         `others`: fields that the record does not have, or has in another form.
         """

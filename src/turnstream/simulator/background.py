@@ -75,7 +75,9 @@ class BackgroundResponses:
         return self._kept.get(identity)
 
     def play(self, asked: ModelRequest, context: PlayContext) -> Iterator[Action]:
-        """Yield the actions of `playback.play`, and keep the response. Without a stream it is only queued.
+        """Yield the actions of `playback.play`, and keep the response.
+
+        If no stream is requested, only queue it.
 
         Faults are permanent.
         """

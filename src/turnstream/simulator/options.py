@@ -33,7 +33,7 @@ class SimulatorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         first: Seconds before the first event.
         pace: Seconds per event. None: the script's own.
         batch: Events per write. 0: up to 64 KiB.
-        chunk: Bytes per write, wherever that cuts. 0: no cuts.
+        chunk: Bytes per write, which may end inside an event. 0: no cuts.
         events: Deltas of a story.
         seed: Seed of random choices.
         fault: Name of a fault.
@@ -42,7 +42,7 @@ class SimulatorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         code: Code of a reported error.
         retry_after: Seconds in the header `Retry-After` of a reported error.
         seconds: Seconds of `slow-first`.
-        ping: Seconds between the pings of a `silence`. 0: none.
+        ping: Seconds between the pings of a `silence`. 0: no pings.
         times: Requests of a model that get the fault. 0: all.
         lasting: Seconds in which requests of a model get the fault. 0: always.
         label: A mark without effect, to find the requests of a test in the log.
@@ -88,7 +88,7 @@ def parse_model_name(name: str, header: str = "") -> SimulatedModel:
         text = text if script in SCRIPT_NAMES else ""
         script = chosen
     if script not in SCRIPT_NAMES:
-        raise ModelNotFound(f"no simulated model {script[:80]!r}; there are {', '.join(SCRIPT_NAMES)}")
+        raise ModelNotFound(f"no simulated model {script[:80]!r}; choose one of {', '.join(SCRIPT_NAMES)}")
     return SimulatedModel(script, _options({**_parse_pairs(text), **told}, f"simulated model {name[:200]!r}"))
 
 

@@ -116,7 +116,7 @@ def guess_wire(file_name: str, data: bytes) -> Wire:
             best = rank, wire
     if best is None:
         raise ConfigurationError(
-            f"{file_name} fits none of the wires {', '.join(WIRES)}: choose one with --wire"
+            f"{file_name} does not fit any of the wires {', '.join(WIRES)}: choose one with --wire"
         )
     return best[1]
 

@@ -244,7 +244,7 @@ def _result_text(result: Block) -> str:
 def example_of(schema: Any, number: int, depth: int = 0) -> Any:
     """Return a value that fits a JSON Schema of a plain tool.
 
-    `number` makes two calls differ. A caller may send something else than a schema: any value fits that.
+    `number` makes two calls differ. A caller may send something that is not a schema: then any value fits.
     """
     if not isinstance(schema, dict):
         return f"example {number}"

@@ -29,7 +29,7 @@ UNREADABLE: Final = _Unreadable()
 """Value of a JSON column whose text is not JSON, or nests too deeply to be shown.
 
 `store.mapping` replaces it with a value that reports the damage, or with an empty one, and logs the row. So
-one bad column does not make the row unreadable, nor a list with the row.
+one bad column makes neither its row nor a list with that row unreadable.
 """
 
 

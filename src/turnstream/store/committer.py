@@ -140,7 +140,7 @@ def _neighbours(operations: Sequence[Operation[Any]]) -> Iterator[Sequence[Opera
 
 
 def _by_turn(operations: Sequence[Operation[Any]]) -> list[list[int]]:
-    """Return the indexes of each turn's operations. An operation without a turn is a group of its own."""
+    """Return the indexes of each turn's operations. An operation without a turn is a separate group."""
     turns: dict[str | int, list[int]] = {}
     for place, operation in enumerate(operations):
         turns.setdefault(operation.turn_id or place, []).append(place)

@@ -98,7 +98,7 @@ class OpenDatabase(Protocol):
     def interrupt(self, connection: Connection) -> None:
         """End the read that runs on a connection, if `read` does not notice `is_unwanted` while it waits.
 
-        Another thread than that of the read calls this.
+        Called from another thread than the read's.
         """
         ...
 

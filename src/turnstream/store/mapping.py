@@ -9,9 +9,8 @@ The type of a field decides how the field is stored:
     a struct      a column for each of its fields
     … | None      the column may be NULL
 
-SQLite accepts any value in any column. A value that cannot be read does not make its row unreadable, nor a
-list with the row: it reads as the field's default, or as a text that reports the damage. JSON that cannot be
-read is logged.
+SQLite accepts any value in any column. If a value cannot be read, its row can still be read: the value reads
+as the field's default, or as a text that reports the damage. JSON that cannot be read is logged.
 """
 
 from __future__ import annotations

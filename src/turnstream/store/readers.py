@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _INTERRUPTION_SECONDS = 0.02
-"""Seconds between two interruptions of a read that goes on."""
+"""Seconds between two interruptions of a read that continues."""
 _RECONNECT_SECONDS = 0.1
 """Seconds between two attempts of a read whose database is lost."""
 _CLOSE_SECONDS = 10.0
@@ -259,7 +259,7 @@ class _RunningRead:
                 self._connection = None
 
     def interrupt(self) -> None:
-        """End the query if it runs. Another thread than that of the query calls this.
+        """End the query if it runs. Called from another thread than the query's.
 
         An interruption between two statements is lost, so it is repeated, for `_CLOSE_SECONDS` at most.
         """

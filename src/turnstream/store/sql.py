@@ -25,13 +25,13 @@ class SqlStore:
     """A `Store` in a database. It belongs to the event loop that opened it.
 
     Args:
-        url: URL of the database (`sqlite:///PATH`). A missing file is created, with its folder.
+        url: URL of the database. The missing file of a `sqlite:///PATH` is created, with its folder.
         write_timeout: Seconds before a write fails. Default: 5.
         read_timeout: Seconds before a read fails. Default: 5.
         outage: Seconds that writes wait for a server that was lost. Default: 30.
         capacity: Largest number of waiting writes, and of waiting reads. Default: 10,000.
 
-    Raises ConfigurationError if the URL does not name a file.
+    Raises ConfigurationError if the URL does not name a database.
     """
 
     def __init__(

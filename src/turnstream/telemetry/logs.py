@@ -156,12 +156,12 @@ def configure_logging(  # noqa: PLR0913 - one parameter for each setting
     """Configure the package's log. Replace the configuration of an earlier call.
 
     Args:
-        level: level of components that have no level of their own.
-        debug: components that log at debug level.
-        levels: levels by component. A component is a module path below the package (`turns`,
+        level: Level of components that have no level of their own.
+        debug: Components that log at debug level.
+        levels: Levels by component. A component is a module path below the package (`turns`,
             `providers.http`) or a short name (`COMPONENTS`).
-        secrets: strings to mask.
-        stream: the output. None: standard error.
+        secrets: Strings to mask.
+        stream: The output. None: standard error.
         form: "text" or "json".
     """
     root = logging.getLogger(_ROOT)

@@ -220,7 +220,7 @@ async def _stop(task: asyncio.Future[Any], name: str) -> None:
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=STOP_SECONDS)
     if not done:
-        logger.warning("the tool %s does not end: it is left behind", name)
+        logger.warning("the tool %s does not end, and is abandoned", name)
         task.add_done_callback(_retrieve)
     elif not task.cancelled():
         _retrieve(task)

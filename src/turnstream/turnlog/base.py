@@ -93,7 +93,7 @@ class History(NamedTuple):
     """The facts of a turn that its row keeps.
 
     Attributes:
-        start: The seq of the turn's first event and that event, or None.
+        start: The turn's first event with its seq, or None.
         resets: The turn's block resets, in order.
         fences: The generations that were lost.
     """

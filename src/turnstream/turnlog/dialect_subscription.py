@@ -131,7 +131,7 @@ class DialectSubscription(Subscription):
         return has_more or self.at_end or self._must_decide(self._state)
 
     def _must_decide(self, state: object) -> bool:
-        """Return True if the next thing to do in this state is not to wait for events."""
+        """Return False if the only thing to do in this state is to wait for events."""
         return self._encoder.needs_replay(state) or not self._encoder.is_settled(state)
 
     def offer(self, write: Sink) -> bool:

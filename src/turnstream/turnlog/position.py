@@ -25,7 +25,7 @@ class WatchPosition(msgspec.Struct, frozen=True, gc=False):
         length: Characters of that block's text that the watcher has.
         signature: Characters of its signature.
         contents: Number of parts of its content.
-        block_seq: The event as of which the watcher has the block.
+        block_seq: The newest event of that block that the watcher has.
         is_behind: True while the watcher catches up, even if the ring has the events after `seq`.
         next_block: The first stored block that the watcher needs. It has the earlier ones.
         reset_seq: The watcher has received all resets up to this event.

@@ -101,12 +101,12 @@ class LogView:
 
     @property
     def start(self) -> tuple[int, TurnStart] | None:
-        """Seq of the turn's first event and that event, or None if it has not come."""
+        """The turn's first event with its seq, or None if it has not come."""
         return self._start
 
     @property
     def terminal(self) -> tuple[int, Terminal] | None:
-        """Seq of the turn's terminal event and that event, or None if it has not come."""
+        """The turn's terminal event with its seq, or None if it has not come."""
         return self._terminal
 
     @property

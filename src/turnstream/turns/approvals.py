@@ -110,10 +110,10 @@ class ApprovalCommands:
             try:
                 pause = await self.check()
             except StoreError as error:
-                logger.warning("approvals cannot be checked, next try in %g s: %s", RETRY_PAUSE, error)
+                logger.warning("approvals cannot be checked, next attempt in %g s: %s", RETRY_PAUSE, error)
                 pause = RETRY_PAUSE
             except Exception:
-                logger.exception("a check of the approvals failed, next try in %g s", RETRY_PAUSE)
+                logger.exception("a check of the approvals failed, next attempt in %g s", RETRY_PAUSE)
                 pause = RETRY_PAUSE
             try:
                 async with asyncio.timeout(pause):

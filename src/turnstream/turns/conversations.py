@@ -231,7 +231,7 @@ def _check(conversation: ResentConversation) -> None:
         if client_id is not None:
             checked_client_id(client_id, "the id of a message")
     if not conversation.messages and not conversation.new and conversation.after is None:
-        raise InvalidRequest("the conversation has no messages: send at least one of the user")
+        raise InvalidRequest("the conversation has no messages: send at least one user message")
     if len(conversation.messages) + bool(conversation.new) > MAX_MESSAGES:
         raise _too_large(f"more than {MAX_MESSAGES:,} messages")
     blocks = (*(block for message in conversation.messages for block in message.blocks), *conversation.new)

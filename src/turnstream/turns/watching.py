@@ -68,7 +68,10 @@ class SubscriptionMaker:
         return self._counted(DialectSubscription(log, archive, encoder, state=state, is_exact=is_exact))
 
     def _reader(self, turn_id: str) -> StoreReader:
-        """Return the reader of a turn's rows. That of a transient turn can read it after it was dropped."""
+        """Return the reader of a turn's rows.
+
+        For a transient turn, it still works after the turn is dropped.
+        """
         rows = self._registry.transient.rows(turn_id)
         return self._store if rows is None else TransientReader(rows)
 

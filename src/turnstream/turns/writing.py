@@ -148,7 +148,7 @@ class TurnWriter:
         if isinstance(event, BlockStop):
             log.block_stored(event, open_block)
             self.blocks_completed += 1
-            logger.debug("block %d (%s) is whole and stored", event.block_index, event.block_type)
+            logger.debug("block %d (%s) is complete and stored", event.block_index, event.block_type)
         elif isinstance(event, BlockReset):
             log.retracted(BlockReset(event.block_index, shown), open_block)
             self.blocks_completed = min(self.blocks_completed, max(0, event.block_index))
@@ -288,7 +288,7 @@ class TurnWriter:
         except Fenced:
             raise
         except StoreError as error:
-            logger.warning("turn %s: storage failed, trying once more: %s", self._turn_id, error)
+            logger.warning("turn %s: storage failed, retrying once: %s", self._turn_id, error)
             await asyncio.sleep(STORE_RETRY_DELAY)
             return await self._store.write(operation)
 

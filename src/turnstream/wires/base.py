@@ -116,8 +116,8 @@ class Decoder(Protocol):
 
     @property
     def finish(self) -> Finish | None:
-        """Certainty of the end while only the end marker is missing: the provider has given the reason why
-        the answer ended. None before that, and after the end marker."""
+        """Certainty that the answer has ended, after the provider's finish reason and before its end marker.
+        None at any other time."""
         ...
 
     def end(self) -> list[StreamEvent]:
@@ -161,7 +161,7 @@ class Encoder(Protocol):
 
 
 class DeltaFrame(NamedTuple):
-    """The bytes around the text of a block's plain deltas, as long as only they come.
+    """The bytes around the text of a block's plain deltas, valid until another event comes.
 
     The text stands between them as a JSON string.
     """

@@ -47,7 +47,7 @@ def recorded_body(wire: Wire, data: bytes, *, file_name: str) -> bytes:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise InvalidRequest(f"{file_name} is not a whole gzip file: {error}") from error
+            raise InvalidRequest(f"{file_name} is not a complete gzip file: {error}") from error
     if name.endswith(".jsonl"):
         return b"".join(frame_line(wire, line) for line in data.split(b"\n") if line.strip())
     return data

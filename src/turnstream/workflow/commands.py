@@ -119,7 +119,9 @@ class WorkflowCommands:
         try:
             return msgspec.convert(data, self.workflow.state_type)
         except msgspec.ValidationError as error:
-            raise Conflict(f"the state of this run is of another workflow ({error}): start anew") from None
+            raise Conflict(
+                f"the state of this run belongs to another workflow ({error}): start a new run"
+            ) from None
 
     def _source(self, state: WorkflowState, turn: TurnRecord) -> WorkflowSource:
         return self.workflow.source(state, turn=RunContext(turn.id, turn.owner, turn.metadata))

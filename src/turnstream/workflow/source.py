@@ -153,7 +153,9 @@ class _StageStream:
             async with deadline:
                 output = await anext(self._events)
         except StopAsyncIteration:
-            raise StageFailed(f"the stage {name} ended without saying how", code="stage_unfinished") from None
+            raise StageFailed(
+                f"the stage {name} ended without done, completed or fail", code="stage_unfinished"
+            ) from None
         except TimeoutError:
             if not deadline.expired():
                 raise

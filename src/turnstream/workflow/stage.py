@@ -57,7 +57,7 @@ class Stage:
         function: An async generator function. Its last event is `done`, `completed` or `fail`.
         node: Name of the kind of stage, for clients. Empty: the name.
         seconds: Seconds that the stage may take.
-        when: Returns False for a state with which the stage is left out. None: the stage always runs.
+        when: Called with the state. Returns False to skip the stage. None: the stage always runs.
     """
 
     name: str

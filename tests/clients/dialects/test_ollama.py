@@ -153,7 +153,7 @@ def test_what_is_not_possible_is_said_in_a_sentence(witness: Witness) -> None:
     found = [(one["status"], one["message"].split(" (")[0]) for one in witness.outcomes["unknown"]]
     assert found == [
         (404, "model 'no such/model' not found: list the models"),
-        (404, "turnstream stores no models: its settings name the models of providers"),
+        (404, "turnstream does not store models: its settings name the models of providers"),
         (404, "turnstream runs conversations: ask the provider of the model for embeddings"),
         (400, "suffix is not possible here: leave it out"),
         (400, "raw is not possible here: leave it out"),

@@ -235,7 +235,7 @@ PART = {"type": "image", "source": {"type": "file", "value": "f"}}
         ({"messages": [{"id": "u", "role": "user", "content": [{"type": "image"}]}]}, "valid source"),
         ({"messages": [{"id": "t", "role": "tool", "content": ""}]}, "valid toolCallId"),
         ({"messages": [{"id": "x", "role": "activity", "content": {}}]}, "valid activityType"),
-        ({"messages": [{"id": "u", "role": "user", "content": [PART]}]}, "files of a provider"),
+        ({"messages": [{"id": "u", "role": "user", "content": [PART]}]}, "a file that a provider stores"),
         ({"messages": [{"id": "u", "role": "user", "content": [{**PART, "type": "audio"}]}]}, "audio"),
         ({"tools": [{"name": "no name", "description": ""}]}, "tools"),
         ({"forwardedProps": {"model": 7}}, "forwardedProps"),

@@ -198,7 +198,7 @@ async def test_other_addresses_are_404_with_a_sentence(tmp_path: Path, path: str
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"n": 2}, "n has to be 1"),
+        ({"n": 2}, "n must be 1"),
         ({"logprobs": True}, "logprobs"),
         ({"modalities": ["audio"]}, "audio"),
         ({"functions": []}, "use tools"),

@@ -290,7 +290,7 @@ class TestDocuments:
             "media_type": "text/plain",
             "data": "# Hi",
         }
-        with pytest.raises(InvalidRequest, match="reads no documents of type 'application/msword'"):
+        with pytest.raises(InvalidRequest, match="cannot read documents of type 'application/msword'"):
             source({"media_type": "application/msword", "data": PDF})
 
     def test_openai(self):

@@ -10,9 +10,9 @@ The moments of an owner's turns are distinct, so a turn is named by its age: the
 to the cursor's moment. Numbers are hexadecimal, except those of the turn's own cursor. `-generation` follows
 a seq if the turn was taken over.
 
-A moment is one transaction. It may change a chat and begin a turn in it, which is announced second. `-1`
-follows the moment if only the chat was announced. Moment 0 comes before all others: a client that is cut
-before it has all running turns begins again.
+A moment is one transaction, which may change a chat and also begin a turn in it. The chat is announced first.
+`-1` follows the moment if the turn was not announced yet. Moment 0 comes before all others: a client whose
+connection is cut before it has all running turns begins again.
 """
 
 from __future__ import annotations

@@ -58,7 +58,10 @@ class ChatToolCall(msgspec.Struct, frozen=True):
 
 
 class ChatEntry(msgspec.Struct, frozen=True, rename="camel"):
-    """A message of any role. `role` says which of the fields count. Only activities have an object."""
+    """A message of any role.
+
+    `role` decides which fields count. Only the content of activities is an object.
+    """
 
     id: str
     role: Literal["developer", "system", "user", "assistant", "tool", "reasoning", "activity"]
@@ -85,7 +88,7 @@ class ChatEntry(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def fault(self) -> str | None:
-        """Name of a field that the message lacks, or None. Its own client would refuse it in a snapshot."""
+        """Name of a field that the message lacks, or None. Clients refuse such a message in a snapshot."""
         content = self.content
         match self.role:
             case "assistant":
@@ -106,14 +109,17 @@ class ChatEntry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SaidMessage(NamedTuple):
-    """A message of the conversation, and the client's id of it or None."""
+    """A message of the conversation, with the client's id for it, or None."""
 
     message: Message
     client_id: str | None
 
 
 def conversation_of(entries: Sequence[ChatEntry], server_tools: Collection[str]) -> list[SaidMessage]:
-    """Return the messages of the conversation. Adjacent ones of a side are one. Empty ones are left out."""
+    """Return the messages of the conversation.
+
+    Adjacent messages of one role are joined, empty ones left out.
+    """
     found: list[SaidMessage] = []
     ran_here: set[str] = set()
     said: list[Block] = []
@@ -169,7 +175,9 @@ def _user_blocks(entry: ChatEntry) -> list[Block]:
         elif part.type in ("image", "document") and part.source is not None:
             source = part.source
             if source.type == "file":
-                raise InvalidRequest("messages: files of a provider cannot be read: send data or a URL")
+                raise InvalidRequest(
+                    "messages: a file that a provider stores cannot be read: send data or a URL"
+                )
             typed: Content = {"media_type": source.mime_type} if source.mime_type else {}
             place: Content = {"data": source.value} if source.type == "data" else {"url": source.value}
             blocks.append(Block(0, "image" if part.type == "image" else "document", None, {**typed, **place}))

@@ -66,7 +66,7 @@ class EarlierMessages(msgspec.Struct, frozen=True):
 
     Attributes:
         items: The messages as items of a JSON array. None if they are too large for a snapshot.
-        has_own_reasoning: The client had reasoning of the run, which it keeps unless a snapshot has some.
+        has_own_reasoning: The client had reasoning of the run. It keeps it unless a snapshot has reasoning.
         own_ids: Ids of the run's messages that the client had, in its order.
     """
 

@@ -171,7 +171,7 @@ class RunWriter:
     # -- blocks ----------------------------------------------------------------------------------------------
 
     def open_block(self, index: int, block_type: BlockType, content: Content) -> None:
-        """Show the start of a block, again if its message was in a snapshot."""
+        """Show the start of a block, even if its message was in a snapshot before."""
         if self.state.block is not None:
             self._close_block()
         message_id = self._ids.message(index)

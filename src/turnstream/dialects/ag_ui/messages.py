@@ -105,7 +105,7 @@ def result_facts(content: Content) -> dict[str, Any]:
 
 
 class RunMessages(NamedTuple):
-    """The messages of a run, and what its next events depend on.
+    """The messages of a run, and the state that its next events depend on.
 
     Attributes:
         parent_id: Id of the assistant message that the next call belongs to, or None.
@@ -157,7 +157,7 @@ def messages_of(ids: RunIds, blocks: Sequence[Block]) -> RunMessages:
 def is_reordered(known: Sequence[str], messages: Sequence[ChatMessage]) -> bool:
     """Return True if a client that has the messages `known` would show a snapshot in another order.
 
-    It keeps the places of the messages that it has, and adds the others behind them.
+    A client keeps the places of the messages that it has, and adds other messages after them.
     """
     wanted = [message["id"] for message in messages]
     kept = [message_id for message_id in known if message_id in wanted]
@@ -197,7 +197,10 @@ class CollectedBlocks:
 
     @property
     def shown(self) -> list[Block]:
-        """All blocks, the open one as it is now. An open result is left out: clients get results whole."""
+        """All blocks, the open one as it is now.
+
+        An open result is left out: clients get only complete results.
+        """
         found = [*self.blocks.values()]
         if self.open is None or self.open.block_type == "tool_result":
             return found
@@ -249,7 +252,7 @@ class CollectedBlocks:
 LARGEST_SNAPSHOT = 4 * 1024 * 1024
 """Bytes of a run's messages in a snapshot, and of the messages before them. Clients read frames of 10 MiB."""
 _SHORTENED = (256 * 1024, 16 * 1024, 1024, 128)
-"""Characters above which values are left out of messages that are too large, the first that suffices."""
+"""Limits in characters, tried in this order until messages are small enough. Longer values are left out."""
 _KEPT_NAMES = frozenset({"id", "role", "toolCallId", "type", "name"})
 
 
@@ -257,7 +260,7 @@ def encoded_messages(messages: Sequence[Mapping[str, Any]], *, may_shorten: bool
     """Return messages as the items of a JSON array, or None if they are too large.
 
     Args:
-        may_shorten: True to leave out large values, the largest first, instead of a failure.
+        may_shorten: True to leave out the largest values if the messages are too large.
     """
     encoded = _items(messages)
     limits = iter(_SHORTENED if may_shorten else ())

@@ -118,7 +118,7 @@ class ChunkWriter:
                 pass  # a step's end shows when the next step begins, or the turn ends
 
     def _is_unwanted(self, event: TurnEvent) -> bool:
-        """Return True if the client has what the event shows, or will get it with the turn's events."""
+        """Return True if the client has the content of the event, or will get it from the turn's events."""
         state = self.state
         if state.is_lost or not state.is_replay:
             return state.is_lost and not isinstance(event, TurnStart)

@@ -109,7 +109,7 @@ class AiSdkEncoder(AppendingEncoder):
 
 
 class ResumingEncoder:
-    """Encodes the rest of a turn for a client that has answered approvals: all after their requests.
+    """Encodes the rest of a turn for a client that has answered approvals: the events after their requests.
 
     Args:
         approvals: Ids of the approvals.

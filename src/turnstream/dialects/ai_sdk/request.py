@@ -79,7 +79,7 @@ class ClientTool(msgspec.Struct, frozen=True, rename="camel"):
 class UiRequest(msgspec.Struct, frozen=True, rename="camel"):
     """The body of a chat request. The fields from `model` on are options of turnstream.
 
-    The workflow transport sends no `id`. Then the conversation continues in any chat that has it.
+    The workflow transport sends no `id`. Then the messages themselves identify the chat.
     """
 
     messages: Annotated[list[UiMessage], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
@@ -105,7 +105,7 @@ class _PlainBody(msgspec.Struct, frozen=True):
 
 
 class _MessageOfClient(NamedTuple):
-    """A message of the conversation, and the client's id of it or None."""
+    """A message of the conversation, with the client's id for it, or None."""
 
     message: Message
     client_id: str | None
@@ -134,7 +134,7 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
         if part.type == "text"
     )
     if not messages:
-        raise InvalidRequest("messages hold no message of the user: send one")
+        raise InvalidRequest("the messages have no user message: send one")
     history = _conversation(messages, server_tools)
     approvals = _approvals(messages[-1])
     new = history.pop() if history and history[-1].message.role == "user" and not approvals else None

@@ -1,6 +1,6 @@
 """Stored turns as UI messages, which a page shows before it follows the newest answer.
 
-The messages have the ids and the parts that a client has after it has read the streams of these turns.
+The messages have the same ids and parts as in a client that has read the streams of these turns.
 """
 
 from __future__ import annotations

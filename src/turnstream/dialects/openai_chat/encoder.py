@@ -33,7 +33,7 @@ def encoder_of(
 
     Args:
         client_tools: Names of the tools that the client runs.
-        includes_usage: True to send the usage in a chunk of its own (`stream_options.include_usage`).
+        includes_usage: True to send the usage in a separate chunk (`stream_options.include_usage`).
     """
 
     def new_encoder(start: TurnStart) -> OpenAIChatEncoder:

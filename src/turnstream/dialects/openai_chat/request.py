@@ -58,7 +58,7 @@ def parse_request(raw: bytes) -> ChatRequest:
 def _refuse(fields: ChatFields) -> None:
     """Raise InvalidRequest for fields that ask for an answer of a form that this dialect does not have."""
     if fields.n not in (None, 1):
-        raise InvalidRequest("n has to be 1: a turn has one answer; send the request once for each answer")
+        raise InvalidRequest("n must be 1: a turn has one answer; send the request once for each answer")
     if fields.logprobs or fields.top_logprobs:
         raise InvalidRequest("logprobs are not available here: leave them out")
     if fields.audio is not None or any(kind != "text" for kind in fields.modalities or ()):

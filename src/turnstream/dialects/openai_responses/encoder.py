@@ -74,8 +74,8 @@ class ResponsesEncoder(AppendingEncoder):
 
     Attributes:
         resets: Returns the retractions of the turn's blocks.
-        divides: True to divide the deltas of a catch-up into single characters. A client that drops events up
-            to a number by itself gets each character once then, however the first stream was divided.
+        divides: True to divide the deltas of a catch-up into single characters. Some clients drop the events
+            up to a number themselves. Then they get each character once, for any division of the stream.
     """
 
     name = "openai-responses"
@@ -100,7 +100,7 @@ class ResponsesEncoder(AppendingEncoder):
         return ResponseState(sent=self._starting_after)
 
     def is_settled(self, state: object) -> bool:
-        """Return True unless a catch-up ends. A waiting turn keeps its stream open."""
+        """Return False at the end of a catch-up, for `settle`. A waiting turn keeps its stream open."""
         return not cast(ResponseState, state).divides
 
     def settle(self, state: object) -> tuple[bytes, object]:
@@ -259,7 +259,7 @@ class ResponsesEncoder(AppendingEncoder):
 
 
 def _divided(events: Sequence[StreamEvent]) -> list[StreamEvent]:
-    """Return the events with each character of their deltas as a delta of its own."""
+    """Return the events with each delta divided into deltas of one character."""
     divided: list[StreamEvent] = []
     for event in events:
         if isinstance(event, ToolInputDelta):

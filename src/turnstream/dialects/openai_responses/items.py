@@ -38,7 +38,7 @@ def items_of(turn: TurnRecord, blocks: Sequence[Block], seal: OriginSeal | None 
 def items_of_path(
     path: Iterable[tuple[TurnRecord, tuple[Block, ...]]], seal: OriginSeal | None = None
 ) -> list[StoredItem]:
-    """Return the items of turns in a row, in order. `seal`: see `ResponsesEncoder`."""
+    """Return the items of consecutive turns, in order. `seal`: see `ResponsesEncoder`."""
     return [item for turn, blocks in path for item in items_of(turn, blocks, seal)]
 
 

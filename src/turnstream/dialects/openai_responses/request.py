@@ -80,11 +80,11 @@ class ResponsesRequest(NamedTuple):
 def parse_request(
     raw: bytes, *, default_model: str | None = None, stores: bool = True, seal: OriginSeal | None = None
 ) -> ResponsesRequest:
-    """Return the request of a body. Raises InvalidRequest, and NotFound for ids that nothing has.
+    """Return the request of a body. Raises InvalidRequest, and NotFound for unknown ids.
 
     Args:
         default_model: Model of a body without one. None: the body needs a model.
-        stores: False if turns have no rows unless a request asks for them.
+        stores: False if turns are transient unless their request says otherwise.
         seal: Opens signatures of thinking.
     """
     fields = parsed_body(raw, ResponsesFields)

@@ -40,7 +40,10 @@ def marked_content(
 
 
 def with_result_text(content: Content) -> Content:
-    """Return the content of a result with its value as the text that an item has, if it has come."""
+    """Return the content of a result with its value as text, as an item has it.
+
+    No value: the content itself.
+    """
     return {**content, "content": _result_text(content["content"])} if "content" in content else content
 
 

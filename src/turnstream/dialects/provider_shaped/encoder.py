@@ -1,8 +1,8 @@
 """TurnEvents in the shape of a provider's stream, encoded by the serving half of a wire.
 
 The state at a cursor holds an encoder of the wire. It is never fed again, so any number of watchers may
-share it: a rare event feeds a fork of it. Nearly all events are text, which changes nothing. Such an event
-costs its JSON text between two byte strings, as in the native dialect.
+share it: a rare event feeds a fork of it. Nearly all events are text, which changes nothing. For such an
+event, the encoder only puts its JSON text between two byte strings, as in the native dialect.
 
 Some clients split a stream at U+0085, U+2028 and U+2029 too. So these characters are always escaped.
 

@@ -28,7 +28,8 @@ _OWN_ENDS: dict[str, type[ProviderError]] = {
 }
 """Classes for ends that only turnstream has, by their codes. Providers know no other class.
 
-A turn ends with the code of InvalidRequest if the API of its model has no way to say what was requested.
+A turn ends with the code of InvalidRequest if its
+model's API cannot express the request.
 """
 _KINDS = frozenset(CLASSES.values())
 

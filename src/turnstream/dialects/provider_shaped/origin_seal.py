@@ -1,6 +1,6 @@
 """Signatures of thinking on their way through a client, with the origin of their block.
 
-A client sends thinking back with its signature only: its protocol has no field for our origin. So the
+A client sends thinking back with its signature only: its protocol has no field for the origin. So the
 client gets a sealed signature, which holds the origin and an HMAC of it:
 
     turnstream1.<origin, base64>.<HMAC, base64>.<the provider's signature>

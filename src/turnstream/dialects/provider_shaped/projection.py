@@ -282,7 +282,7 @@ def events_of_end(event: Terminal) -> list[StreamEvent]:
 
 
 def stop_reason_of(reason: str | None) -> StopReason | None:
-    """Return the stop reason of a model call for that of a turn."""
+    """Convert the stop reason of a turn to that of a model call."""
     if reason is None or reason in _KNOWN_REASONS:
         return cast("StopReason | None", reason)
     return _STOP_REASONS.get(reason, "unknown")

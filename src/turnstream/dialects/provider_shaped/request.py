@@ -30,7 +30,7 @@ class GatewayFields(msgspec.Struct, frozen=True, kw_only=True):
         fallbacks: Models to call, in order, if the model fails. None: those of the model's name in the
             settings, or of the server.
         server_tools: Names of the server's tools that the model may call. They run here.
-        store: False for a turn without rows. None: as the settings say.
+        store: False for a transient turn. None: as the settings say.
     """
 
     fallbacks: list[str] | None = None
@@ -65,7 +65,7 @@ def client_request(  # noqa: PLR0913 - the facts of a dialect's request
     """
     if not call.messages or call.messages[-1].role != "user":
         raise InvalidRequest(
-            "the last message has to be a message of the user or the result of a tool: "
+            "the last message must be a message of the user or the result of a tool: "
             "an answer that the client began cannot be continued"
         )
     messages = call.messages
@@ -81,7 +81,7 @@ def client_request(  # noqa: PLR0913 - the facts of a dialect's request
         tools=(*fields.server_tools, *call.tools),
         metadata=metadata or {},
         store=fields.store,
-        is_complete=True,
+        inherits=False,
     )
 
 

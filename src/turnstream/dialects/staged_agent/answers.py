@@ -77,7 +77,7 @@ def thinking_rows(message_id: int, events: Sequence[WorkflowEvent]) -> list[dict
 
 
 def metadata_of(events: Sequence[WorkflowEvent]) -> str:
-    """Return the events that are not thinking as JSON text: by type, a list of what was said."""
+    """Return the events that are not thinking as JSON text: a list of events for each type."""
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         if event.type != "thinking" and event.content:

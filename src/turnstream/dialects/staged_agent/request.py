@@ -18,7 +18,7 @@ class AgentQuery(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         context: See `Workflow.new_state`.
         session_id: The client's id of the session. None: the server makes one.
-        conversation_id: Number of the conversation that stores the messages. None: none.
+        conversation_id: Number of the conversation that stores the messages. None: they are not stored.
     """
 
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MESSAGE)]

@@ -38,7 +38,7 @@ def add_page(  # noqa: PLR0913 - the application, and all that its page shows
     """Add the page at `/` and its sessions to an application.
 
     Args:
-        version: turnstream's version, for the plain page.
+        version: Turnstream's version, for the plain page.
         prefix: Prefix of the native routes. The session's address is below it.
         with_chat: False to show only the plain page.
         folder: Folder with the built page. The plain page is shown if it is missing.

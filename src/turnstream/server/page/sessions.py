@@ -25,7 +25,10 @@ COOKIE = "turnstream_session"
 SESSION_SECONDS = 30 * 24 * 3600
 """Seconds that a session lasts."""
 PAGE_HEADER = "x-turnstream-page"
-"""Header of the page's own requests. A browser lets no page of another origin send it without a question."""
+"""Header of the page's own requests.
+
+For a page of another origin, a browser first sends a preflight request.
+"""
 _ROUNDS = 100_000
 _KEY_HEADERS = ("authorization", "x-api-key")
 _TOKEN = re.compile(r"([0-9]{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})")

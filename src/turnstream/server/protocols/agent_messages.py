@@ -164,7 +164,7 @@ def conversation_view(conversation: AgentConversation) -> dict[str, Any]:
 
 
 def message_view(message: AgentMessage, shown: WrittenMessage) -> dict[str, Any]:
-    """Return a message as its clients see it, without what only a turn has."""
+    """Return a message as its clients see it, without the fields that only a turn has."""
     thinking: Sequence[dict[str, Any]] = []
     return {
         "id": message.number,

@@ -22,7 +22,7 @@ from turnstream.server.requests.limited_route import as_response
 ChatProtocol: TypeAlias = Literal["ai_sdk", "ollama"]
 
 _AMBIGUOUS = (
-    "the body belongs to no protocol of this address: either all messages have `parts` (AI SDK 5 to 7), or "
+    "the body does not fit a protocol of this address: either all messages have `parts` (AI SDK 5 to 7), or "
     "all have `content` and no `parts` (Ollama)"
 )
 _EMPTY = (

@@ -150,7 +150,7 @@ def _add_refusals(router: APIRouter, context: ServerContext) -> None:
 
     async def has_no_files(request: Request) -> Response:
         await context.principal(request)
-        raise NotFound("turnstream stores no models: its settings name the models of providers")
+        raise NotFound("turnstream does not store models: its settings name the models of providers")
 
     async def has_no_embeddings(request: Request) -> Response:
         await context.principal(request)

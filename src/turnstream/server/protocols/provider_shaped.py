@@ -98,7 +98,7 @@ class AnsweredTurn(NamedTuple):
 
     @property
     def rate_limits(self) -> Mapping[str, str]:
-        """Headers of the last answer of a provider that report its rate limits."""
+        """Rate limit headers of the provider's last answer."""
         return {} if self.executor is None else rate_limits(self.executor.answer_headers)
 
 

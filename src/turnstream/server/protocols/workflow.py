@@ -4,8 +4,8 @@
     GET {api}/{run id}/stream?startIndex=N    the chunks from number N on, up to `finish`
 
 The client counts the chunks that it got. With a negative N it asks for the newest chunks only. They could
-begin in the middle of a part, and the client would leave out the rest of that part. So it gets all chunks,
-and the header from which it computes the number of the first one says so.
+begin in the middle of a part, and the client would leave out the rest of that part. So it gets all chunks. It
+computes the number of the first chunk from a header, whose value makes that number 0 (`tail_of`).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def parse_start(text: str) -> int:
 class ContinuedStream:
     """A watcher of a client that counts chunks.
 
-    The client repeats its request until it gets a `finish`. So a stream that a stop or an error ended without
-    one gets one.
+    The client repeats its request until it gets a `finish`. So one is added if a stop or an error ended the
+    stream without it.
 
     Args:
         watcher: The stream.
@@ -133,7 +133,7 @@ class ContinuedStream:
 
 
 def tail_of(start: int) -> int:
-    """Return the number of the newest chunk from which the client computes that it gets the first one."""
+    """Return the number of the newest chunk, as the header gives it. From it the client computes 0."""
     return -start - 1
 
 

@@ -57,7 +57,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "json_invalid":
         return f"the body is not JSON: {fault['ctx']['error']} at character {place[-1]}"
     if place == ("body",):
-        return "the body has to be a JSON object, sent with the header Content-Type: application/json"
+        return "the body must be a JSON object, sent with the header Content-Type: application/json"
     return f"{'.'.join(str(part) for part in place)}: {fault['msg']}"
 
 
@@ -194,7 +194,7 @@ async def read_body(request: Request, context: ServerContext) -> bytes:
                     raise too_large
                 deadline.reschedule(began + BODY_SECONDS + len(body) / BODY_RATE)
     except ClientDisconnect:
-        raise InvalidRequest("the request broke off before its body was whole: send it again") from None
+        raise InvalidRequest("the request broke off before its body was complete: send it again") from None
     except TimeoutError:
         raise RequestTimeout(
             f"the request body did not arrive within {BODY_SECONDS:.0f} s, and a second more for each "

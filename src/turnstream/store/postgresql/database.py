@@ -37,7 +37,9 @@ class PostgresDatabase:
 
     def __init__(self, url: URL) -> None:
         if not url.database:
-            raise ConfigurationError("the database URL names no database: give postgresql://USER@HOST/NAME")
+            raise ConfigurationError(
+                "the database URL does not name a database: give postgresql://USER@HOST/NAME"
+            )
         self.name = url.set(drivername="postgresql").render_as_string(hide_password=True)
         self._url = url.set(drivername="postgresql+psycopg")
 

@@ -127,7 +127,7 @@ class LayeredStore:
 
 
 _FRAMING = frozenset({ArchivedAfter, ArchivedBlock})
-"""Queries whose answer takes the longer, the larger the blocks are."""
+"""Queries whose time grows with the size of the blocks."""
 
 
 def _id_of(turn: TurnRecord) -> str:

@@ -89,7 +89,7 @@ class TurnRecovery:
             except Exception as error:
                 if not isinstance(error, StoreError):
                     logger.exception("recovery failed unexpectedly")
-                logger.warning("unfinished turns are still there, next try in %g s: %s", pause, error)
+                logger.warning("some turns are still unfinished, next attempt in %g s: %s", pause, error)
             else:
                 return
             finally:

@@ -112,7 +112,7 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
 def is_expressible(block_type: BlockType, content: Content | None) -> bool:
     """Return False for the call or the result of a tool that another vendor runs.
 
-    `dump_block` would make a call for the client of it.
+    `dump_block` would turn it into a call for the client.
     """
     content = content or {}
     if block_type not in ("tool_use", "tool_result") or not content.get("provider_executed"):
@@ -233,7 +233,7 @@ def _document_source(content: Content) -> RawBlock:
     media_type = content.get("media_type") or ""
     if not content.get("url") and media_type != _PDF:
         raise InvalidRequest(
-            f"this model's API reads no documents of type {media_type!r}: give a PDF, an address or text"
+            f"this model's API cannot read documents of type {media_type!r}: give a PDF, an address or text"
         )
     return _image_source(content)
 

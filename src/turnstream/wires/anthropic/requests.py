@@ -122,7 +122,7 @@ def _dump_output(params: JsonObject, effort: str | None) -> JsonObject:
     encoded = read_response_format(params)
     if encoded is not None and encoded.schema is None:
         raise InvalidRequest(
-            "this model's API holds answers to a schema only: "
+            "this model's API needs a schema for a JSON answer: "
             "give response_format {type: json_schema, schema}"
         )
     if encoded is not None:

@@ -67,7 +67,10 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
 
 
 def _blocked_input(trace: Any, events: list[StreamEvent]) -> list[RedactContent]:
-    """Return the redaction of the user's message. A whole answer has nothing of a blocked output."""
+    """Return the redaction of the user's message.
+
+    A complete answer has no text of an output that was blocked.
+    """
     sent = SentText()
     for event in events:
         if isinstance(event, TextDelta):

@@ -159,12 +159,12 @@ class PartialArguments:
                 known = key < len(target)
                 self._passed_over += max(0, key - len(target))
                 if self._passed_over > _LARGEST_GAP:
-                    raise MalformedEvent("arguments of a call leave out too much of an array")
+                    raise MalformedEvent("the arguments of a call skip too many elements of an array")
                 target.extend([None] * (key + 1 - len(target)))
             elif isinstance(key, str) and is_object(target):
                 known = key in target
             else:
-                raise MalformedEvent("arguments of a call take a value for an object or an array")
+                raise MalformedEvent("the arguments of a call use a value as an object or an array")
             found = target[key] if known else None  # type: ignore[index]
             if last or not (is_object(found) or is_list(found)):
                 in_order = in_order and not (known and depth >= shared)
@@ -192,7 +192,7 @@ def parse_path(value: Any) -> Path:
                 path.append(replace_surrogates(step["name"] or _unquoted(step["quoted"])))
         if place == len(value) and path and isinstance(path[0], str) and len(path) <= NESTING_LIMIT:
             return path
-    raise MalformedEvent("arguments of a call have no JSON path that we know")
+    raise MalformedEvent("the JSON path of an argument is not valid")
 
 
 def _unquoted(text: str) -> str:

@@ -51,5 +51,5 @@ def _parse_path(path: str, fields: JsonObject) -> tuple[str, bool]:
         return resource.rpartition("models/")[2] or resource, call == "streamGenerateContent"
     model = fields.get("model")
     if not isinstance(model, str) or not model:
-        raise InvalidRequest("the path names no model: /v1beta/models/MODEL:streamGenerateContent")
+        raise InvalidRequest("the path does not name a model: /v1beta/models/MODEL:streamGenerateContent")
     return model.removeprefix("models/"), True

@@ -118,7 +118,7 @@ class _CallNames:
         return found
 
     def _first_open(self, name: str) -> str:
-        """Return the first call without a result. If `name` is not empty, only calls of that tool count.
+        """Return the id of the first call without a result: of the tool `name`, or of any if that is empty.
 
         Return `name` if there is no such call.
         """

@@ -215,8 +215,8 @@ class BlockBuilder:
         events.append(ThinkingDelta(self._index, text))
 
     def _sign(self, signature: str, late: Content, events: list[StreamEvent]) -> bool:
-        """Sign the open thinking block and return True. Without one, keep `late` for a block of its own and
-        return False."""
+        """Sign the open thinking block and return True. Without an open one, keep `late` for a separate block
+        and return False."""
         self.has_content = True
         if self._kind != "thinking":
             self._late_signatures.append(late)

@@ -48,7 +48,7 @@ class OpenAIChatEncoder(AnswerWriter):
         model: Model of a message start without one.
         message_id: Id of a message start without one.
         created: Seconds since the epoch. None: now.
-        includes_usage: True to send the usage in a chunk of its own before the end.
+        includes_usage: True to send the usage in a separate chunk before the end.
     """
 
     def __init__(

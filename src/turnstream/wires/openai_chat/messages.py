@@ -1,9 +1,9 @@
-"""Converts our blocks into chat.completions messages, and back.
+"""Converts turnstream's blocks into chat.completions messages, and back.
 
-One of our messages may become several: each tool result is a message of the role `tool`, before the user's
-other content. Thinking is not sent back, except a vendor's `reasoning_details`, signed `thinking_blocks`,
-signed content parts, and a field that the caller names. The result of a failed tool begins with "Error: ",
-because the API has no field for it.
+One message of turnstream may become several: each tool result is a message of the role `tool`, before the
+user's other content. Thinking is not sent back, except a vendor's `reasoning_details`, signed
+`thinking_blocks`, signed content parts, and a field that the caller names. The result of a failed tool begins
+with "Error: ", because the API has no field for it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObjec
 
 
 def parse_messages(raw: Sequence[JsonObject]) -> tuple[str | None, tuple[Message, ...]]:
-    """Return the system text and the history. Adjacent messages of one side become one of ours. Raises
+    """Return the system text and the history. Adjacent messages of one side become one. Raises
     InvalidRequest."""
     system: list[str] = []
     entries: list[tuple[Role, list[Block]]] = []

@@ -1,4 +1,4 @@
-"""Decodes chat.completions requests into ours: the inverse of `requests`."""
+"""Decodes chat.completions requests into ModelRequests: the inverse of `requests`."""
 
 from __future__ import annotations
 

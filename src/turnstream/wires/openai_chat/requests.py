@@ -112,7 +112,7 @@ def _dump_tool_choice(choice: Any) -> Any:
 
 
 def _dump_thinking(thinking: Any) -> JsonObject:
-    """Return our `{effort}`, or our `{budget_tokens}` as an effort. A vendor's own object passes through."""
+    """Return the effort of `{effort}`, or of `{budget_tokens}`. A vendor's own object passes through."""
     if (effort := effort_of(thinking)) is not None:
         return {"reasoning_effort": effort}
     if (budget := budget_of(thinking)) is not None:
@@ -121,7 +121,7 @@ def _dump_thinking(thinking: Any) -> JsonObject:
 
 
 def _dump_response_format(format_value: Any) -> Any:
-    """Return our `{type: json_schema, name, schema, strict?}` in this API's format. A vendor's own object
+    """Return `{type: json_schema, name, schema, strict?}` in this API's format. A vendor's own object
     passes through."""
     if (
         not is_object(format_value)

@@ -1,4 +1,4 @@
-"""Maps the stop reasons of chat.completions and its vendors to ours, and back."""
+"""Maps the stop reasons of chat.completions and its vendors to turnstream's, and back."""
 
 from __future__ import annotations
 

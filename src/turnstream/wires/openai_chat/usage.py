@@ -25,8 +25,8 @@ def read_usage(raw: JsonObject) -> Usage:
 
 
 def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
-    """Return the usage object of the last chunk: the provider's own if it has this API's format, else ours
-    converted."""
+    """Return the usage object of the last chunk: the provider's own if it has this API's format, else one
+    from the token counts."""
     if raw is not None and "prompt_tokens" in raw:
         return raw
     if usage is None:

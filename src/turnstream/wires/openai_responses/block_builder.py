@@ -1,6 +1,6 @@
 """Builds blocks from the output items of one response.
 
-The protocol marks the begin and the end of each part, item and response. Items may interleave, and each end
+The protocol marks the start and the end of each part, item and response. Items may interleave, and each end
 repeats the whole content. Content that never came as a delta is taken from these repetitions. `matching`
 finds the item of an event: ids alone are not enough, because GitHub Copilot gives one item a new id in every
 event.
@@ -37,7 +37,7 @@ from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_blank, is_list, is_object
 
 _PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
-_REPEATED = "the provider sends an output item again that had ended; what came first is kept"
+_REPEATED = "the provider repeats an output item that has ended: the first one is kept"
 
 
 class OutputBuilder(PartBlocks):

@@ -1,4 +1,4 @@
-"""Converts output items into our content, and back.
+"""Converts output items into the content of blocks, and back.
 
     message                 a text block for each part; a refusal is marked by `provider_metadata.refusal`
     reasoning               a thinking block for each part, summary or full text; or one empty block
@@ -12,7 +12,7 @@
 
 Other items stay raw because their input and output cannot be separated (a web search shows no result), or
 because the caller must act on them in the provider's format (computer, shell and patch calls, approvals).
-Fields without a place in our blocks are kept in `provider_metadata.responses`, with the item's `type` and
+Fields without a place in a block are kept in `provider_metadata.responses`, with the item's `type` and
 `id`. This marks a block of this wire, so that it goes back as the same item. Blocks with the same `id` belong
 to one item.
 """

@@ -1,6 +1,6 @@
 """Finds the output item of an event. Providers identify items differently, and some are wrong:
 
-    llama.cpp                   no `output_index`; items interleave, and all of them end at the end
+    llama.cpp                   no `output_index`; items interleave, and all of them end with the response
     LiteLLM's bridge            a message at the index of reasoning that has ended, or that is still open
     transformers serve          an item that has ended is announced again
     Copilot, OpenRouter         another id for the same item in each event
@@ -33,7 +33,7 @@ class ItemMention(NamedTuple):
 
 
 class Items:
-    """The output items of one response, in the order of their beginnings."""
+    """The output items of one response, in the order in which they began."""
 
     def __init__(self) -> None:
         self.all: list[Item] = []

@@ -1,4 +1,4 @@
-"""Converts our blocks into input items of Responses, and back.
+"""Converts turnstream's blocks into input items of Responses, and back.
 
 `items` describes the blocks of each item. Blocks with the mark of this wire become the original item again.
 Thinking is sent back only if it came from this wire and the API can read it: with its encrypted content, with

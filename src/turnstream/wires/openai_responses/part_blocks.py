@@ -17,7 +17,7 @@ from turnstream.wires.openai_responses.parts import Item, Part, group, own_of, r
 from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject
 
-_DIFFERS = "the provider's final text is not what its deltas said; what was said first is kept"
+_DIFFERS = "the provider's final text is not the text of its deltas: the text of the deltas is kept"
 
 
 class PartBlocks:

@@ -1,4 +1,4 @@
-"""Decodes Responses requests into ours: the inverse of `requests`."""
+"""Decodes Responses requests into ModelRequests: the inverse of `requests`."""
 
 from __future__ import annotations
 

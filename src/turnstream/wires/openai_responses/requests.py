@@ -36,8 +36,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     """
     if read_stop(request.params):
         raise InvalidRequest(
-            "Responses knows no stop sequences: leave out stop,"
-            " or give it in extra_body to a server that does"
+            "Responses does not support stop sequences: leave out stop,"
+            " or give it in extra_body if your server does"
         )
     params = {**request.params}
     if not any(params.get(name) for name in KEEPING):
@@ -84,7 +84,7 @@ def _dump_tool_choice(choice: Any) -> Any:
 
 
 def _dump_thinking(thinking: Any) -> Any:
-    """Return the `reasoning` object for our `{budget_tokens}` or `{effort}`. A value that is not an object
+    """Return the `reasoning` object for `{budget_tokens}` or `{effort}`. A value that is not an object
     passes through."""
     if not is_object(thinking):
         return thinking

@@ -1,4 +1,4 @@
-"""Maps the ends of a response to ours, and back."""
+"""Maps the ends of a response to turnstream's stop reasons, and back."""
 
 from __future__ import annotations
 

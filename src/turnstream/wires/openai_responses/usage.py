@@ -1,4 +1,4 @@
-"""Converts token counts of Responses into ours, and back."""
+"""Converts token counts of Responses into turnstream's, and back."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def parse_usage(raw: JsonObject) -> Usage:
 
 
 def dump_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
-    """Return the usage object of a response: the provider's own if it has this API's format, else ours
-    converted."""
+    """Return the usage object of a response: the provider's own if it has this API's format, else one from
+    the token counts."""
     if raw is not None and "input_tokens_details" in raw:
         return raw
     if usage is None:

@@ -1,4 +1,4 @@
-"""State of the output items that an encoder of Responses writes. Our blocks are their parts."""
+"""State of the output items that an encoder of Responses writes. turnstream's blocks are their parts."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ class ErrorTable(ErrorReader):
     words. If a name only means an invalid request, the status and the words decide.
 
     Args:
-        written: Status, type and code by our code. An error whose class is missing is written as its base
-            class.
+        written: Status, type and code by turnstream's code. An error whose class is missing is written as its
+            base class.
         body: Builds the JSON from a WrittenError, the message, and the seconds to wait.
         names: Classes by the vendor's codes and types, in lower case.
         parts: Classes by parts of codes and types, in lower case. The first match decides.
@@ -103,7 +103,7 @@ class ErrorTable(ErrorReader):
         quota_words: Parts of codes and types that mean an exhausted quota.
         model_failures: Names for failures of the model rather than of the API.
         unknown: Kind of a failure whose names are all unknown.
-        names_are_codes: True if the vendor's names are used as our codes, unknown names included.
+        names_are_codes: True if the vendor's names are turnstream's codes too, unknown names included.
         passes_codes: True if a code without a class is written into a stream unchanged.
         name_header: Header that holds the error's name, in lower case.
         too_long: Prefix for messages about context overflow, for a vendor without a code for it.

@@ -43,7 +43,7 @@ MESSAGES: dict[str, str] = {
     ProviderFailed.code: "the provider failed",
     ProviderTimeout.code: "the provider took too long",
 }
-"""Messages of errors by our code. The provider's words go into `detail`."""
+"""Messages of errors by turnstream's code. The provider's words go into `detail`."""
 
 
 class FailureMeaning(NamedTuple):

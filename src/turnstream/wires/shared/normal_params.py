@@ -94,13 +94,13 @@ def _read_list(params: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def budget_of(thinking: Any) -> int | None:
-    """Return the budget in our `{budget_tokens}`, or None. A provider's own object has a `type`, and gives
+    """Return the budget of `{budget_tokens}`, or None. A provider's own object has a `type`, and gives
     None."""
     return _own(thinking, "budget_tokens", int)
 
 
 def effort_of(thinking: Any) -> str | None:
-    """Return the effort in our `{effort}`, or None."""
+    """Return the effort of `{effort}`, or None."""
     return _own(thinking, "effort", str)
 
 

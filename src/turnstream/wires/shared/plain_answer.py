@@ -23,7 +23,7 @@ def is_plain(wire: Wire, content_type: str) -> bool:
 
 
 class PlainAnswerDecoder:
-    """Buffers a JSON object until it is whole. See `wires.base.Decoder`.
+    """Buffers a JSON object until it is complete. See `wires.base.Decoder`.
 
     The content type may be wrong. A body is decoded as a stream, as it arrives, if it does not begin with an
     object, or if more follows after an object on its first line.
@@ -108,7 +108,7 @@ class PlainAnswerDecoder:
             events = stream.feed(body)
             return events + stream.close()
         except StreamBroken:
-            raise StreamIncomplete("the answer ended before it was whole") from None
+            raise StreamIncomplete("the answer ended before it was complete") from None
 
     def _is_stream(self, data: bytes) -> bool:
         """Return True if the body, which ends with `data`, is a stream. The first line is parsed

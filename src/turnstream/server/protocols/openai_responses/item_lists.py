@@ -23,10 +23,10 @@ def item_page(request: Request, items: Sequence[StoredItem]) -> dict[str, Any]:
     query = request.query_params
     order = query.get("order", "desc")
     if order not in {"asc", "desc"}:
-        raise InvalidRequest("order has to be asc or desc")
+        raise InvalidRequest("order must be asc or desc")
     limit = query.get("limit", str(DEFAULT_LIMIT))
     if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= MAX_LISTED_ITEMS):
-        raise InvalidRequest(f"limit has to be a number from 1 to {MAX_LISTED_ITEMS}")
+        raise InvalidRequest(f"limit must be a number from 1 to {MAX_LISTED_ITEMS}")
     ordered = list(items if order == "asc" else reversed(items))
     if (after := query.get("after")) is not None:
         place = next((place for place, item in enumerate(ordered) if item.identity == after), None)

@@ -103,7 +103,9 @@ class Responses:
         check_response(turn)
         facts = facts_of(turn)
         if not facts.store:
-            raise Conflict("this response is not stored: leave it, as it goes by itself after its end")
+            raise Conflict(
+                "this response is not stored, so it cannot be deleted: wait until it is dropped after its end"
+            )
         await self._context.commands.chats.delete_turn(owner, turn_id, keeps_chat=facts.conversation)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -161,7 +163,10 @@ class Responses:
     async def _following(
         self, owner: str, after: str, given: ResentConversation, *, stored: bool
     ) -> ResentConversation:
-        """Return a conversation that follows a turn. One that is not stored holds the messages before it."""
+        """Return a conversation that follows a turn.
+
+        If it is not stored, it repeats the messages before it.
+        """
         if stored:
             return msgspec.structs.replace(given, after=after)
         await self._context.commands.store.read(GetTurn(owner=owner, turn_id=after))
@@ -232,7 +237,7 @@ def _starting_after(request: Request) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
-        raise InvalidRequest("starting_after has to be the sequence_number of an event (0, 1, …)")
+        raise InvalidRequest("starting_after must be the sequence_number of an event (0, 1, …)")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""The stop sequence at which a turn's answer ended."""
+"""Adds the stop sequence at which a turn's answer ended."""
 
 from __future__ import annotations
 
