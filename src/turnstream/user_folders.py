@@ -1,4 +1,4 @@
-"""Folders of the user, as the XDG base directories say. Their files are readable by the user only."""
+"""Folders of the user, by the XDG base directory specification. Only the user can read their files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_private(folder: Path) -> None:
 
 
 def write_private(file: Path, data: bytes) -> None:
-    """Replace a file as a whole by one that only the user can read. Raises OSError."""
+    """Replace a file in one step by one that only the user can read. Raises OSError."""
     make_private(file.parent)
     # A new file replaces the old one, so that concurrent writers never leave a partial file. `mkstemp` makes
     # it readable by the user only.

@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="TURNSTREAM_API_KEY",
         help="the environment variable with the server's key (default: %(default)s)",
     )
-    add_database(parser, "without --url: keep the turn here (default: a database of the user's own)")
+    add_database(parser, "without --url: the database that keeps the turn (default: the user's own)")
     add_config(parser)
 
 
@@ -94,7 +94,7 @@ def _add_content(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a word of the template's prompt",
+        help="a value for a placeholder of the template's prompt",
     )
 
 
@@ -121,7 +121,7 @@ def _add_output(parser: ArgumentParser) -> None:
     form = group.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object, at the end")
     form.add_argument("--ndjson", action="store_true", help="each event as a line of JSON, as it arrives")
-    group.add_argument("--no-stream", action="store_true", help="write the answer at its end")
+    group.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")
     group.add_argument(
         "--plain", action="store_true", help="on a terminal: the answer as it is, without styled Markdown"
     )

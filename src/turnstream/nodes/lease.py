@@ -65,7 +65,7 @@ class Lease:
 
     @property
     def is_valid(self) -> bool:
-        """True if no other node may have claimed this node's turns."""
+        """True as long as no other node can have claimed this node's turns."""
         return boot_seconds() < self.deadline
 
     @property

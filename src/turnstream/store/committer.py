@@ -78,7 +78,10 @@ class Committer:
             connection.close()
 
     def _halve(self, operations: Sequence[Operation[Any]], cause: BaseException | None) -> list[Any]:
-        """Commit each half of the turns in its own transaction. Fail the operations if there is one turn."""
+        """Commit each half of the turns in its own transaction.
+
+        Fail the operations if only one turn is left.
+        """
         turns = _by_turn(operations)
         if len(turns) == 1:
             return _failures(cause, len(operations))

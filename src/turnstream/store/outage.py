@@ -15,7 +15,7 @@ _LONGEST_DELAY = 1.0
 
 
 class Outage:
-    """The outages of a database, as one writer's thread meets them.
+    """The outages of a database, as the writer's thread sees them.
 
     Args:
         limit: Seconds that an outage may last before writes fail. 0 for a database that is never lost.
@@ -59,10 +59,10 @@ class Outage:
         self._closing.set()
 
     def deadline(self, submitted: float, timeout: float) -> float:
-        """Return the time at which a write fails that waits since `submitted`, and may take `timeout` s.
+        """Return the time at which a write fails. It was submitted at `submitted`, and may take `timeout` s.
 
-        A write that met an outage has `timeout` s after its end. While a transaction waits for an answer,
-        which may be the beginning of an outage, writes wait until its own deadline has passed.
+        After the end of an outage, a write that waited for it has `timeout` s. While a transaction waits for
+        an answer, an outage may have begun, so writes wait until the deadline of that transaction.
         """
         since, trying_since = self._since, self._trying_since or 0.0
         if self._limit == 0:

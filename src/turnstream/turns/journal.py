@@ -115,10 +115,7 @@ class BlockJournal:
         return segment
 
     def _content_of(self, block: OpenBlock) -> tuple[Content | None, Content | None]:
-        """Return the block's content if it must be written whole, and otherwise its growth.
-
-        The other one is None.
-        """
+        """Return the block's whole content and None, or None and its growth if that is enough."""
         growth = self._growth = self._growth or ContentGrowth()
         gained = growth.gained(block.content)
         if gained is not None:

@@ -1,4 +1,4 @@
-"""The workflow of a server whose host application gives none."""
+"""The workflow of a server whose host application does not give one."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@
     [defaults]
     language = "English"
 
-`$input` is the question of the command line. The other words come from `-p NAME=VALUE`, else from `defaults`.
+`$input` is the question of the command line. Other placeholders come from `-p NAME=VALUE`, else from
+`defaults`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class QuestionTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     defaults: dict[str, str] = {}
 
     def filled(self, question: str, words: Mapping[str, str]) -> str:
-        """Return the text of the question. Raises ConfigurationError if a word has no value."""
+        """Return the text of the question. Raises ConfigurationError if a placeholder has no value."""
         if self.prompt is None:
             return question
         values = {**self.defaults, **words, INPUT: question}

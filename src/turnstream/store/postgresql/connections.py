@@ -47,7 +47,10 @@ class StatementLimits(NamedTuple):
 
     @classmethod
     def of_lock(cls, seconds: float) -> StatementLimits:
-        """Return limits for statements that may wait `seconds` for a lock. The others are a little longer."""
+        """Return limits for statements that may wait `seconds` for a lock.
+
+        The other limits are a little longer.
+        """
         return cls(seconds, seconds * 1.1, seconds * 1.2)
 
 
