@@ -96,7 +96,7 @@ options follow the model's name ("story:events=500,pace=0.005"), or are in the h
 ("X-Simulate: fault=cut,after=9,pace=0.01"). The header wins. Its script=NAME chooses the script in place of
 the model's name:
   first=SECONDS       pause before the first event
-  pace=SECONDS        pause before each other event
+  pace=SECONDS        pause before each further event
   batch=EVENTS        events per write (0: 64 KiB)
   chunk=BYTES         bytes per write
   events=COUNT        deltas of a story

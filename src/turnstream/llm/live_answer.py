@@ -178,7 +178,7 @@ class LiveAnswer:
         return self.fold.snapshot() if self._held is None else ()
 
     def caught_up(self) -> None:
-        """Note that a reader has all events so far. More may come then."""
+        """Note that a reader has all events so far, so that more may come."""
         self._ahead = 0
         self._has_reader = True
         if (room := self._room) is not None and not room.done():

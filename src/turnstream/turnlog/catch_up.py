@@ -121,8 +121,8 @@ class Archive(Protocol):
     async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         """Return the parts that the piece at `place` is made of, or None if the block is deleted.
 
-        The text may be only the stretch that begins at the last multiple of TEXT_STRETCH. Raises StoreError
-        if the store cannot be read.
+        Of the text, only the stretch that contains `place` may be returned: TEXT_PIECE characters from a
+        multiple of TEXT_PIECE on. Raises StoreError if the store cannot be read.
         """
         ...
 
