@@ -1,7 +1,8 @@
 """Estimated tokens of requests and of answers, for calls whose usage no provider reports.
 
 output tokens   bytes of UTF-8 of the output, thinking and tool arguments included, divided by 4
-input tokens    bytes of the request's texts, divided by 4, and 1,000 for each image
+input tokens    bytes of the request's texts, divided by 4, plus 1,000 for each image, plus 3,000 for each
+                document that is not text
 """
 
 from __future__ import annotations

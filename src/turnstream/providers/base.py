@@ -52,7 +52,7 @@ class AdjustableClocks(Protocol):
     """A call whose clocks depend on the other models that can be called."""
 
     def wait_with(self, patience: Patience) -> None:
-        """Choose the clocks that the settings leave open. Must be called before the call is entered."""
+        """Choose the clocks that the settings do not give. Must be called before the call is entered."""
         ...
 
 

@@ -350,7 +350,7 @@ def _region_missing(name: str) -> ConfigurationError:
 def _describe(
     name: str, settings: ProviderSettings | None, environ: Mapping[str, str]
 ) -> ProviderDescription:
-    """Fill what the settings leave open: from the provider's variables, then from the built-in provider."""
+    """Fill the fields that the settings omit, from the provider's variables or else the built-in provider."""
     built_in = BUILT_IN.get(name, ProviderSettings())
     given = settings or ProviderSettings()
     wire = given.wire or built_in.wire

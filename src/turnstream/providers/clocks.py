@@ -71,7 +71,7 @@ class Limits(NamedTuple):
 
 
 def limits_of(timeouts: Timeouts, patience: Patience) -> Limits:
-    """Return the clocks of a call. Clocks that the settings leave open depend on the model.
+    """Return the clocks of a call. Clocks that the settings do not give depend on the model.
 
     While another model can take over, a watcher sees at most 30 seconds of silence, or 120 if the model
     thinks. A model that no other model can replace gets more time.

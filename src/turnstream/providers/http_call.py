@@ -345,7 +345,7 @@ class HttpCall:
         return provider.mask.error(error)
 
     def _close(self) -> None:
-        """Return the connection. It is cut at once unless the answer was read to its end."""
+        """Release the connection. It is cut at once unless the answer was read to its end."""
         self._is_over = True
         self._timer.restart()
         self._provider.unregister(self)

@@ -172,7 +172,7 @@ class RequestSender:
         return await self._connections.ask(request.method, url, headers, body)
 
     def release(self, connection: Connection) -> None:
-        """Return the connection of a finished call. It is reused, or cut if its answer has not ended."""
+        """Release the connection of a finished call. It is reused, or cut if its answer has not ended."""
         self._connections.release(connection)
 
     def register(self, call: RunningCall) -> None:

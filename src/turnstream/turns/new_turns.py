@@ -171,7 +171,7 @@ _INHERITED = ("fallbacks", "system", "params")
 
 
 def inherit_fields(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
-    """Fill the request's open fields from the last assistant turn in `path` that is not imported.
+    """Fill fields of the request that are None from the last assistant turn in `path` that is not imported.
 
     Raises InvalidRequest if that turn's params are needed and cannot be read.
     """

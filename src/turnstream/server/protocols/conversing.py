@@ -104,8 +104,8 @@ async def find_answered(
 async def store_answers(context: ServerContext, principal: Principal, answered: AnsweredApprovals) -> bool:
     """Store a client's answers. Return True if one of them is the first answer to its approval.
 
-    An answer that comes too late changes nothing: the turn's events show what counts. Raises NotFound,
-    Conflict (`input_changed`), StoreError.
+    An answer that comes too late changes nothing: the turn's events show the answer that counts. Raises
+    NotFound, Conflict (`input_changed`), StoreError.
     """
     approvals, has_counted = context.commands.approvals, False
     for found, answer in answered.answers:
