@@ -206,7 +206,7 @@ class _Following(_Closing):
     def _frames(self) -> Generator[Frame, None, None]:
         """Yield the stream's frames to its end. Raises RuntimeError if another loop watches."""
         if self._watching:
-            raise RuntimeError(f"another loop iterates over this already: {self._advice}")
+            raise RuntimeError(f"this object is being iterated already: {self._advice}")
         self._watching = True
         try:
             while not self._stream.ended and (frames := self._thread.run(self._following.step)) is not None:

@@ -41,7 +41,7 @@ class OneLoop:
     def check(self, loop: object | None) -> None:
         """Raise RuntimeError if another loop than `loop` watches."""
         if self._is_reading or loop is not self._loop:
-            raise RuntimeError(f"another loop iterates over this already: {self._advice}")
+            raise RuntimeError(f"this object is being iterated already: {self._advice}")
 
     async def read(self, reading: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Return the result of a read. Raises RuntimeError if another read is under way."""
