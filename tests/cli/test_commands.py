@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_every_example_of_the_help_is_understood():
 async def test_without_a_command_the_help_is_shown(tmp_path: Path):
     ended = await run(cwd=tmp_path)
     assert ended.code == 2
-    assert all(f"\n    {command.name} " in ended.output for command in COMMANDS)
+    assert all(re.search(rf"\n    {command.name}\s", ended.output) for command in COMMANDS)
     assert (await run("--version", cwd=tmp_path)).output.startswith("turnstream 0.")
 
 

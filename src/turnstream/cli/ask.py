@@ -210,6 +210,7 @@ async def _watch(
 
 async def _show(watched: FollowedTurn, shown: Presentation, where: str | None, screen: Screen) -> None:
     from turnstream.cli.approving import ApprovalPrompt
+    from turnstream.cli.terminal import OutputFailed
 
     try:
         async with ApprovalPrompt(watched, shown.fold.approvals, screen) as prompt:
@@ -219,7 +220,7 @@ async def _show(watched: FollowedTurn, shown: Presentation, where: str | None, s
                         _remember(where, data["chat_id"], data["turn_id"])
                 shown.show(events)
                 prompt.check()
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputFailed):
         await watched.interrupt()
         raise
 

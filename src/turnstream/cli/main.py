@@ -9,12 +9,15 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import indent
 from typing import NoReturn
 
 from turnstream.cli import ask, audit, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
 from turnstream.cli.setup import templates
+from turnstream.cli.styling.visible_text import visible
+from turnstream.cli.terminal import OutputFailed
 from turnstream.errors import ConfigurationError, TurnstreamError
 
 COMMANDS: tuple[Command, ...] = (
@@ -35,6 +38,7 @@ INTERRUPTED = 130
 """Exit code of shells for SIGINT: 128 plus the signal's number."""
 PIPE_CLOSED = 141
 """Exit code of shells for SIGPIPE."""
+_STANDARD_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The code is 0 for success, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C, and 141 for a
     closed pipe. A subcommand may return other codes.
     """
+    _open_closed_streams()
     parser = build_parser()
     parsed = parser.parse_args(arguments)
     if parsed.version:
@@ -58,15 +63,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TurnstreamError as error:
         if parsed.debug:
             traceback.print_exc()
-        print(f"turnstream: {indent(error.message, '  ').lstrip()}", file=sys.stderr)
-        return MISUSED if isinstance(error, ConfigurationError) else FAILED
+        return _report(error)
     except BrokenPipeError:
-        # Python flushes the rest of the buffer at exit. Without this it would report a second error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
+
+
+def _report(error: TurnstreamError) -> int:
+    """Write the message of an error, and return the exit code."""
+    message = indent(error.message, "  ").lstrip()
+    print(f"turnstream: {visible(message) if sys.stderr.isatty() else message}", file=sys.stderr)
+    if isinstance(error, OutputFailed):
+        _discard_output()
+    return MISUSED if isinstance(error, ConfigurationError) else FAILED
+
+
+def _discard_output() -> None:
+    """Discard the rest of the output. Python flushes it at exit, and would report a second error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of standard streams that the caller has closed.
+
+    Otherwise a file or a socket would get the number of the closed stream.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
 
 
 class _Parser(argparse.ArgumentParser):

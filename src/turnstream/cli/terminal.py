@@ -9,10 +9,17 @@ from typing import NamedTuple, TextIO
 
 from turnstream.cli.styling.markdown import MarkdownStyle
 from turnstream.cli.styling.visible_text import visible
+from turnstream.errors import TurnstreamError
 
 DIM = "\x1b[2m"
 BOLD = "\x1b[1m"
 RESET = "\x1b[0m"
+
+
+class OutputFailed(TurnstreamError):
+    """The answer cannot be written, because the disk is full, for example."""
+
+    code = "output_failed"
 
 
 class Piece(NamedTuple):
@@ -51,14 +58,22 @@ class Screen:
         return self._answers.isatty()
 
     def write(self, pieces: Iterable[Piece]) -> None:
-        """Write and flush the pieces. Raises BrokenPipeError if the reader has closed the pipe."""
+        """Write and flush the pieces.
+
+        Raises BrokenPipeError if the reader has closed the pipe, and OutputFailed for any other failure.
+        """
         for piece in pieces:
             stream = self._asides if piece.aside else self._answers
             text = piece.text
             if stream.isatty():
                 text = self._for_terminal(piece, stream)
-            stream.write(text)
-            stream.flush()
+            try:
+                stream.write(text)
+                stream.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise OutputFailed(f"the output cannot be written: {error.strerror}") from error
 
     def _for_terminal(self, piece: Piece, stream: TextIO) -> str:
         text = visible(piece.text)

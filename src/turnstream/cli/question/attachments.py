@@ -62,7 +62,9 @@ def _read(name: str, limit: int) -> bytes:
             with Path(name).open("rb") as file:
                 data = file.read(limit + 1)
     except OSError as error:
-        raise ConfigurationError(f"-a {name}: the file cannot be read ({error.strerror})") from error
+        raise ConfigurationError(
+            f"-a {name}: the file cannot be read ({error.strerror}): correct the path"
+        ) from error
     if len(data) > limit:
         raise ConfigurationError(
             f"-a {name}: all attachments together may have {MOST_BYTES // 1024**2} MiB: give a URL instead"
@@ -87,7 +89,7 @@ def _file_block(number: int, name: str, data: bytes) -> Block:
             f"-a {name}: models read PNG, JPEG, GIF, WebP, PDF and UTF-8 text: convert the file"
         )
     if not text.strip():
-        raise ConfigurationError(f"-a {name}: the file is empty")
+        raise ConfigurationError(f"-a {name}: the file is empty: give another file")
     return Block(number, "document", None, {"text": text, "title": title})
 
 

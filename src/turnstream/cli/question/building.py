@@ -17,8 +17,6 @@ from turnstream.cli.question.templates import QuestionTemplate, read
 from turnstream.core.blocks import Block
 from turnstream.errors import ConfigurationError, InvalidRequest
 
-_NO_QUESTION = 'turnstream ask "Why is the sky blue?"'
-
 
 class BuiltQuestion(NamedTuple):
     """A question, and the schema of its answer. `schema`: None for text."""
@@ -46,7 +44,7 @@ def build_question(arguments: Namespace, where: str) -> BuiltQuestion:
     blocks = [Block(0, "text", text)] if text.strip() else []
     blocks += attached(arguments.attachments, first=len(blocks))
     if not blocks:
-        raise InvalidRequest(f"the question is empty: {_NO_QUESTION}")
+        raise InvalidRequest('the question is empty: turnstream ask "Why is the sky blue?"')
     functions: tuple[Any, ...] = ()
     if arguments.functions:
         from turnstream.cli.question.functions import functions_of
@@ -71,7 +69,7 @@ def _text(arguments: Namespace, template: QuestionTemplate) -> str:
     if not words and (arguments.attachments or _asks_itself(template)):
         return ""
     if not words and sys.stdin.isatty():
-        raise InvalidRequest(f"the question is missing: {_NO_QUESTION}")
+        raise InvalidRequest('the question is missing: turnstream ask "Why is the sky blue?"')
     return "\n\n".join(_parts(words or ["-"]))
 
 

@@ -29,10 +29,12 @@ def functions_of(name: str) -> list[Callable[..., Any]]:
     try:
         spec.loader.exec_module(module)
     except OSError as error:
-        raise ConfigurationError(f"--functions {name}: the file cannot be read ({error.strerror})") from error
+        raise ConfigurationError(
+            f"--functions {name}: the file cannot be read ({error.strerror}): correct the path"
+        ) from error
     except Exception as error:
         raise ConfigurationError(
-            f"--functions {name} failed when it was run: {type(error).__name__}: {error}"
+            f"--functions {name} failed when it was run ({type(error).__name__}: {error}): correct the file"
         ) from error
     found = [
         function
@@ -40,5 +42,5 @@ def functions_of(name: str) -> list[Callable[..., Any]]:
         if function.__module__ == _NAME and not function_name.startswith("_")
     ]
     if not found:
-        raise ConfigurationError(f"--functions {name} defines no public function")
+        raise ConfigurationError(f"--functions {name} defines no public function: add one")
     return found

@@ -70,19 +70,25 @@ def _of_file(name: str) -> str | None:
         if not file.is_file():
             return None
         if file.stat().st_size > _LONGEST:
-            raise ConfigurationError(f"--schema {name}: the file is larger than {_LONGEST // 1024} KiB")
+            raise ConfigurationError(
+                f"--schema {name}: the file is larger than {_LONGEST // 1024} KiB: give a smaller schema"
+            )
         return file.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise ConfigurationError(f"--schema {name}: the file cannot be read ({error.strerror})") from error
+        raise ConfigurationError(
+            f"--schema {name}: the file cannot be read ({error.strerror}): correct the path"
+        ) from error
     except ValueError:  # not UTF-8, or a name with a zero byte
-        raise ConfigurationError(f"--schema {name!r} is not a text file with a JSON Schema") from None
+        raise ConfigurationError(
+            f"--schema {name!r} is not a text file with a JSON Schema: give another file"
+        ) from None
 
 
 def _json_schema(text: str) -> dict[str, Any]:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"--schema is not valid JSON: {error}") from None
+        raise ConfigurationError(f"--schema is not valid JSON ({error}): correct it") from None
 
 
 def _fields(line: str) -> dict[str, Any]:

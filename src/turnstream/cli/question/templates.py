@@ -108,4 +108,4 @@ def read(name: str) -> QuestionTemplate:
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ConfigurationError(f"{file} is not a valid template: {error}") from None
+        raise ConfigurationError(f"{file} is not a valid template ({error}): correct it") from None

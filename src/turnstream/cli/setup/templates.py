@@ -68,8 +68,7 @@ def _edit(name: str) -> int:
 COMMAND = Command(
     "templates",
     "list, show and edit the templates of questions",
-    "turnstream templates edit summary\nturnstream templates list\nturnstream templates show summary\n"
-    "turnstream ask -t summary - < article.txt",
+    "turnstream templates edit summary\nturnstream templates list\nturnstream templates show summary",
     add_arguments,
     run,
 )
