@@ -138,7 +138,7 @@ class CallPlan:
         self._lost_seconds: dict[int, float] = {}
         """Seconds of pauses and of calls without output in this step, by model."""
         self._silent: set[int] = set()
-        """Models that were silent for long in this step. The others are tried first."""
+        """Models that were silent for long in this step. All other models are tried first."""
         self._prefilled = False
         self._seen = 0
         self._admitted: str | None = None

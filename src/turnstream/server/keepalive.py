@@ -67,7 +67,7 @@ class KeepAlive:
             self.check(asyncio.get_running_loop().time(), interval)
 
     def drain(self, grace: float) -> None:
-        """Cut the streams whose clients reconnect, because the server stops. The others stay open.
+        """Cut the streams whose clients reconnect, because the server stops. Other streams stay open.
 
         Args:
             grace: Seconds that turns may continue. At 0 all streams stay open for the ends of their turns.

@@ -192,7 +192,7 @@ def checked_rule(rule: AskRule, name: str) -> AskRule:
 
 
 def with_rules(tools: Mapping[str, Tool], rules: Mapping[str, AskRule]) -> dict[str, Tool]:
-    """Return the tools. Those that `rules` names have the rule given there."""
+    """Return the tools, with the rules that `rules` gives by name."""
     return {
         name: made._replace(ask=checked_rule(rules[name], name)) if name in rules else made
         for name, made in tools.items()

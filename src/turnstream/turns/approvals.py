@@ -190,7 +190,7 @@ class ApprovalCommands:
     async def _continue(self, turn_id: str, *, cancel: bool = False) -> Executor | None:
         """Give a waiting turn to a new executor. Return None if the turn does not wait, or lacks an answer.
 
-        Raises Unavailable if no more turns may run, NotFound, StoreError.
+        Raises NotFound, StoreError, and Unavailable if no more turns may run.
 
         Args:
             cancel: Cancel the turn, whether its approvals are answered or not.

@@ -27,7 +27,7 @@ HOOK_SECONDS = 30.0
 WORKERS = 8
 """Calls of the hook at a time."""
 MAX_DUE = 10_000
-"""Turns that are due, in memory. The others are found in the store."""
+"""Turns that are due, in memory. Further turns are found in the store."""
 SCAN_SECONDS = 30.0
 """Seconds between two scans of the store for turns that await the hook."""
 FIRST_RETRY = 1.0
@@ -90,7 +90,7 @@ class TurnEndHooks:
                 await asyncio.sleep(SCAN_SECONDS)
 
     async def flush(self) -> None:
-        """Wait up to CLOSE_SECONDS for the calls that are due. The others come at the next start."""
+        """Wait up to CLOSE_SECONDS for the calls that are due. The remaining calls come at the next start."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._due.join()

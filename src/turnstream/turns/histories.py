@@ -60,7 +60,7 @@ async def chain_of(store: Store, turn: TurnRecord, asked: Sequence[Block] = ()) 
     A client shows a chain as one message: turns that ended with calls for the client, turns that hold nothing
     but the client's results, and the turn that continues with them.
 
-    Raises NotFound if the chat was deleted, StoreError.
+    Raises StoreError, and NotFound if the chat was deleted.
 
     Args:
         asked: Blocks of the user's turn that `turn` answers, if they are known. They save reads.

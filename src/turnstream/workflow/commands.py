@@ -98,7 +98,10 @@ class WorkflowCommands:
         return await self._commands.start(owner, request, partial(self._source, state))
 
     async def report(self, owner: str, turn_id: str) -> WorkflowReport:
-        """Return a run as it is now. Raises NotFound if the turn is not a run of a workflow, StoreError."""
+        """Return a run as it is now.
+
+        Raises StoreError, and NotFound if the turn is not a run of a workflow.
+        """
         turn = (await self._commands.state(owner, turn_id)).turn
         found = await _stored_data(self._commands.store, turn_id)
         states = [data for name, data in found if name == STATE]

@@ -49,7 +49,7 @@ class Workflow:
         model: The model that the stages call, such as `LLM(…)`.
         stages: Stages, or async generator functions. None: `DEFAULT_STAGES`.
         state: Class of the state.
-        tools: Functions that models may call while context is gathered, or the tools of a server. Those of a
+        tools: Functions that models may call while context is gathered, or the tools of a server. Tools of a
             server that ask first are left out.
         tool_limits: Limits of the tools. None: the defaults.
         prompts: System prompts of the default stages. None: the defaults.

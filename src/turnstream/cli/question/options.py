@@ -26,7 +26,7 @@ def params_of(options: Iterable[str]) -> dict[str, Any]:
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params of both. Those of `second` win, field by field."""
+    """Return the params of both. The params of `second` win, field by field."""
     result = dict(first)
     for name, value in second.items():
         before = result.get(name)

@@ -173,7 +173,7 @@ class ChunkWriter:
     def _retract(self, index: int) -> None:
         """Retract the blocks from `index` on, or end the stream if the client cannot retract them.
 
-        The client drops all parts of the step. Those that are kept are shown again in a replay.
+        The client drops all parts of the step. The parts that are kept are shown again in a replay.
         """
         state, first = self.state, self.state.step_first
         if index >= state.next_index:

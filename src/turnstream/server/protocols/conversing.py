@@ -83,7 +83,7 @@ async def find_answered(
 ) -> AnsweredApprovals:
     """Return the turn whose approvals a client answers, and the answers, which are not stored yet.
 
-    Raises NotFound if there is no such approval, InvalidRequest.
+    Raises InvalidRequest, and NotFound if there is no such approval.
     """
     store, owner = context.commands.store, principal.owner
     answers: list[tuple[ApprovalRecord, ApprovalAnswer]] = []

@@ -48,7 +48,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         new_chat: Chat to create, unless the client's id has a chat by then. None if the chat exists.
         client_chat_id: The client's id of the chat. None for a protocol without such ids.
-        imported: Turns to store, oldest first. Those that another request has stored meanwhile are not
+        imported: Turns to store, oldest first. Turns that another request has stored meanwhile are not
             stored again.
         client_ids: The client's ids of the imported turns.
     """

@@ -77,7 +77,7 @@ def execute(
 
 
 def drop_detail(error: psycopg.Error) -> None:
-    """Keep only the first line of an error's text. The others may quote a row, which has users' texts."""
+    """Keep only the first line of an error's text. Later lines may quote a row, which has users' texts."""
     primary = error.diag.message_primary
     if primary is not None:
         error.args = (primary,)

@@ -87,7 +87,7 @@ class CallGroups:
     ) -> Iterator[CallStatistics]:
         """Yield the statistics of all groups: by day, and those of a day by their number of calls.
 
-        Those of the whole range come first.
+        The statistics of the whole range come first.
         """
         for group in sorted(self._sums, key=self._order):
             day, model = group

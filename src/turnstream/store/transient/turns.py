@@ -64,7 +64,7 @@ class TransientTurns:
         self._named[name] = turn_id
 
     def rows(self, turn_id: str) -> TransientRows | None:
-        """Return the records of a turn, or None. Those of an ended turn are a copy."""
+        """Return the records of a turn, or None. The records of an ended turn are a copy."""
         running = self._running.get(turn_id)
         if running is None and (ended := self._ended.get(turn_id)) is not None:
             return ended.rows()

@@ -101,7 +101,7 @@ class TurnRecovery:
         """End every turn that a dead process left unfinished, and return their number.
 
         Several turns are ended at a time, so that their transactions are committed in groups. Raises
-        StoreError if storage failed for some turns. The others have ended then.
+        StoreError if storage failed for some turns. All other turns have ended then.
         """
         turn_ids = await self._store.read(UnfinishedTurns(), seconds=READ_SECONDS)
         return await self._end_turns(turn_ids, await self._journals(LOCAL_NODE) if turn_ids else {})

@@ -76,7 +76,7 @@ class AnthropicEncoder(BlockEncoder[_MessagesBlock]):
 
     Attributes:
         _waiting: Frames of the blocks that have begun and are not written to their end, by number, in order.
-            Those of the first block are written at once, so it has none here.
+            Frames of the first block are written at once, so it has none here.
         _stopped: Numbers of those blocks that have stopped.
         _omitted: Indexes of open blocks that the protocol cannot express.
     """

@@ -208,7 +208,7 @@ def _image_source(content: Content) -> JsonObject | None:
 
 
 def _as_base64(data: Any) -> str:
-    """Return redacted thinking as base64, which Bedrock requires. That of another vendor may be any text."""
+    """Return redacted thinking as base64, which Bedrock requires. Another vendor's may be any text."""
     text = str(data)
     try:
         base64.b64decode(text, validate=True)

@@ -1,7 +1,7 @@
 """Picks the choice of a chat.completions stream that is the answer.
 
 A request for several answers (`n` above 1) returns choices with several indexes, in one chunk or in several.
-The answer is then the choice with the lowest index. The others are named in a notice. Some vendors instead
+The answer is then the choice with the lowest index. A notice names the other choices. Some vendors instead
 count chunks, or parts of one answer, in the same field. Then every choice belongs to the answer. Both cases
 begin alike, so a choice with another index is held until one of these decides:
 
