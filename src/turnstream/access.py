@@ -45,7 +45,9 @@ def server_key(server: ServerSettings, environ: Mapping[str, str] | None = None)
 
 
 def check_key(key: str, name: str) -> None:
-    """Raise ConfigurationError, which names the key `name`, unless every client can send it in a header.
+    """Raise ConfigurationError unless every client can send `key` in a header.
+
+    `name` is its name in the error.
 
     Such a key is printable ASCII without spaces at its ends.
     """

@@ -59,7 +59,7 @@ class ServerContext(NamedTuple):
 
 
 def checked_id(text: str, what: str) -> str:
-    """Return `text`. Raises InvalidRequest, which names `what`, unless it is an id."""
+    """Return `text`. Raises InvalidRequest, in which `what` names it, unless it is an id."""
     if not is_id(text):
         raise InvalidRequest(
             f"{what} is not an id: give a UUIDv7 in lower case, as the server made it", code="invalid_id"

@@ -32,7 +32,10 @@ _URL = re.compile(URL_PATTERN)
 
 
 def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> None:
-    """Raise InvalidRequest, which names `place`, if `content` is not valid for an image or a document."""
+    """Raise InvalidRequest if `content` is not valid for an image or a document.
+
+    `place` names it in the error.
+    """
     fields = dict(content)
     title: Any = fields.pop("title", "") if block_type == "document" else ""
     fields.pop("provider_metadata", None)

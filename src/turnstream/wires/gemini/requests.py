@@ -56,7 +56,7 @@ def _path_of(model: str, *, stream: bool) -> str:
 
 
 def _name_of(param: str) -> str:
-    """Return the known name of a param: Gemini's field name, if the param is that field in snake case."""
+    """Return Gemini's name of a param that is given in snake case. Any other name is returned unchanged."""
     if param in CONFIG_OF or param in MAPPED_PARAMS:
         return param
     return next(iter(named({param: True})))

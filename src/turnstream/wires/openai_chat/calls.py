@@ -7,8 +7,8 @@ empty, or send them late. The first rule that matches decides:
       1. the call at its index, if that call has the fragment's id, or the fragment has no id
       2. the call with its id, if the fragment has no name, no index, or the index of another call
       3. the call at its index
-      4. without an index: the last call, if the fragment has no id; also if its id is new, it has no name,
-         and the last call has a name and incomplete arguments
+      4. without an index: the last call, if the fragment has no id, or if it has a new id and no name while
+         the last call has a name and incomplete arguments
       5. otherwise, a new call
     The fragment begins another call than the one found:
       6. if it has another id and a name
@@ -23,12 +23,13 @@ empty id and "null" count as no id. Two calls never share an id: a second call w
 generated id, as do calls without an id.
 
 A name may come before, within or after the arguments, in one piece or several. A name that begins with the
-name so far replaces it. The official Python client joins all fragments at one index, ids included. If its
-result is a call with the name of one fragment and whole arguments, these rules give the same call.
+name so far replaces it. The official Python client joins all fragments at one index, ids included. If the
+joined call has the name of one fragment and complete arguments, these rules give the same call.
 
-The protocol has no end of a call. A call with a name is stopped when another block begins, if its arguments
-are whole. Otherwise it stays open until the message ends, because some vendors interleave calls, and a name
-may come last. A call without a name ends with an empty name. The tool runner answers it with an error.
+The protocol does not mark the end of a call. A call with a name is stopped when another block begins, if its
+arguments are complete. Otherwise it stays open until the message ends, because some vendors interleave calls,
+and a name may come last. A call without a name ends with an empty name. The tool runner answers it with an
+error.
 """
 
 from __future__ import annotations
