@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeats:
-    """Renews the lease of a node that shares its database. Does nothing for another node.
+    """Renews the lease of a node that shares its database. Does nothing for a node that has its own.
 
     Attributes:
         on_lapse: Called when a heartbeat succeeds after the lease had lapsed.

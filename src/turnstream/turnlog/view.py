@@ -205,7 +205,7 @@ class LogView:
         return self._batches.get(seq) or self._make_batch(seq)
 
     def batch_after(self, seq: int) -> Batch:
-        """Return the events after `seq`, which the ring must cover. Only a first part if they are large.
+        """Return the events after `seq`, which the ring must cover. Large events: only the first of them.
 
         All watchers at that cursor share the batch.
         """

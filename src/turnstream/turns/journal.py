@@ -368,8 +368,8 @@ class JournalKeeper:
             self._renew = True
             self.given_up += waiting
             logger.error(
-                "storage has failed for too long: %d characters of the journal are discarded, "
-                "until a rewrite of it succeeds",
+                "storage has failed for too long: %d characters of the journal are missing "
+                "until the next rewrite",
                 waiting,
             )
 
