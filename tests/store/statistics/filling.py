@@ -1,8 +1,14 @@
-"""Many stored answers with their calls, for tests of statistics."""
+"""Many stored answers with their calls, for tests of statistics.
+
+python -m tests.store.statistics.filling URL    fills a new database
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias
@@ -12,6 +18,7 @@ from sqlalchemy import Connection
 
 from tests.store.samples import make_chat, make_turn
 from turnstream.core.usage import CallAttempt, Usage
+from turnstream.server.auth import LOCAL
 from turnstream.store.base import Operation, TurnRecord
 from turnstream.store.database import driver_of
 from turnstream.store.rows import attempt_row, chat_rows, turn_rows
@@ -87,3 +94,16 @@ async def fill(store: SqlStore, rows: Iterable[Answer], owner: str) -> None:
     remaining = iter(rows)
     while portion := tuple(islice(remaining, PER_CHAT)):
         await store.write(StoreRows(rows=portion, owner=owner))
+
+
+async def fill_database(url: str) -> None:
+    """Fill a new database with answers of the local user of the last thirty days."""
+    store = SqlStore(url)
+    await store.open()
+    today = int(time.time()) // 86_400
+    await fill(store, answers(3000, first_day=today - 29, days=30, owner=LOCAL.owner), LOCAL.owner)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(fill_database(sys.argv[1]))

@@ -1,9 +1,11 @@
-import { useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { ChatView } from "./chat/ChatView";
 import { Sidebar } from "./Sidebar";
 import { SignIn } from "./SignIn";
 import { PageContext, useChatsPart, usePagePart } from "./data/context";
-import type { Page } from "./data/page";
+import { type Page, STATISTICS } from "./data/page";
+
+const StatisticsView = lazy(() => import("./stats/StatisticsView"));
 
 export function App({ page }: { page: Page }) {
   return (
@@ -37,16 +39,24 @@ function Unreachable({ message }: { message: string }) {
 function Shell() {
   const [showsSidebar, setShowsSidebar] = useState(false);
   const title = useChatsPart(({ shown }) => shown?.title ?? null);
+  const showsStatistics = usePagePart(({ view }) => view === STATISTICS);
   useEffect(() => {
-    document.title = title === null || title === "" ? "turnstream" : `${title} · turnstream`;
-  }, [title]);
+    const shown = showsStatistics ? "Statistics" : title;
+    document.title = shown === null || shown === "" ? "turnstream" : `${shown} · turnstream`;
+  }, [showsStatistics, title]);
   return (
     <div
       className={showsSidebar ? "shell shows-sidebar" : "shell"}
       onKeyDown={(event) => { if (event.key === "Escape") setShowsSidebar(false); }}
     >
       <Sidebar onChosen={() => { setShowsSidebar(false); }} />
-      <ChatView onMenu={() => { setShowsSidebar(!showsSidebar); }} />
+      {showsStatistics ? (
+        <Suspense fallback={<main className="chat"><p className="status">Loading…</p></main>}>
+          <StatisticsView onMenu={() => { setShowsSidebar(!showsSidebar); }} />
+        </Suspense>
+      ) : (
+        <ChatView onMenu={() => { setShowsSidebar(!showsSidebar); }} />
+      )}
     </div>
   );
 }

@@ -3,12 +3,14 @@ import { useLiveEvents, useRetryCountdown } from "@turnstream/client/react";
 import { useDeferredValue, useEffect, useRef, useState } from "react";
 import { isPinned, titleOf } from "./data/chats";
 import { useChatPart, useChatsPart, usePage, usePagePart } from "./data/context";
+import { STATISTICS } from "./data/page";
 import { nextTheme, showTheme, storedTheme } from "./data/theme";
 import { Icon } from "./parts/Icon";
 
 export function Sidebar({ onChosen }: { onChosen: () => void }) {
   const page = usePage();
   const session = usePagePart((snapshot) => snapshot.session);
+  const showsStatistics = usePagePart(({ view }) => view === STATISTICS);
   const [theme, setTheme] = useState(storedTheme);
   const changeTheme = () => {
     const next = nextTheme(theme);
@@ -32,6 +34,15 @@ export function Sidebar({ onChosen }: { onChosen: () => void }) {
       <ChatList onChosen={onChosen} />
       <footer>
         <ConnectionState />
+        <a
+          href={STATISTICS}
+          onClick={onChosen}
+          aria-current={showsStatistics ? "page" : undefined}
+          aria-label="Statistics"
+          title="Statistics"
+        >
+          <Icon name="statistics" />
+        </a>
         <button type="button" className="icon" onClick={changeTheme} aria-label={`Theme: ${theme}`} title={`Theme: ${theme}`}>
           <Icon name="theme" />
         </button>
@@ -124,7 +135,8 @@ function ChatList({ onChosen }: { onChosen: () => void }) {
 }
 
 function ChatLink({ chat, onChosen }: { chat: Chat; onChosen: () => void }) {
-  const isShown = useChatPart(({ chat_id }) => chat_id === chat.id);
+  const isOpen = useChatPart(({ chat_id }) => chat_id === chat.id);
+  const isShown = usePagePart(({ view }) => view === null) && isOpen;
   const isRunning = [...useLiveEvents(usePage().live).running.values()].includes(chat.id);
   return (
     <li>

@@ -32,9 +32,14 @@ export interface PageSnapshot {
   readonly models: readonly Model[];
   readonly options: CallOptions;
   readonly comparison: Comparison | null;
+  /** `STATISTICS`, or null for the chat. */
+  readonly view: typeof STATISTICS | null;
   /** The last failure, until it is dismissed or something succeeds. */
   readonly failure: TurnstreamError | null;
 }
+
+/** Hash of the address at which the statistics are shown. */
+export const STATISTICS = "#/statistics";
 
 export class Page extends Store<PageSnapshot> {
   readonly chats: Chats;
@@ -43,7 +48,7 @@ export class Page extends Store<PageSnapshot> {
   #isEntered = false;
 
   constructor() {
-    super({ session: null, chat: new ChatStore(client, null), visit: 0, models: [], options: {}, comparison: null, failure: null });
+    super({ session: null, chat: new ChatStore(client, null), visit: 0, models: [], options: {}, comparison: null, view: null, failure: null });
     this.chats = new Chats((work) => this.attempt(work));
     this.live.onChatEvent((event) => { this.#take(event); });
     this.live.subscribe(() => { this.#checkConnection(); });
@@ -141,6 +146,9 @@ export class Page extends Store<PageSnapshot> {
   }
 
   #openHash(): void {
+    const view = location.hash === STATISTICS ? STATISTICS : null;
+    if (view !== this.getSnapshot().view) this.set({ view });
+    if (view !== null) return;
     const chatId = /^#\/chat\/([0-9a-f-]{36})$/.exec(location.hash)?.[1] ?? null;
     const { chat, visit } = this.getSnapshot();
     if (chatId === chat.getSnapshot().chat_id && visit > 0) return;

@@ -19,6 +19,7 @@ const PATHS = {
   send: "M5 12h14M12 5l7 7-7 7",
   settings: "M4 7h10M18 7h2M4 17h2M10 17h10M14 5v4M8 15v4",
   signOut: "M10 4H4v16h6M14 8l4 4-4 4M18 12H9",
+  statistics: "M4 20h16M7 16v-5M12 16V6M17 16v-8",
   stop: "M7 7h10v10H7z",
   theme: "M12 3a9 9 0 1 0 0 18zM12 3v18a9 9 0 0 0 0-18",
   trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13",

@@ -1,6 +1,6 @@
 // A real server, a real Chromium, and a network between them that can be cut.
 
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
@@ -29,15 +29,19 @@ interface ServerOptions {
   readonly model?: string;
   readonly key?: string;
   readonly settings?: string;
+  /** Python module that fills the new database, whose URL is its argument. */
+  readonly fill?: string;
 }
 
 /** Start a server on a new database. */
-export async function startServer({ model = "sim/demo", key, settings = "" }: ServerOptions = {}): Promise<TestServer> {
+export async function startServer({ model = "sim/demo", key, settings = "", fill }: ServerOptions = {}): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), "turnstream-page-"));
   writeFileSync(join(folder, "turnstream.toml"), settings);
+  const database = `sqlite:///${folder}/page.sqlite`;
+  if (fill !== undefined) execFileSync(join(PROJECT, ".venv/bin/python"), ["-m", fill, database], { cwd: PROJECT, timeout: SECONDS * 1000 });
   let process_: ChildProcess | null = null;
   const start = async (port: number): Promise<number> => {
-    const given = ["serve", "--port", String(port), "--default-model", model, "--database-url", `sqlite:///${folder}/page.sqlite`, "--builtin-tools"];
+    const given = ["serve", "--port", String(port), "--default-model", model, "--database-url", database, "--builtin-tools"];
     const environment = { ...process.env };
     delete environment.TURNSTREAM_API_KEY;
     process_ = spawn(join(PROJECT, ".venv/bin/turnstream"), given, {

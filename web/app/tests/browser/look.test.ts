@@ -1,27 +1,15 @@
 // Size, accessibility and layout of the page.
 
 import { readdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Browser, Page } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { ask, ended, launch, open, picture, startServer, type TestServer } from "./harness";
+import { seriousFindings } from "./accessibility";
 
 const BUILT = fileURLToPath(new URL("../../../../src/turnstream/server/page/built", import.meta.url));
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const FIRST_LOAD = 250_000;
-
-interface Violation {
-  readonly id: string;
-  readonly impact: string | null;
-  readonly nodes: readonly { readonly html: string }[];
-}
-
-interface Findings {
-  readonly violations: readonly Violation[];
-  readonly passes: readonly unknown[];
-}
 
 let browser: Browser;
 let server: TestServer;
@@ -35,22 +23,6 @@ afterAll(async () => {
   await server.kill();
 });
 
-/** Return the serious findings of axe for WCAG 2.2 AA. */
-async function findings(page: Page): Promise<string[]> {
-  // The page's policy allows no script of another place: this one comes through the debugger.
-  await page.evaluate(AXE);
-  const { violations, passes } = await page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: { run: (options: unknown) => Promise<Findings> } };
-    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-    const found = await axe.run({ runOnly: tags });
-    return { violations: found.violations, passes: found.passes.length };
-  });
-  expect(passes).toBeGreaterThan(15);
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" ")}`);
-}
-
 test("the first load is small", () => {
   const index = readFileSync(`${BUILT}/index.html`, "utf8");
   const names = readdirSync(`${BUILT}/assets`).filter((name) => index.includes(name));
@@ -63,11 +35,11 @@ test("the first load is small", () => {
 test.each(["light", "dark"] as const)("axe finds nothing serious in any state (%s)", async (colorScheme) => {
   const page = await (await browser.newContext({ colorScheme })).newPage();
   await open(page, server.url);
-  expect(await findings(page)).toEqual([]);
+  expect(await seriousFindings(page)).toEqual([]);
   await picture(page, `new-${colorScheme}`);
   await ask(page, "Show **all** of it:\n\n- a list");
   await ended(page);
-  expect(await findings(page)).toEqual([]);
+  expect(await seriousFindings(page)).toEqual([]);
   await picture(page, `answer-${colorScheme}`);
   await page.getByLabel("Model", { exact: true }).selectOption("sim/thinking");
   await ask(page, "Think");
@@ -76,12 +48,12 @@ test.each(["light", "dark"] as const)("axe finds nothing serious in any state (%
   await ask(page, "What time is it?");
   await page.getByRole("button", { name: "Approve" }).waitFor();
   await page.locator("details").evaluateAll((folds) => { for (const fold of folds) fold.setAttribute("open", ""); });
-  expect(await findings(page)).toEqual([]);
+  expect(await seriousFindings(page)).toEqual([]);
   await picture(page, `approval-${colorScheme}`);
   await page.getByRole("button", { name: "Deny" }).click();
   await ended(page, 3);
   await page.getByRole("button", { name: "Rename" }).click();
-  expect(await findings(page)).toEqual([]);
+  expect(await seriousFindings(page)).toEqual([]);
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
   await page.context().close();
@@ -93,7 +65,7 @@ test("an answer that fails has an explanation and a retry", async () => {
   await open(page, failing.url);
   await ask(page, "Fail");
   await page.locator(".turn.assistant .notice.error").waitFor({ timeout: 60_000 });
-  expect(await findings(page)).toEqual([]);
+  expect(await seriousFindings(page)).toEqual([]);
   await picture(page, "error");
   await page.locator(".turn.assistant").getByRole("button", { name: "Try again" }).click();
   await page.locator(".turn.assistant .branches", { hasText: "2/2" }).waitFor();
