@@ -2,24 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
 
 from tests.turnlog.scripted import TURN_ID
 from turnstream.core.cursor import Cursor, first_generation
-from turnstream.core.turn_events import (
-    Notice,
-)
+from turnstream.core.identifiers import new_id
+from turnstream.core.turn_events import Notice
 from turnstream.store.journal.items import LogEntry
+from turnstream.store.journal.pages import JournalPart
+from turnstream.store.sql import SqlStore
 from turnstream.turnlog.feed import Feed, LocalFeed
+from turnstream.turnlog.pages_feed import PagesFeed
 from turnstream.turnlog.publishing import items_after
 from turnstream.turnlog.view import LogView
+from turnstream.turns.journal import JournalKeeper
 
 G = first_generation(TURN_ID)
 SECONDS = 20.0
-FEEDS: list[Callable[[], Feed]] = [LocalFeed]
-every_feed = pytest.mark.parametrize("make", FEEDS, ids=lambda make: make.__name__)
+MakeFeed: TypeAlias = Callable[[], AbstractAsyncContextManager[Feed]]
+
+
+@asynccontextmanager
+async def local_feed() -> AsyncIterator[Feed]:
+    feed = LocalFeed()
+    yield feed
+    await feed.close()
+
+
+@asynccontextmanager
+async def pages_feed(url: str) -> AsyncIterator[Feed]:
+    """A feed over the pages of a node, in a database that is there already."""
+    owner = new_id()
+    async with opened(SqlStore(url)) as store:
+
+        async def owner_of(turn_id: str) -> str:
+            del turn_id
+            return owner
+
+        keeper = JournalKeeper(store, _nothing, owner=owner)
+        feed = PagesFeed(store, owner_of, keeper.append, interval=0.002)
+        yield feed
+        await feed.close()
+
+
+def _nothing(*, whole: bool) -> Iterable[JournalPart]:
+    del whole
+    return ()
+
+
+@asynccontextmanager
+async def opened(store: SqlStore) -> AsyncIterator[SqlStore]:
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def entry(after: int, last: int, text: str = "", generation: int = G) -> LogEntry:

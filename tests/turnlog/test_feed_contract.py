@@ -1,14 +1,13 @@
-"""The contract of a feed. FEEDS lists every implementation of `Feed`."""
+"""The contract of a feed. The fixture `make` makes every implementation of `Feed`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
 
-from tests.turnlog.mirroring import SECONDS, G, entry, every_feed
+from tests.turnlog.mirroring import SECONDS, G, MakeFeed, entry
 from tests.turnlog.scripted import TURN_ID
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import (
@@ -31,83 +30,75 @@ async def collected(feed: Feed, after: Cursor) -> list[FeedItem]:
 # ----------------------------------------------------------------------------------------------------
 
 
-@every_feed
-async def test_a_follower_gets_items_in_order_up_to_the_end(make: Callable[[], Feed]) -> None:
-    feed = make()
-    items = [entry(0, 3, "a"), entry(3, 9, "b"), END]
-    following = asyncio.get_running_loop().create_task(collected(feed, Cursor(G, 0)))
-    for item in items:
-        await asyncio.sleep(0)
-        await feed.publish(TURN_ID, [item])
-    assert await following == items
-    assert await collected(feed, Cursor(G, 0)) == items
-    assert await collected(feed, Cursor(G, 3)) == items[1:]
-    assert await collected(feed, Cursor(G, 2)) == items
-    await feed.close()
+async def test_a_follower_gets_items_in_order_up_to_the_end(make: MakeFeed) -> None:
+    async with make() as feed:
+        items = [entry(0, 3, "a"), entry(3, 9, "b"), END]
+        following = asyncio.get_running_loop().create_task(collected(feed, Cursor(G, 0)))
+        for item in items:
+            await asyncio.sleep(0)
+            await feed.publish(TURN_ID, [item])
+        assert await following == items
+        assert await collected(feed, Cursor(G, 0)) == items
+        assert await collected(feed, Cursor(G, 3)) == items[1:]
+        assert await collected(feed, Cursor(G, 2)) == items
 
 
-@every_feed
-async def test_the_head_is_the_last_item_s_cursor(make: Callable[[], Feed]) -> None:
-    feed = make()
-    assert await feed.head(TURN_ID) is None
-    await feed.publish(TURN_ID, [entry(0, 3), entry(3, 4)])
-    assert await feed.head(TURN_ID) == Cursor(G, 4)
-    assert await feed.head("another") is None
-    await feed.close()
+async def test_the_head_is_the_last_item_s_cursor(make: MakeFeed) -> None:
+    async with make() as feed:
+        assert await feed.head(TURN_ID) is None
+        await feed.publish(TURN_ID, [entry(0, 3), entry(3, 4)])
+        assert await feed.head(TURN_ID) == Cursor(G, 4)
+        assert await feed.head("another") is None
 
 
-@every_feed
-async def test_turns_do_not_mix(make: Callable[[], Feed]) -> None:
-    feed = make()
-    await feed.publish("another", [entry(0, 3, "x"), END])
-    await feed.publish(TURN_ID, [END])
-    assert await collected(feed, Cursor(G, 0)) == [END]
-    await feed.close()
+async def test_turns_do_not_mix(make: MakeFeed) -> None:
+    async with make() as feed:
+        await feed.publish("another", [entry(0, 3, "x"), END])
+        await feed.publish(TURN_ID, [END])
+        assert await collected(feed, Cursor(G, 0)) == [END]
 
 
-@every_feed
-async def test_a_publication_may_be_repeated(make: Callable[[], Feed]) -> None:
-    feed = make()
-    items = [entry(0, 3, "a"), entry(3, 9, "b")]
-    for published in (items, items, [*items, END], [END]):
-        await feed.publish(TURN_ID, published)
-    assert await collected(feed, Cursor(G, 0)) == [*items, END]
-    await feed.close()
+async def test_a_publication_may_be_repeated(make: MakeFeed) -> None:
+    async with make() as feed:
+        items = [entry(0, 3, "a"), entry(3, 9, "b")]
+        for published in (items, items, [*items, END], [END]):
+            await feed.publish(TURN_ID, published)
+        assert await collected(feed, Cursor(G, 0)) == [*items, END]
 
 
-@every_feed
-async def test_a_lost_owner_is_fenced(make: Callable[[], Feed]) -> None:
-    feed = make()
-    await feed.publish(TURN_ID, [entry(0, 3, "a"), LogSnapshot(G + 1, 1 << 20, 0)])
-    with pytest.raises(Fenced):
-        await feed.publish(TURN_ID, [entry(3, 4, "b")])
-    assert await feed.head(TURN_ID) == Cursor(G + 1, 1 << 20)
-    await feed.close()
+async def test_a_lost_owner_is_fenced(make: MakeFeed) -> None:
+    async with make() as feed:
+        await feed.publish(TURN_ID, [entry(0, 3, "a"), LogSnapshot(G + 1, 1 << 20, 0)])
+        with pytest.raises(Fenced):
+            await feed.publish(TURN_ID, [entry(3, 4, "b")])
+        assert await feed.head(TURN_ID) == Cursor(G + 1, 1 << 20)
 
 
-@every_feed
-async def test_a_follower_that_does_not_read_holds_up_nobody(make: Callable[[], Feed]) -> None:
+async def test_a_follower_that_does_not_read_holds_up_nobody(make: MakeFeed) -> None:
     """Each received item continues one that the reader lacks, so the reader notices the gap."""
-    feed = make()
-    async with asyncio.timeout(SECONDS), aclosing(feed.follow(TURN_ID, Cursor(G, 0))) as items:
+    async with (
+        make() as feed,
+        asyncio.timeout(SECONDS),
+        aclosing(feed.follow(TURN_ID, Cursor(G, 0))) as items,
+    ):
         await feed.publish(TURN_ID, [entry(0, 1, "first")])
         assert (await anext(items)).last == 1
-        for number in range(1, 3 * feeds.KEPT_ENTRIES):
+        for number in range(1, 2 * feeds.KEPT_ENTRIES):
             await feed.publish(TURN_ID, [entry(number, number + 1, "x" * 500)])
         later = await anext(items)
         assert isinstance(later, LogEntry)
         assert later.after > 1
-    await feed.close()
 
 
-@every_feed
-async def test_a_closed_feed_ends_its_followers(make: Callable[[], Feed]) -> None:
-    feed = make()
-    await feed.publish(TURN_ID, [entry(0, 3, "a")])
-    following = asyncio.get_running_loop().create_task(collected(feed, Cursor(G, 0)))
-    await asyncio.sleep(0)
-    await feed.close()
-    assert await following == [entry(0, 3, "a")]
+async def test_a_closed_feed_ends_its_followers(make: MakeFeed) -> None:
+    async with make() as feed:
+        await feed.publish(TURN_ID, [entry(0, 3, "a")])
+        async with asyncio.timeout(SECONDS), aclosing(feed.follow(TURN_ID, Cursor(G, 0))) as items:
+            assert await anext(items) == entry(0, 3, "a")
+            following = asyncio.get_running_loop().create_task(anext(items, None))
+            await asyncio.sleep(0)
+            await feed.close()
+            assert await following is None
 
 
 async def test_turns_that_have_ended_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

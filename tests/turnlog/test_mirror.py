@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.turnlog.mirroring import SECONDS, G, entry, every_feed, publish_gained
+from tests.turnlog.mirroring import SECONDS, G, MakeFeed, entry, publish_gained
 from tests.turnlog.scripted import START, TURN_ID, ListStore, ScriptedTurn, Ticks, new_log
 from tests.turnlog.test_subscription_properties import (
     ACTIONS,
@@ -47,7 +47,7 @@ from turnstream.model_loop.sources import SourceEvent
 from turnstream.store.journal.items import FeedItem, LogEntry, LogSnapshot
 from turnstream.turnlog.feed import Feed
 from turnstream.turnlog.log import TurnLog
-from turnstream.turnlog.mirror import Mirror
+from turnstream.turnlog.mirror import Mirror, follow
 from turnstream.turnlog.publishing import items_after, snapshot_of
 
 # -- the format
@@ -210,7 +210,9 @@ class Nodes:
     async def run(self, published: Sequence[Published]) -> None:
         """Publish the growth of the owner's log, cut by `published` and then at every event, until both have
         ended."""
-        following = asyncio.get_running_loop().create_task(self.mirror.run(self.feed, self._state))
+        following = asyncio.get_running_loop().create_task(
+            follow(self.feed, Cursor(G, 0), lambda: self.mirror.log, self._state)
+        )
         cuts, log, cursor = iter(published), self.turn.log, Cursor(G, 0)
         while log.terminal is None or cursor != log.head_cursor:
             cut = next(cuts, Published(1, "whole"))
@@ -223,17 +225,20 @@ class Nodes:
             await asyncio.sleep(0)
         await following
 
-    async def _state(self) -> LogSnapshot:
-        """Return the rows of the store and the journal. Here they are the owner's whole log."""
-        return snapshot_of(self.turn.log)
+    async def _state(self) -> list[FeedItem]:
+        """Return the rows of the store and the journal: here the whole log of the owner."""
+        return [snapshot_of(self.turn.log)]
 
 
-@every_feed
 @pytest.mark.requirement("C1", "C2", "C3", "C4", "D7")
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(BATCHES, LIMITS, st.tuples(TICKS, TICKS, TICKS), ACTIONS, ENDS, PUBLISHED)
 def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
-    make: Callable[[], Feed],
+    make: MakeFeed,
     batches: list[list[SourceEvent]],
     limits: Limits,
     ticks: tuple[list[int], list[int], list[int]],
@@ -242,9 +247,9 @@ def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
     published: list[Published],
 ) -> None:
     async def example() -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(SECONDS), make() as feed:
             turn = scripted(batches, limits, (ticks[0], ticks[1]), end)
-            nodes = Nodes(turn, make(), limits.ring)
+            nodes = Nodes(turn, feed, limits.ring)
             watchers = [
                 Watcher(Client(), cast("Any", shown), Ticks(ticks[2]))
                 for shown in (*nodes.shown, nodes.shown[1])
@@ -281,30 +286,31 @@ def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
 
 
 @asynccontextmanager
-async def live(owner: OwnedTurn, feed: Feed) -> AsyncIterator[tuple[Mirror, LiveWatcher, LiveWatcher]]:
+async def live(
+    owner: OwnedTurn, make: MakeFeed
+) -> AsyncIterator[tuple[Feed, TurnLog, LiveWatcher, LiveWatcher]]:
     """A mirror that follows, with a watcher of the owner's log and a watcher of the mirror's. Both logs have
     ended afterwards."""
 
-    async def state() -> LogSnapshot:
-        return snapshot_of(owner.log)
+    async def state() -> list[FeedItem]:
+        return [snapshot_of(owner.log)]
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(SECONDS), make() as feed:
         other = OwnedTurn(store=owner.store, log=new_log())
-        mirror = Mirror(other.log)
-        following = asyncio.get_running_loop().create_task(mirror.run(feed, state))
+        following = asyncio.get_running_loop().create_task(
+            follow(feed, Cursor(G, 0), lambda: other.log, state)
+        )
         watchers = LiveWatcher(owner), LiveWatcher(other)
-        yield mirror, *watchers
+        yield feed, other.log, *watchers
         await following
         for watcher in watchers:
             await watcher.task
-    await feed.close()
 
 
-@every_feed
 @pytest.mark.requirement("C3", "P3")
-async def test_a_generation_that_changes_reaches_the_mirror_s_watchers(make: Callable[[], Feed]) -> None:
-    owner, feed = OwnedTurn(), make()
-    async with live(owner, feed) as (mirror, here, there):
+async def test_a_generation_that_changes_reaches_the_mirror_s_watchers(make: MakeFeed) -> None:
+    owner = OwnedTurn()
+    async with live(owner, make) as (feed, log, here, there):
         owner.open(0)
         owner.say("one", " two", " lost")
         cursor = await publish_gained(owner.log, feed, Cursor(G, 0))
@@ -312,7 +318,7 @@ async def test_a_generation_that_changes_reaches_the_mirror_s_watchers(make: Cal
         owner.take_over(4, text="one two")
         cursor = await publish_gained(owner.log, feed, cursor)
         await until(lambda: here.texts == there.texts == ["one two"])
-        assert mirror.log.head_cursor == owner.log.head_cursor
+        assert log.head_cursor == owner.log.head_cursor
         with pytest.raises(Fenced):  # the owner that was lost comes back
             await feed.publish(TURN_ID, [entry(5, 6, " late")])
         owner.say(" three")
@@ -324,12 +330,11 @@ async def test_a_generation_that_changes_reaches_the_mirror_s_watchers(make: Cal
         assert watcher.client.now.blocks == [row.block for row in owner.store.blocks]
 
 
-@every_feed
 async def test_an_end_that_storage_refused_shows_the_open_block_in_the_mirror_too(
-    make: Callable[[], Feed],
+    make: MakeFeed,
 ) -> None:
-    owner, feed = OwnedTurn(), make()
-    async with live(owner, feed) as (mirror, here, there):
+    owner = OwnedTurn()
+    async with live(owner, make) as (feed, log, here, there):
         owner.open(0)
         owner.say("one")
         owner.log.ended_unstored(
@@ -337,21 +342,20 @@ async def test_an_end_that_storage_refused_shows_the_open_block_in_the_mirror_to
         )
         await publish_gained(owner.log, feed, Cursor(G, 0))
     assert here.texts == there.texts == ["one", "unseen"]
-    assert mirror.log.open_block is not None
-    late = LiveWatcher(OwnedTurn(store=owner.store, log=mirror.log))
+    assert log.open_block is not None
+    late = LiveWatcher(OwnedTurn(store=owner.store, log=log))
     await late.task
     assert late.texts == ["one", "unseen"]
 
 
-@every_feed
-async def test_a_mirror_that_lost_all_entries_reads_the_store(make: Callable[[], Feed]) -> None:
-    owner, feed = OwnedTurn(), make()
+async def test_a_mirror_that_lost_all_entries_reads_the_store(make: MakeFeed) -> None:
+    owner = OwnedTurn()
     owner.open(0)
     owner.say("one", " more")
     owner.store_block()
     owner.open(1)
     owner.say("two")
-    async with live(owner, feed) as (_, here, there):
+    async with live(owner, make) as (feed, _, here, there):
         cursor = owner.log.head_cursor
         owner.say(" and")
         await publish_gained(owner.log, feed, cursor)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
+from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock, open_block_of
 from turnstream.core.turn_events import (
     ApprovalRequest,
@@ -29,7 +31,37 @@ from turnstream.turnlog.feed import Feed
 from turnstream.turnlog.log import TurnLog
 
 GAP_PAUSE = 0.05
-"""Seconds between two reads of the store while the store has nothing beyond a gap."""
+"""Seconds after a read of the store that did not close a gap."""
+
+
+class ReadState(Protocol):
+    """Reads a turn's state from the store, as items. Returns none if nothing newer is stored yet."""
+
+    async def __call__(self) -> Sequence[FeedItem]: ...
+
+
+async def follow(feed: Feed, cursor: Cursor, log_of: Callable[[], TurnLog | None], read: ReadState) -> None:
+    """Feed the log of a turn to the turn's end, or until the feed's stream of the turn ends.
+
+    Args:
+        cursor: Cursor of the log's last event.
+        log_of: Returns the log, or None once no watcher holds it: then this returns.
+        read: Called after a gap in the feed.
+    """
+    if (log := log_of()) is None:
+        return
+    async with aclosing(feed.follow(log.turn_id, cursor)) as items:
+        del log
+        async for item in items:
+            if (log := log_of()) is None or (log.terminal is not None and item.generation <= log.generation):
+                return
+            mirror = Mirror(log)
+            if not mirror.take(item):
+                for state in await read():
+                    mirror.take(state)
+                if not mirror.take(item):  # the next snapshot closes the gap
+                    await asyncio.sleep(GAP_PAUSE)
+            del mirror, log
 
 
 class Mirror:
@@ -37,26 +69,6 @@ class Mirror:
 
     def __init__(self, log: TurnLog) -> None:
         self.log = log
-
-    async def run(self, feed: Feed, read: Callable[[], Awaitable[LogSnapshot | None]]) -> None:
-        """Follow the feed to the turn's end, or until the feed is closed.
-
-        Args:
-            read: Reads the turn's state from the store after a gap in the feed. Returns None if nothing newer
-                is stored yet.
-        """
-        while self.log.terminal is None:
-            async with aclosing(feed.follow(self.log.turn_id, self.log.head_cursor)) as items:
-                async for item in items:
-                    if not self.take(item):
-                        break
-                else:
-                    return
-            head, snapshot = self.log.head_cursor, await read()
-            if snapshot is not None:
-                self.take(snapshot)
-            if self.log.head_cursor == head:
-                await asyncio.sleep(GAP_PAUSE)
 
     def take(self, item: FeedItem) -> bool:
         """Add an item to the log and return True. Return False if the item does not continue the log.

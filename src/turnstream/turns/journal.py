@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, cast
@@ -250,6 +250,7 @@ class JournalKeeper:
         self._is_held = False
         self._renewed_at = 0.0
         self._due: _DueTrim | None = None
+        self._lock = asyncio.Lock()
         self.is_followed = False
         self._unwritten: list[JournalPart] = []
         self.writes = 0
@@ -286,8 +287,21 @@ class JournalKeeper:
             except Exception:
                 logger.exception("a write of the journal failed; the next one is tried")
 
+    async def append(self, parts: Sequence[JournalPart]) -> None:
+        """Write parts as a page at once. Raises StoreError if storage failed: the next write has them."""
+        async with self._lock:
+            if self._page is None and not await self._find_page():
+                raise StoreError("the journal cannot be read")
+            self._unwritten.extend(parts)
+            if await self._write_portion() is None:
+                raise StoreError("the journal cannot be written")
+
     async def write(self) -> None:
         """Write the growth since the last call, or all open blocks if a rewrite is due."""
+        async with self._lock:
+            await self._write()
+
+    async def _write(self) -> None:
         now, older = asyncio.get_running_loop().time(), self._size
         is_due = older > self._allowed or (older and now - self._renewed_at >= RENEWED_EVERY)
         if is_due and not self._is_held:

@@ -191,7 +191,12 @@ def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]
 
     The blocks are partial: the journal ends there.
     """
-    blocks: list[tuple[Block, int]] = []
+    return [(block.finish(partial=True), first_seq) for block, first_seq in open_blocks(segments)]
+
+
+def open_blocks(segments: Iterable[JournalSegment]) -> list[tuple[OpenBlock, int]]:
+    """Return the blocks that the segments hold, as they can grow, each with its first seq."""
+    blocks: list[tuple[OpenBlock, int]] = []
     for sequence, group in groupby(segments, key=lambda segment: segment.sequence):
         pieces = list(group)
         block_type: BlockType = pieces[0].block_type  # type: ignore[assignment]
@@ -204,7 +209,7 @@ def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]
                 block.merge(piece.gained)
             if piece.signature:
                 block.sign(piece.signature)
-        blocks.append((block.finish(partial=True), pieces[0].first_seq))
+        blocks.append((block, pieces[0].first_seq))
     return blocks
 
 

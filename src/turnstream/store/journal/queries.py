@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, cast, func, select
 
-from turnstream.store.base import Query, TurnRecord
+from turnstream.store.base import Query
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, read_pages
-from turnstream.store.queries import RUNNING, GetTurn, last_seq_of, portions_of
+from turnstream.store.queries import RUNNING, portions_of
 from turnstream.store.schema import blocks, journal, turns
 
-_AFTER = (
-    select(journal.c.page, journal.c.segments)
-    .where(journal.c.owner == bindparam("owner"), journal.c.page > bindparam("page"))
-    .order_by(journal.c.page)
-    .limit(bindparam("most"))
-)
 _LAST_PAGE = select(func.max(journal.c.page)).where(journal.c.owner == bindparam("owner"))
 _PAGES = select(journal.c.segments).where(journal.c.owner == bindparam("owner")).order_by(journal.c.page)
 _PAGES_WITH = _PAGES.where(journal.c.segments.contains(bindparam("turn_id")))
@@ -74,49 +67,3 @@ class LastPage(Query[int], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> int:
         return connection.execute(_LAST_PAGE, {"owner": self.owner}).scalar() or 0
-
-
-class PagesAfter(Query[list[tuple[int, str]]], frozen=True, kw_only=True):
-    """Reads at most `most` pages of an owner after a page, each with its number, in order."""
-
-    owner: str
-    page: int
-    most: int
-
-    def fetch(self, connection: Connection) -> list[tuple[int, str]]:
-        where = {"owner": self.owner, "page": self.page, "most": self.most}
-        return [(row.page, row.segments) for row in connection.execute(_AFTER, where)]
-
-
-class PagesWith(Query[list[str]], frozen=True, kw_only=True):
-    """Reads the pages of an owner that name a turn, in order."""
-
-    owner: str
-    turn_id: str
-
-    def fetch(self, connection: Connection) -> list[str]:
-        where = {"owner": self.owner, "turn_id": self.turn_id}
-        return [row.segments for row in connection.execute(_PAGES_WITH, where)]
-
-
-class UnfinishedState(NamedTuple):
-    """A turn's row, the last seq that is stored of the turn, and its open block, as of one moment."""
-
-    turn: TurnRecord
-    stored_seq: int
-    segments: Sequence[JournalSegment]
-
-
-class ReadUnfinished(Query[UnfinishedState], frozen=True, kw_only=True):
-    """Reads the state of a turn that another node writes. Raises NotFound.
-
-    `owner`: the owner of the pages with its open block.
-    """
-
-    turn_id: str
-    owner: str
-
-    def fetch(self, connection: Connection) -> UnfinishedState:
-        turn = GetTurn(owner=None, turn_id=self.turn_id).fetch(connection)
-        segments = Journal(turn_id=self.turn_id, owner=self.owner).fetch(connection)
-        return UnfinishedState(turn, last_seq_of(connection, self.turn_id), segments)
