@@ -13,6 +13,7 @@ from turnstream.store.sql import SqlStore
 from turnstream.turns.commands import Commands
 from turnstream.turns.ended_hooks import TurnEndHooks
 from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.mirrors.signals import NodeSignals
 from turnstream.turns.takeover.claiming import Claiming
 
 DATABASE_CHECK_SECONDS = 10.0
@@ -44,6 +45,11 @@ class BackgroundWork:
         self._parts = parts
         self._heartbeats = Heartbeats(parts.store, parts.node)
         self._claiming = Claiming(parts.store, parts.node, parts.commands.recovery)
+        mirrors = parts.commands.mirrors
+        mirrors.feed.append = parts.journal.append
+        self._signals = NodeSignals(
+            parts.store, parts.commands.registry, parts.node, parts.journal, mirrors.feed
+        )
         parts.commands.registry.on_withdrawal = parts.journal.renew_soon
         self._heartbeats.on_lapse = parts.journal.renew_soon
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,6 +72,8 @@ class BackgroundWork:
             loop.create_task(self._heartbeats.run(), name="turnstream heartbeats"),
             loop.create_task(self._claiming.run(), name="turnstream claims"),
             loop.create_task(parts.journal.run(), name="turnstream journal"),
+            loop.create_task(commands.mirrors.run(), name="turnstream mirrors"),
+            loop.create_task(self._signals.run(), name="turnstream signals"),
             loop.create_task(commands.registry.run_sweeps(), name="turnstream sweeps"),
             loop.create_task(commands.approvals.run(), name="turnstream approvals"),
             loop.create_task(self._check_database(), name="turnstream database"),

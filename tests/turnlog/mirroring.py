@@ -42,7 +42,8 @@ async def pages_feed(url: str) -> AsyncIterator[Feed]:
             return owner
 
         keeper = JournalKeeper(store, _nothing, owner=owner)
-        feed = PagesFeed(store, owner_of, keeper.append, interval=0.002)
+        feed = PagesFeed(store, owner_of, interval=0.002)
+        feed.append = keeper.append
         yield feed
         await feed.close()
 

@@ -16,8 +16,9 @@ from tests.turns.world import Feed, World
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import ContentBlockStart, ContentDelta, SignatureDelta, TextDelta
 from turnstream.core.turn_events import BlockDelta, BlockStart, SourceEvent
+from turnstream.store.journal.growth import ContentGrowth
 from turnstream.store.journal.pages import JournalSegment, partial_blocks
-from turnstream.turns.journal import BlockJournal, ContentGrowth
+from turnstream.turns.journal import BlockJournal
 
 VALUES = st.one_of(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=3), st.just("x" * 300))
 CHANGES = st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=2), max_size=12)

@@ -32,11 +32,12 @@ from turnstream.store.transient.store import LayeredStore
 from turnstream.tools import ToolRunner
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import Commands, StartedTurn, TurnRequest, TurnState
+from turnstream.turns.commands import Commands, StartedTurn, TurnRequest
 from turnstream.turns.ending import StopCause
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.model_turns import ExecutorOptions
+from turnstream.turns.new_turns import TurnState
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
 

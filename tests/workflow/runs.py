@@ -13,7 +13,7 @@ from turnstream import LLM, Engine
 from turnstream.core.turn_events import Data, TurnEvent
 from turnstream.server.live_turn import LiveTurn
 from turnstream.store.queries import StoredEvents
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 from turnstream.workflow import StageRun, Workflow
 from turnstream.workflow.stage import StageOutput
 

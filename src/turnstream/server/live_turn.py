@@ -16,7 +16,8 @@ from turnstream.server.error_answers import error_response
 from turnstream.server.streams import EventStreamResponse
 from turnstream.tools.asking import ApprovalAnswer
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import StartedTurn, TurnState
+from turnstream.turns.commands import StartedTurn
+from turnstream.turns.new_turns import TurnState
 
 
 class LiveTurn:

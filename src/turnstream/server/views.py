@@ -46,8 +46,8 @@ from turnstream.server.openapi_additions import ErrorDetail, Identifier
 from turnstream.server.params import JsonObject, Metadata, Params
 from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
 from turnstream.turns.clock import iso_timestamp
-from turnstream.turns.commands import TurnState
 from turnstream.turns.ending import is_unpriced
+from turnstream.turns.new_turns import TurnState
 
 
 class _Body(BaseModel):

@@ -8,6 +8,8 @@
       ├───────────────< client_chats    ids that clients gave to the chat
       ├───────────────< client_turns    ids that clients gave to messages and runs
       └───────────────< agent_conversations, agent_messages     integers of the staged agent's clients
+    followers                           nodes that show the turns of other nodes
+    stop_requests                       turns that another node wants to stop
     journal                             pages with the growth of the open blocks of all turns (`journal/`)
     nodes                               processes that share the database, and their heartbeats (`nodes.py`)
 
@@ -155,6 +157,24 @@ nodes = Table(
     metadata,
     *node_rows.columns(),
     PrimaryKeyConstraint("id"),
+)
+
+followers = Table(
+    f"{PREFIX}followers",
+    metadata,
+    _id_column("node"),
+    _id_column("follower"),
+    Column("until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", "follower"),
+)
+
+stop_requests = Table(
+    f"{PREFIX}stop_requests",
+    metadata,
+    _child_of("turns", "turn_id"),
+    _id_column("node"),
+    PrimaryKeyConstraint("turn_id"),
+    Index(None, "node"),
 )
 
 annotations = Table(

@@ -32,7 +32,7 @@ PAGES_AT_ONCE = 64
 """Pages that one read takes. If there are more, the next read follows at once."""
 
 
-class _Stream:
+class _TurnStream:
     """The items of one turn that a follower has not taken yet. The oldest are dropped beyond the limits."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class OwnerPages:
         self._interval = interval
         self._page: int | None = None
         """Number of the last page that was read."""
-        self._streams: dict[str, list[_Stream]] = {}
+        self._streams: dict[str, list[_TurnStream]] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -80,11 +80,11 @@ class OwnerPages:
         """True if there are streams."""
         return bool(self._streams)
 
-    def streams(self, turn_id: str) -> Sequence[_Stream]:
+    def streams(self, turn_id: str) -> Sequence[_TurnStream]:
         """Return the streams of a turn."""
         return self._streams.get(turn_id, ())
 
-    async def join(self, turn_id: str, stream: _Stream) -> None:
+    async def join(self, turn_id: str, stream: _TurnStream) -> None:
         """Add the items of all pages from now on to `stream`. Raises StoreError.
 
         A page that was committed before this returns may be missing.
@@ -96,7 +96,7 @@ class OwnerPages:
         if self._task is None and self._streams:
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"pages of {self.owner}")
 
-    def leave(self, turn_id: str, stream: _Stream) -> None:
+    def leave(self, turn_id: str, stream: _TurnStream) -> None:
         """Remove a stream. The reader ends with the last one."""
         streams = self._streams.get(turn_id, [])
         if stream in streams:
@@ -151,7 +151,6 @@ class PagesFeed:
 
     Args:
         owner_of: Returns the node that writes a turn, or None if no node does. May raise StoreError.
-        append: Writes items as a page of this node. May raise StoreError.
         interval: Seconds between two reads of an owner's pages.
     """
 
@@ -159,13 +158,13 @@ class PagesFeed:
         self,
         store: StoreReader,
         owner_of: Callable[[str], Awaitable[str | None]],
-        append: Callable[[Sequence[TurnItems]], Awaitable[None]],
         *,
         interval: float = READ_INTERVAL,
     ) -> None:
+        self.append: Callable[[Sequence[TurnItems]], Awaitable[None]] = _no_pages
+        """Writes items as a page of this node. May raise StoreError."""
         self._store = store
         self._owner_of = owner_of
-        self._append = append
         self._interval = interval
         self._owners: dict[str, OwnerPages] = {}
         self._heads: OrderedDict[str, Cursor] = OrderedDict()
@@ -194,7 +193,7 @@ class PagesFeed:
                 head = Cursor(item.generation, item.last)
         if not new or head is None:
             return
-        await self._append([TurnItems(turn_id, tuple(new))])
+        await self.append([TurnItems(turn_id, tuple(new))])
         self._heads[turn_id] = head
         self._heads.move_to_end(turn_id)
         if len(self._heads) > KEPT_TURNS:
@@ -203,13 +202,13 @@ class PagesFeed:
     async def follow(self, turn_id: str, after: Cursor) -> AsyncGenerator[FeedItem, None]:
         """Yield the stream's items after a cursor. See `Feed.follow`. Raises StoreError.
 
-        It goes on with the pages of the next owner after `moved`. Ends if no node writes the turn.
+        After `moved`, it continues with the pages of the next owner. It ends if no node writes the turn.
         """
         while not self._closed and (owner := await self._owner_of(turn_id)) is not None:
             pages = self._owners.get(owner)
             if pages is None:
                 pages = self._owners[owner] = OwnerPages(self._store, owner, self._interval)
-            stream = _Stream()
+            stream = _TurnStream()
             try:
                 await pages.join(turn_id, stream)
                 stream.add_before(await self._kept(owner, turn_id))
@@ -260,3 +259,7 @@ class PagesFeed:
             except NOT_JSON as error:
                 logger.error("a page of node %s cannot be read: %s", owner, error)
         return items
+
+
+async def _no_pages(_: Sequence[TurnItems]) -> None:
+    raise RuntimeError("the feed of this node has no journal to publish in")

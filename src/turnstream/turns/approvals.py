@@ -20,6 +20,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop
 from turnstream.errors import (
     Conflict,
+    Fenced,
     NotFound,
     ProviderError,
     RequestError,
@@ -172,6 +173,8 @@ class ApprovalCommands:
         """Continue a turn whose approvals are all answered. Return False if that must be tried again."""
         try:
             await self._shielded(self._continue(turn_id))
+        except Fenced:
+            return True  # another node has continued or ended it
         except (Unavailable, StoreError) as error:
             if isinstance(error, StoreError) and not error.retryable:
                 await self._give_up(turn_id, error)

@@ -27,6 +27,7 @@ from turnstream.store.queries import DeletedChats, GetChat, GetTurn
 from turnstream.store.statistics.query import ReadStatistics
 from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.ending import StopCause
+from turnstream.turns.mirrors.remote_turns import RemoteTurns
 from turnstream.turns.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -88,10 +89,13 @@ Made = TypeVar("Made")
 class ChatCommands:
     """The commands of chats."""
 
-    def __init__(self, store: Store, registry: Registry, approvals: ApprovalCommands) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, approvals: ApprovalCommands, remote: RemoteTurns
+    ) -> None:
         self._store = store
         self._registry = registry
         self._approvals = approvals
+        self._remote = remote
         self._known: dict[str, str] = {}
         """Owners of existing chats, by chat id: a cache. The entry that was added first is evicted first."""
         self._purges: set[asyncio.Task[None]] = set()
@@ -197,6 +201,7 @@ class ChatCommands:
         """Delete a chat and all its turns. Running and waiting turns are cancelled. Raises NotFound."""
         await self._store.read(GetChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "cancelled")
+        await self._remote.stop_all(chat_id)
         await self._approvals.end_all(chat_id)
         deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "deleted")  # turns that began meanwhile
@@ -218,6 +223,7 @@ class ChatCommands:
         if (executor := self._registry.executor(turn_id)) is not None:
             executor.stop("cancelled")
             await executor.ended.wait()
+        await self._remote.stop(turn)
         is_last = await self._store.write(DeleteTurn(turn_id=turn_id, owner=owner))
         self._registry.forget(turn_id)
         if is_last and not keeps_chat:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -20,7 +19,7 @@ from turnstream.errors import InvalidRequest, NotFound
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.capabilities import Capabilities
 from turnstream.providers.catalog import Catalog, ListedModel
-from turnstream.store.base import ApprovalRecord, BlockRecord, Store, TurnRecord
+from turnstream.store.base import Store, TurnRecord
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
@@ -32,11 +31,14 @@ from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.chats import ChatCommands
 from turnstream.turns.conversations import ConversationCommands
 from turnstream.turns.histories import Path, read_history
+from turnstream.turns.mirrors.mirrors import Mirrors
+from turnstream.turns.mirrors.remote_turns import RemoteTurns
 from turnstream.turns.model_turns import EncoderFactory, ExecutorOptions, MakeSource, ModelTurns
 from turnstream.turns.new_turns import (
     KeysInUse,
     StartedTurn,
     TurnRequest,
+    TurnState,
     alternative_of,
     client_ids_of,
     each_alternative,
@@ -49,22 +51,6 @@ from turnstream.turns.new_turns import (
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.recovery import TurnRecovery
 from turnstream.turns.transient import TransientCommands
-
-
-class TurnState(NamedTuple):
-    """A turn with its blocks, as of now.
-
-    Attributes:
-        open_block: Index of the block being written, or None.
-        attempts: Model calls of the turn. Empty until the turn has ended.
-        approvals: Unanswered approvals. Empty unless the turn waits.
-    """
-
-    turn: TurnRecord
-    blocks: tuple[BlockRecord, ...]
-    open_block: int | None
-    attempts: tuple[CallAttempt, ...] = ()
-    approvals: tuple[ApprovalRecord, ...] = ()
 
 
 class Commands:
@@ -89,7 +75,10 @@ class Commands:
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
         )
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
-        self.chats = ChatCommands(store, registry, self.approvals)
+        self._remote = RemoteTurns(store, options.node, self.recovery)
+        self.mirrors = Mirrors(store, registry, self._models, self._remote)
+        self.approvals.logs.mirrored = self.mirrors.release
+        self.chats = ChatCommands(store, registry, self.approvals, self._remote)
         self._transient = TransientCommands(registry, self._models)
         self._stores_turns = options.stores_turns
         self._audit = options.audit
@@ -100,6 +89,7 @@ class Commands:
         await self.approvals.close()
         await self.recovery.close()
         await self.chats.close()
+        await self.mirrors.close()
 
     def models(self) -> list[ListedModel]:
         """Return the models that turns may name: the providers' models, and the names in the settings."""
@@ -222,7 +212,10 @@ class Commands:
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn and return its state. A turn that has ended stays as it is. Raises NotFound."""
-        await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        if self._remote.is_elsewhere(turn):
+            self._note_stop(owner, turn_id)
+            await self._remote.stop(turn)
         while (executor := self.registry.executor(turn_id)) is not None:
             if executor.stop("cancelled"):
                 self._note_stop(owner, turn_id)
@@ -249,6 +242,8 @@ class Commands:
             blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
         if turn.status == "waiting":
             return TurnState(turn, blocks, None, (), tuple(await self.approvals.pending(turn_id)))
+        if executor is None and self._remote.is_elsewhere(turn):
+            return TurnState(turn, blocks, await self.mirrors.open_block(turn_id))
         if executor is None or turn.status in TERMINAL_STATUSES:
             return TurnState(turn, blocks, None, await self._attempts(turn))
         if executor.unsaved is not None:
@@ -273,7 +268,8 @@ class Commands:
 
     def _is_lost(self, turn: TurnRecord) -> bool:
         """Return True if a dead process left the turn unfinished."""
-        return has_executor(turn.status) and self.registry.get(turn.id) is None
+        is_here = has_executor(turn.status) and not self._remote.is_elsewhere(turn)
+        return is_here and self.registry.get(turn.id) is None
 
     async def _attempts(self, turn: TurnRecord) -> tuple[CallAttempt, ...]:
         if turn.role == "user":

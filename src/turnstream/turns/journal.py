@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from turnstream.core.blocks import Content
 from turnstream.core.open_block import OpenBlock
@@ -19,6 +19,7 @@ from turnstream.errors import StoreError
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
 from turnstream.store.columns import encode_json
+from turnstream.store.journal.growth import ContentGrowth
 from turnstream.store.journal.items import TurnItems, item_length
 from turnstream.store.journal.operations import AppendJournal, JournalPage, TrimJournal
 from turnstream.store.journal.pages import JournalPart, JournalSegment
@@ -45,9 +46,6 @@ RENEWED_EVERY = 60.0
 """Seconds after which the journal is written anew, to remove text that was stored or deleted elsewhere."""
 DEFAULT_LIMIT = 32 * 1024 * 1024
 """Characters that may wait for a store that fails."""
-
-
-_NOTHING = object()
 
 
 class TurnJournal(Protocol):
@@ -146,46 +144,6 @@ class BlockJournal:
             block.text(),
             block.shown_content(),
         )
-
-
-class ContentGrowth:
-    """Tracks how much of a content has been written.
-
-    Keeps the length and the last item of each list, and every other value as it is.
-    """
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, Any]] = {}
-
-    def begin(self, content: Content) -> None:
-        """Mark all of `content` as written."""
-        self._known = {key: _mark(value) for key, value in content.items()}
-
-    def gained(self, content: Content) -> Content | None:
-        """Return the difference between the written content and `content`, and mark it as written.
-
-        Return None if merging cannot produce `content`, because a list has replaced another one.
-        """
-        known = self._known
-        gained: Content = {}
-        for key, value in content.items():
-            length, last = known.get(key, (-1, _NOTHING))
-            if not isinstance(value, list):
-                if length >= 0 or value is not last:
-                    gained[key] = value
-            elif length < 0:
-                gained[key] = value
-            else:
-                items = cast("list[Any]", value)
-                if len(items) < length or (length and items[length - 1] is not last):
-                    return None
-                if len(items) > length:
-                    gained[key] = items[length:]
-        for key in gained:
-            known[key] = _mark(content[key])
-        return gained
 
 
 class Gather(Protocol):
@@ -398,11 +356,3 @@ def _characters(segment: JournalPart) -> int:
             with suppress(TypeError, ValueError, RecursionError):  # content that is not JSON is not written
                 count += len(encode_json(content))
     return count
-
-
-def _mark(value: Any) -> tuple[int, Any]:
-    """Return a list's length and last item, or -1 and the value if it is not a list."""
-    if not isinstance(value, list):
-        return -1, value
-    items = cast("list[Any]", value)
-    return len(items), items[-1] if items else None

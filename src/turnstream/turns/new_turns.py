@@ -15,9 +15,10 @@ from turnstream.core.blocks import Block, Message
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
+from turnstream.core.usage import CallAttempt
 from turnstream.errors import Conflict, InvalidRequest
 from turnstream.providers.conversations import run_work
-from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, Store, TurnRecord
+from turnstream.store.base import SET_BY_STORE, ApprovalRecord, BlockRecord, RequestRecord, Store, TurnRecord
 from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.opening import ClientTurnId, Opening
 from turnstream.store.operations.start import StartedRecords
@@ -123,6 +124,22 @@ class StartedTurn(NamedTuple):
     def question(self) -> tuple[Block, ...]:
         """Blocks that the assistant's turn answers. Empty if they are not known."""
         return self.answered or tuple([row.block for row in self.user_blocks])
+
+
+class TurnState(NamedTuple):
+    """A turn with its blocks, as of now.
+
+    Attributes:
+        open_block: Index of the block being written, or None.
+        attempts: Model calls of the turn. Empty until the turn has ended.
+        approvals: Unanswered approvals. Empty unless the turn waits.
+    """
+
+    turn: TurnRecord
+    blocks: tuple[BlockRecord, ...]
+    open_block: int | None
+    attempts: tuple[CallAttempt, ...] = ()
+    approvals: tuple[ApprovalRecord, ...] = ()
 
 
 class KeysInUse:

@@ -54,7 +54,6 @@ class Registry:
         retention: Seconds that ended turns stay in memory.
         orphan_timeout: Seconds of silence after which a turn is stopped.
         transient: The turns without rows.
-        publishes: True if the journal has all events of turns, because other nodes may follow.
     """
 
     def __init__(
@@ -64,9 +63,10 @@ class Registry:
         retention: float = 600.0,
         orphan_timeout: float = 300.0,
         transient: TransientTurns | None = None,
-        publishes: bool = False,
     ) -> None:
         self.draining = False
+        self.publishes = False
+        """True if the journal has all events of turns, because other nodes may follow."""
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
         self.on_withdrawal: Callable[[], None] = lambda: None
@@ -76,7 +76,6 @@ class Registry:
         self._max_active = max_active
         self._retention = retention
         self._orphan_timeout = orphan_timeout
-        self._publishes = publishes
         self._last_parts: deque[JournalPart] = deque(maxlen=MAX_RETAINED)
         """Last parts of turns that have ended since the journal was written. Other nodes also know the end of
         a turn from its row."""
@@ -144,7 +143,7 @@ class Registry:
         if not ends:
             self.admit()
         executor.own(source, partial(self._retire, executor))
-        if self._publishes:
+        if self.publishes:
             executor.writer.journal = LogPublisher()
         executor.writer.on_withdrawal = self.on_withdrawal
         self._active[executor.turn.id] = executor
@@ -174,7 +173,7 @@ class Registry:
             self._idle.set()
         if was_here is None:
             return
-        if self._publishes and executor.is_stored and (part := executor.journal_part()) is not None:
+        if self.publishes and executor.is_stored and (part := executor.journal_part()) is not None:
             self._last_parts.append(part)
         if executor.waiting:
             self._note_waiting(executor)

@@ -7,18 +7,18 @@ holds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
-from turnstream.core.cursor import Fence, ResetRecord
 from turnstream.core.turn_events import ApprovalResponse
 from turnstream.store.base import Store, TurnRecord
-from turnstream.store.queries import GetTurn, LastSeq
-from turnstream.turnlog.base import History, LogState
+from turnstream.store.queries import GetTurn
+from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.mirror import Mirror
+from turnstream.turns.mirrors.states import read_items
 from turnstream.turns.model_turns import ModelTurns
-from turnstream.turns.new_turns import start_event
 from turnstream.turns.registry import Registry
 
 
@@ -29,6 +29,8 @@ class WaitingLogs:
         self._store = store
         self._registry = registry
         self._turns = turns
+        self.mirrored: Callable[[str], TurnLog | None] = lambda _turn_id: None
+        """Returns the log of a turn that another node wrote, if watchers hold it, and stops feeding it."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -57,14 +59,12 @@ class WaitingLogs:
         """Return the log of a waiting turn. The caller has locked the turn, and then read its row."""
         if (known := self._known(turn.id)) is not None:
             return known
-        last_seq = await self._store.read(LastSeq(turn_id=turn.id))
-        log = self._turns.log_of(turn)
-        history = History(
-            (min(1, last_seq), start_event(turn)),
-            tuple(ResetRecord(seq, index) for seq, index in turn.resets),
-            tuple(Fence(generation, seq) for generation, seq in turn.fences),
-        )
-        log.skipped_to(LogState(turn.generation, last_seq, history, last_seq))
+        log = self.mirrored(turn.id)
+        if log is None or log.closed:
+            log = self._turns.log_of(turn)
+        mirror = Mirror(log)
+        for item in await read_items(self._store, turn.id):
+            mirror.take(item)
         if self._registry.draining:
             log.close()
         else:

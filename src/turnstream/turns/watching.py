@@ -33,6 +33,7 @@ class SubscriptionMaker:
         self._encoder = encoder
         self._recovery = commands.recovery
         self._waiting = commands.approvals.logs
+        self._mirrors = commands.mirrors
         self._kept = KeptParts()
 
     async def subscribe(
@@ -100,6 +101,8 @@ class SubscriptionMaker:
 
     async def _log_found(self, turn_id: str, turn: TurnRecord) -> TurnLog:
         log = self._log_here(turn_id, None)
+        if log is None and self._mirrors.is_elsewhere(turn):
+            return await self._mirrors.log_of(turn)
         if log is None and turn.status == "waiting":
             if (log := await self._waiting.watched(turn_id)) is not None:
                 return log

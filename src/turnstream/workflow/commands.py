@@ -15,9 +15,9 @@ from turnstream.core.turn_events import Data, TurnEvent
 from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import StoredEvents
-from turnstream.turns.commands import Commands, StartedTurn, TurnState
+from turnstream.turns.commands import Commands, StartedTurn
 from turnstream.turns.histories import read_history
-from turnstream.turns.new_turns import TurnRequest
+from turnstream.turns.new_turns import TurnRequest, TurnState
 from turnstream.workflow.events import EVENT, STATE, WorkflowEvent
 from turnstream.workflow.source import WorkflowSource
 from turnstream.workflow.stage import RunContext

@@ -18,7 +18,7 @@ from turnstream.server.auth import Principal
 from turnstream.simulator.server import application
 from turnstream.telemetry import MASK
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 from turnstream.turns.preparation import TurnPreparation
 
 KEYS = {"ann": "sk-of-ann-0123456789", "bob": "sk-of-bob-9876543210"}

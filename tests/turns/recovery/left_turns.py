@@ -18,7 +18,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Source
 from turnstream.engine import Engine
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 
 KEPT = "kept"
 

@@ -27,7 +27,7 @@ from turnstream.core.stream_events import (
 from turnstream.engine import Engine
 from turnstream.server.views import TurnView
 from turnstream.store.base import TurnRecord
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 
 BAD_TEXTS = {
     "torn": '{"a": [1',

@@ -17,7 +17,7 @@ from turnstream.tools import ToolLimits, ToolRunner, tool
 from turnstream.tools.asking import ApprovalAnswer
 from turnstream.tools.base import by_name
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 
 YES = ApprovalAnswer(approved=True)
 NO = ApprovalAnswer(approved=False, reason="not today")

@@ -18,7 +18,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.history import CANCELLED, PastTurn, build_history
 from turnstream.tools import ToolContext, ToolRunner
 from turnstream.tools.base import by_name
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 
 TURNS = 200
 AT_ONCE = 20

@@ -27,7 +27,7 @@ from turnstream.store.agent_rows import (
 )
 from turnstream.store.base import SET_BY_STORE, ChatRecord
 from turnstream.turns.clock import iso_timestamp
-from turnstream.turns.commands import TurnState
+from turnstream.turns.new_turns import TurnState
 from turnstream.workflow.commands import stage_events, text_of
 
 

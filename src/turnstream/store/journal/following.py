@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 from sqlalchemy import Connection, bindparam, select
 
-from turnstream.store.base import Query
-from turnstream.store.schema import journal
+from turnstream.core.lifecycle import TurnStatus
+from turnstream.store.base import Query, TurnRecord
+from turnstream.store.journal.pages import JournalSegment
+from turnstream.store.journal.queries import Journal
+from turnstream.store.queries import RUNNING, GetTurn, last_seq_of, portions_of
+from turnstream.store.schema import chats, journal, turns
+from turnstream.store.settings import read_turns
 
 _OF_OWNER = (
     select(journal.c.page, journal.c.segments)
@@ -14,6 +22,17 @@ _OF_OWNER = (
 )
 _AFTER = _OF_OWNER.where(journal.c.page > bindparam("page")).limit(bindparam("most"))
 _WITH = _OF_OWNER.where(journal.c.segments.contains(bindparam("turn_id")))
+_HEADS = (
+    select(turns.c.id, turns.c.node, turns.c.generation, turns.c.status)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(turns.c.id.in_(bindparam("ids", expanding=True)), chats.c.deleted_at.is_(None))
+)
+_ELSEWHERE = select(turns).where(
+    turns.c.chat_id == bindparam("chat_id"),
+    RUNNING,
+    turns.c.status != "waiting",
+    turns.c.node != bindparam("own_node"),
+)
 
 
 class PagesAfter(Query[list[tuple[int, str]]], frozen=True, kw_only=True):
@@ -37,3 +56,63 @@ class PagesWith(Query[list[str]], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> list[str]:
         where = {"owner": self.owner, "turn_id": self.turn_id}
         return [row.segments for row in connection.execute(_WITH, where)]
+
+
+class TurnHead(NamedTuple):
+    """The columns of a turn that show if another node has changed it.
+
+    Attributes:
+        stored_seq: The last seq that is stored, of a waiting turn. 0 for another turn.
+    """
+
+    node: str | None
+    generation: int
+    status: TurnStatus
+    stored_seq: int
+
+
+class ReadHeads(Query[Mapping[str, TurnHead]], frozen=True, kw_only=True):
+    """Reads the heads of turns, by id. Turns that are gone are left out."""
+
+    turn_ids: tuple[str, ...]
+
+    def fetch(self, connection: Connection) -> Mapping[str, TurnHead]:
+        heads: dict[str, TurnHead] = {}
+        for ids in portions_of(self.turn_ids):
+            for row in connection.execute(_HEADS, {"ids": ids}):
+                stored = last_seq_of(connection, row.id) if row.status == "waiting" else 0
+                heads[row.id] = TurnHead(row.node, row.generation, row.status, stored)
+        return heads
+
+
+class TurnsElsewhere(Query[list[TurnRecord]], frozen=True, kw_only=True):
+    """Reads the turns of a chat that other nodes than `node` write."""
+
+    chat_id: str
+    node: str
+
+    def fetch(self, connection: Connection) -> list[TurnRecord]:
+        return read_turns(
+            connection, connection.execute(_ELSEWHERE, {"chat_id": self.chat_id, "own_node": self.node})
+        )
+
+
+class UnfinishedState(NamedTuple):
+    """A turn's row, the last seq that is stored of the turn, and its open block, as of one moment."""
+
+    turn: TurnRecord
+    stored_seq: int
+    segments: Sequence[JournalSegment]
+
+
+class ReadUnfinished(Query[UnfinishedState], frozen=True, kw_only=True):
+    """Reads the state of a turn that a node writes. Raises NotFound."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> UnfinishedState:
+        turn = GetTurn(owner=None, turn_id=self.turn_id).fetch(connection)
+        segments: Sequence[JournalSegment] = ()
+        if turn.node is not None:
+            segments = Journal(turn_id=self.turn_id, owner=turn.node).fetch(connection)
+        return UnfinishedState(turn, last_seq_of(connection, self.turn_id), segments)

@@ -109,7 +109,8 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
 
     def _start(self, connection: Connection, placed: PlacedOpening | None) -> StartedRecords:
         opening = None if placed is None else placed.opening
-        if self.idempotency_key is not None and (opening is None or opening.new_chat is None):
+        has_key = self.idempotency_key is not None and (opening is None or opening.new_chat is None)
+        if has_key:
             require_chat(connection, self.owner, self.assistant_turn.chat_id)
             used = self._use_of_key(connection)
             if used is not None:
@@ -126,6 +127,10 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         if is_repeated:
             return self._stored(connection)
         moment = chosen(assistant.created_at, moment)
+        if has_key and not self._claim_key(connection, moment):
+            used = self._use_of_key(connection)
+            assert used is not None, "the key's row exists"
+            return self._replay(connection, used)
         if placed is not None:
             store_opening(connection, self.owner, placed, moment)
             moment += len(placed.opening.imported)
@@ -135,6 +140,8 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
             _timed(self.user_turn, moment), _timed(assistant, moment), replayed=False, alternatives=others
         )
         self._insert(connection, started, before)
+        if not has_key and self.idempotency_key is not None:
+            self._claim_key(connection, moment)
         return started
 
     def _stored(self, connection: Connection) -> StartedRecords:
@@ -144,6 +151,17 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         return StartedRecords(
             user_turn, _turn(connection, self.assistant_turn.id), replayed=False, alternatives=others
         )
+
+    def _claim_key(self, connection: Connection, moment: int) -> bool:
+        """Store the use of the key. Return False if another request has used it.
+
+        In an existing chat this is the first write. So of two nodes that start turns with one key, the second
+        waits here for the first, and then finds its turns.
+        """
+        user_turn_id = None if self.user_turn is None else self.user_turn.id
+        given = (self.assistant_turn.chat_id, self.idempotency_key, self.request_hash or "")
+        row = (*given, user_turn_id, self.assistant_turn.id, moment)
+        return driver_of(connection).insert(connection, idempotency, [row]) == 1
 
     def _use_of_key(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(
@@ -200,11 +218,6 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         driver.insert(connection, blocks, [block_row(row) for row in self.user_blocks])
         if self.client_ids:
             store_client_ids(connection, self.owner, assistant.chat_id, self.client_ids)
-        if self.idempotency_key is not None:
-            user_turn_id = None if started.user_turn is None else started.user_turn.id
-            given = (assistant.chat_id, self.idempotency_key, self.request_hash or "")
-            row = (*given, user_turn_id, assistant.id, assistant.created_at)
-            driver.insert(connection, idempotency, [row])
 
 
 def _timed(turn: Turn, moment: int) -> Turn:

@@ -32,7 +32,7 @@ from turnstream.store.queries import (
     UnfinishedTurns,
 )
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import LOST_EXECUTOR, UNRECOVERABLE, cancelled_results, final_outcome
+from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, UNRECOVERABLE, cancelled_results, final_outcome
 from turnstream.turns.takeover.lost_usage import READ_SECONDS, LostUsage
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ class TurnRecovery:
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Tasks that end turns now, by turn id. All callers that need a turn wait for its task."""
         self._refused_since: dict[str, float] = {}
+        self._cancelled: set[str] = set()
+        """Ids of turns that end as cancelled."""
 
     async def run(self, *, tried: asyncio.Event) -> None:
         """End every turn that a dead process left unfinished. Retry while storage fails.
@@ -112,6 +114,14 @@ class TurnRecovery:
         for node_id in {turn.taken_from for turn in claimed}:
             journals.update(await self._journals(node_id))
         return await self._end_turns([turn.id for turn in claimed], journals)
+
+    async def cancel(self, claimed: ClaimedTurn) -> None:
+        """End a turn that this node has claimed as cancelled. Raises StoreError."""
+        self._cancelled.add(claimed.id)
+        try:
+            await self.recover([claimed])
+        finally:
+            self._cancelled.discard(claimed.id)
 
     async def _end_turns(self, turn_ids: Sequence[str], journals: dict[str, list[JournalSegment]]) -> int:
         remaining = iter(turn_ids)
@@ -256,7 +266,8 @@ class TurnRecovery:
             rows.append(BlockRecord(new_id(), turn.id, block, first_seq, seq, now))
             seq += 1
         blocks = [row.block for row in (*stored, *rows)]
-        for block in cancelled_results(unanswered_calls(blocks), _after(blocks), LOST_EXECUTOR):
+        outcome = STOPPED["cancelled"] if turn.id in self._cancelled else LOST_EXECUTOR
+        for block in cancelled_results(unanswered_calls(blocks), _after(blocks), outcome):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
         summary = await self._usage.summary(turn, blocks)
@@ -267,7 +278,7 @@ class TurnRecovery:
                 generation=turn.generation + (turn.taken_from is None),
                 fence_seq=survived,
                 blocks=tuple(rows),
-                outcome=final_outcome(LOST_EXECUTOR, summary, last_seq=seq, now=now),
+                outcome=final_outcome(outcome, summary, last_seq=seq, now=now),
             )
         )
 

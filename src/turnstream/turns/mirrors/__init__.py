@@ -1,0 +1,1 @@
+"""Turns that other nodes write: their logs, for the watchers of this node."""
