@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from tests.turnlog.scripted import TURN_ID
 from turnstream.core.cursor import Cursor, first_generation
-from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import Notice
+from turnstream.nodes.node import OwnNode
 from turnstream.store.journal.items import LogEntry
 from turnstream.store.journal.pages import JournalPart
 from turnstream.store.sql import SqlStore
@@ -34,14 +34,15 @@ async def local_feed() -> AsyncIterator[Feed]:
 @asynccontextmanager
 async def pages_feed(url: str) -> AsyncIterator[Feed]:
     """A feed over the pages of a node, in a database that is there already."""
-    owner = new_id()
+    node = OwnNode(is_shared=True, lease_seconds=SECONDS)
+    node.begin()
     async with opened(SqlStore(url)) as store:
 
         async def owner_of(turn_id: str) -> str:
             del turn_id
-            return owner
+            return node.id
 
-        keeper = JournalKeeper(store, _nothing, owner=owner)
+        keeper = JournalKeeper(store, _nothing, node=node)
         feed = PagesFeed(store, owner_of, interval=0.002)
         feed.append = keeper.append
         yield feed
