@@ -124,6 +124,8 @@ if TYPE_CHECKING:
     from turnstream.tools.base import ToolError as ToolError
     from turnstream.tools.base import tool as tool
     from turnstream.tools.runner import ToolLimits as ToolLimits
+    from turnstream.turns.new_turns import Alternative as Alternative
+    from turnstream.turns.new_turns import TurnRequest as TurnRequest
 
 _NAMES = {
     "client": "AsyncClient Client",
@@ -174,6 +176,7 @@ _NAMES = {
     "tools.asking": "ApprovalQuestion",
     "tools.base": "tool ToolContext ToolError",
     "tools.runner": "ToolLimits",
+    "turns.new_turns": "Alternative TurnRequest",
 }
 """The public names of each module of the package."""
 _HOMES = {name: f"turnstream.{home}" for home, names in _NAMES.items() for name in names.split()}

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.server.live import Client, Watcher, serving
+from turnstream import Engine, TurnComplete
 
 ADA = {"X-Token": "secret-of-ada"}
 BOB = {"X-Token": "secret-of-bob"}
@@ -98,3 +99,11 @@ async def test_a_bad_cursor_at_a_host_s_endpoint_is_a_400(example: ModuleType) -
     async with serving(example.app) as port:
         answer = await Client(port, {}, "").call("POST", "/countdown?start=1&after=nonsense")
         assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_cursor")
+
+
+async def test_a_turn_of_the_host_is_iterated_from_its_beginning(tmp_path: Path) -> None:
+    async with Engine(f"sqlite:///{tmp_path}/turns.sqlite") as engine:
+        turn = await engine.send("hi", model="sim/echo:pace=0")
+        events = [event async for event in turn]
+        assert isinstance(events[-1], TurnComplete)
+        assert events == [event async for event in turn.events()]

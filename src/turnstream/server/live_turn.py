@@ -47,6 +47,10 @@ class LiveTurn:
             self._owner, self.id, after=after, from_block=from_block
         )
 
+    def __aiter__(self) -> AsyncIterator[TurnEvent]:
+        """Return an iterator over the turn's events; see `events`."""
+        return self.events()
+
     async def events(self) -> AsyncIterator[TurnEvent]:
         """Yield the turn's events, from its beginning to its end. Old events come as a catch-up.
 

@@ -7,7 +7,7 @@ turn = await engine.start(Workflow(LLM(), tools=[search]).source("What did we de
 
 from turnstream.workflow.events import WorkflowEvent, completed, done, fail, running, thinking
 from turnstream.workflow.prompts import StagePrompts
-from turnstream.workflow.stage import Stage, StageRun
+from turnstream.workflow.stage import Stage, StageOutput, StageRun
 from turnstream.workflow.staged_workflow import DEFAULT_STAGES, Workflow
 from turnstream.workflow.state import ContextItem, WorkflowState
 
@@ -15,6 +15,7 @@ __all__ = [
     "DEFAULT_STAGES",
     "ContextItem",
     "Stage",
+    "StageOutput",
     "StagePrompts",
     "StageRun",
     "Workflow",
