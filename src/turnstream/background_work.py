@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from turnstream.chat_titles import TitleWriter
 from turnstream.nodes.heartbeats import Heartbeats
 from turnstream.nodes.node import OwnNode
 from turnstream.store.sql import SqlStore
@@ -28,6 +29,7 @@ class WorkingParts(NamedTuple):
 
     Attributes:
         keep_streams_alive: Sends comments on quiet streams, until it is cancelled.
+        title_model: `provider/model` that makes the titles of chats, or None.
     """
 
     store: SqlStore
@@ -36,6 +38,7 @@ class WorkingParts(NamedTuple):
     journal: JournalKeeper
     end_hooks: TurnEndHooks
     keep_streams_alive: Callable[[], Coroutine[Any, Any, None]]
+    title_model: str | None = None
 
 
 class BackgroundWork:
@@ -50,6 +53,8 @@ class BackgroundWork:
         self._signals = NodeSignals(
             parts.store, parts.commands.registry, parts.node, parts.journal, mirrors.feed
         )
+        self._titles = TitleWriter(parts.commands, parts.title_model)
+        parts.commands.registry.on_turn_end = self._ended
         parts.commands.registry.on_withdrawal = parts.journal.renew_soon
         self._heartbeats.on_lapse = parts.journal.renew_soon
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,6 +85,7 @@ class BackgroundWork:
             loop.create_task(commands.chats.purge_all(), name="turnstream deleted chats"),
             loop.create_task(parts.keep_streams_alive(), name="turnstream keep-alive"),
             loop.create_task(parts.end_hooks.run(tried), name="turnstream turn-end hooks"),
+            loop.create_task(self._titles.run(), name="turnstream titles"),
         ]
         try:
             async with asyncio.timeout(RECOVERY_HEAD_START):
@@ -95,6 +101,10 @@ class BackgroundWork:
         if self._tasks:
             await self._parts.journal.close()
             await self._heartbeats.end()
+
+    def _ended(self, turn_id: str) -> None:
+        self._parts.end_hooks.ended(turn_id)
+        self._titles.ended(turn_id)
 
     async def _check_database(self) -> None:
         """Check the database file regularly."""

@@ -166,7 +166,6 @@ class Engine:
             ),
         )
         self._end_hooks = TurnEndHooks(turns, on_turn_end)
-        self._registry.on_turn_end = self._end_hooks.ended
         self._watching = SubscriptionMaker(self.commands, NativeEncoder)
         self._events = event_sources(turns, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(heartbeat=given.heartbeat, stall_timeout=given.stall_timeout)
@@ -190,8 +189,9 @@ class Engine:
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._server = server
+        streams, title_model = self._keep_alive.run, given.title_model
         parts = WorkingParts(
-            self._store, self._node, self.commands, self._journal, self._end_hooks, self._keep_alive.run
+            self._store, self._node, self.commands, self._journal, self._end_hooks, streams, title_model
         )
         self._background = BackgroundWork(parts)
         self._signals = HostSignals(self.drain, drain_seconds)

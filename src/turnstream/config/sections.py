@@ -110,6 +110,11 @@ class EngineSettings(_Section):
     """
     fallbacks: Names = ()
     """Models, as `provider/model`, that are called in this order if a turn's own model fails."""
+    title_model: NamedModels | None = None
+    """`provider/model` that makes the title of a chat after its first answer.
+
+    None: no model makes titles. The calls count in the tokens and the cost of that answer.
+    """
     journal_interval: Seconds = 0.1
     """Seconds of output of an open block that may be lost if the process is killed."""
     retention: Seconds = 600.0

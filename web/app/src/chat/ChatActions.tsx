@@ -80,7 +80,7 @@ function Rename({ chat, onClose }: { chat: Chat; onClose: () => void }) {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          void page.chats.change(chat, { title: title.trim() });
+          void page.chats.change(chat, { title: title.trim(), metadata: { ...chat.metadata, provisional_title: false } });
           onClose();
         }}
       >

@@ -93,7 +93,8 @@ export class Page extends Store<PageSnapshot> {
     const title = text.trim().split("\n", 1)[0]?.slice(0, 80) ?? "";
     const blocks: UserBlock[] = [...files, ...(text === "" ? [] : [{ block_type: "text" as const, text_content: text }])];
     return this.attempt(async () => {
-      await chat.send(blocks, { ...options, ...(title !== "" && { chat: { title } }) });
+      // A model that the server uses for titles may replace this one. A title that a reader gives stays.
+      await chat.send(blocks, { ...options, chat: { ...(title !== "" && { title }), metadata: { provisional_title: true } } });
     });
   }
 

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, afterEach, expect, test } from "vitest";
 import type { Browser, Page } from "playwright-core";
-import { ask, chatOf, ended, launch, open, picture, shownText, startServer, storedText, type TestServer } from "./harness";
+import { ask, chatOf, connected, ended, launch, open, picture, shownText, startServer, storedText, type TestServer } from "./harness";
 
 /** A PNG of one pixel. */
 const DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -305,4 +305,25 @@ test("an edited question keeps its files", async () => {
   const { turns } = (await answer.json()) as { turns: { blocks: { content: { data?: string; title?: string } | null }[] }[] };
   expect(turns[0]?.blocks.map(({ content }) => content?.data ?? "")).toEqual([Buffer.from("granite and basalt").toString("base64"), DOT, ""]);
   expect(turns[0]?.blocks[0]?.content?.title).toBe("notes.txt");
+});
+
+test("a model makes the title of a chat, and a title that was given stays", async () => {
+  const titled = await startServer({ model: "sim/echo:pace=0", settings: '[engine]\ntitle_model = "sim/echo"\n' });
+  await page.goto(titled.url);
+  await connected(page);
+  await ask(page, "Why is the sky blue?");
+  await page.getByRole("heading", { name: "Question:", level: 1 }).waitFor();
+  await page.getByRole("link", { name: "Question:" }).waitFor();
+  await page.getByRole("button", { name: "New chat" }).click();
+  await page.getByText("Ask something", { exact: true }).waitFor();
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/story");
+  await ask(page, "Tell me a story");
+  await page.getByRole("button", { name: "Rename" }).click();
+  await page.getByLabel("Title").fill("My own");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("heading", { name: "My own", level: 1 }).waitFor();
+  await ended(page);
+  await page.reload();
+  await page.getByRole("heading", { name: "My own", level: 1 }).waitFor();
+  await titled.kill();
 });
