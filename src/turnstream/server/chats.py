@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -34,6 +35,8 @@ from turnstream.server.views import (
     PathView,
     TurnListView,
 )
+from turnstream.store.base import ChatRecord
+from turnstream.store.chat_search import SearchChats
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
 
@@ -67,11 +70,13 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         search: Annotated[str | None, Query(max_length=MAX_SEARCH)] = None,
     ) -> ChatList:
         owner = (await context.principal(request)).owner
-        listed = ListChats(owner=owner, limit=limit + 1, before=_position(before), search=search or None)
-        found = await store.read(listed)
-        page = found[:limit]
-        more = f"{page[-1].updated_at}:{page[-1].id}" if len(found) > limit else None
-        return ChatList(chats=[ChatView.of(chat) for chat in page], next=more)
+        after = _position(before)
+        if search:
+            found = await store.read(SearchChats(owner=owner, text=search, limit=limit, before=after))
+            return _page(found.chats, found.next)
+        listed = await store.read(ListChats(owner=owner, limit=limit + 1, before=after))
+        page = listed[:limit]
+        return _page(page, (page[-1].updated_at, page[-1].id) if len(listed) > limit else None)
 
     @router.get("/chats/{chat_id}", responses=errors(400, 401, 404, 503), summary="Read a chat")
     async def read_chat(request: Request, chat_id: Identifier) -> ChatView:
@@ -178,6 +183,11 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
         return [ModelView.of(model) for model in commands.models()]
+
+
+def _page(chats: Sequence[ChatRecord], following: tuple[int, str] | None) -> ChatList:
+    more = None if following is None else f"{following[0]}:{following[1]}"
+    return ChatList(chats=[ChatView.of(chat) for chat in chats], next=more)
 
 
 def _position(before: str | None) -> tuple[int, str] | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     and_,
     bindparam,
@@ -49,7 +48,6 @@ from turnstream.store.settings import read_turns
 
 _IDS_PER_SELECT = 500
 _MOST_CURRENT = 100
-_SEARCHED = 1000
 
 
 _CHAT = select(chats).where(chats.c.id == bindparam("chat_id"), chats.c.deleted_at.is_(None))
@@ -73,36 +71,20 @@ class ListChats(Query[list[ChatRecord]], frozen=True, kw_only=True):
 
     Attributes:
         before: The `(updated_at, id)` of a chat: only chats after it in this order are read. None: all.
-        search: A text in the title, or in a text block of the last `_SEARCHED` chats. The case of ASCII
-            letters does not matter. None: all chats are read.
     """
 
     owner: str | None
     limit: int
     before: tuple[int, str] | None = None
-    search: str | None = None
 
     def fetch(self, connection: Connection) -> list[ChatRecord]:
         statement = select(chats).order_by(desc(chats.c.updated_at), desc(chats.c.id)).limit(self.limit)
         statement = statement.where(chats.c.deleted_at.is_(None))
         if self.owner is not None:
             statement = statement.where(chats.c.owner == self.owner)
-        if self.search is not None:
-            statement = statement.where(self._has_text(self.search))
         if self.before is not None:
             statement = statement.where(tuple_(chats.c.updated_at, chats.c.id) < self.before)
         return [chat_rows.record(row) for row in connection.execute(statement)]
-
-    def _has_text(self, text: str) -> ColumnElement[bool]:
-        recent = select(chats.c.id).where(chats.c.deleted_at.is_(None))
-        if self.owner is not None:
-            recent = recent.where(chats.c.owner == self.owner)
-        recent = recent.order_by(desc(chats.c.updated_at), desc(chats.c.id)).limit(_SEARCHED)
-        of_chat = (turns.c.chat_id == chats.c.id, blocks.c.turn_id == turns.c.id)
-        said = exists().where(
-            *of_chat, blocks.c.block_type == "text", blocks.c.text_content.icontains(text, autoescape=True)
-        )
-        return or_(chats.c.title.icontains(text, autoescape=True), and_(chats.c.id.in_(recent), said))
 
 
 _TURN = (

@@ -124,10 +124,10 @@ function ChatList({ onChosen }: { onChosen: () => void }) {
         </>
       )}
       <ul aria-label="Chats">{others.map((chat) => <ChatLink key={chat.id} chat={chat} onChosen={onChosen} />)}</ul>
-      {chats.length === 0 && <p className="empty">{search === "" ? "No chats yet." : "No chat has this text."}</p>}
+      {chats.length === 0 && <p className="empty">{search === "" ? "No chats yet." : more === null ? "No chat has this text." : "No recent chat has this text."}</p>}
       {more !== null && (
         <button type="button" onClick={() => void page.chats.read(search, true)}>
-          More chats
+          {search === "" ? "More chats" : "Search older chats"}
         </button>
       )}
     </nav>

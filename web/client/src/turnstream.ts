@@ -102,7 +102,10 @@ export class Turnstream {
     return this.ask("POST", "/chats", chat, { signal });
   }
 
-  /** Read a page of the chats, last changed first. `search`: a text in their titles and messages. */
+  /**
+   * Read a page of the chats, last changed first. `search`: a text in their titles and messages. One page of a
+   * search has only the finds among 1000 chats: `next` continues it, also after a page without any.
+   */
   chats({ signal, ...page }: PageOptions & { readonly search?: string } = {}): Promise<ChatList> {
     return this.#get(`/chats${query({ ...page })}`, signal);
   }

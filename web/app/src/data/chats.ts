@@ -5,6 +5,8 @@ import { client } from "./api";
 import { Store } from "./store";
 
 const PAGE = 50;
+/** Requests of one search until the first find. Each searches 1000 chats. */
+const MOST_REQUESTS = 10;
 
 export interface ChatsSnapshot {
   /** Chats that were read, last changed first. */
@@ -36,9 +38,16 @@ export class Chats extends Store<ChatsSnapshot> {
   /** Read the first page of a search, or the page after the last one. */
   async read(search = this.getSnapshot().search, more = false): Promise<void> {
     if (!more) this.set({ search });
-    const before = more ? this.getSnapshot().next : null;
+    let before = more ? this.getSnapshot().next : null;
     await this.#attempt(async () => {
-      const { chats, next } = await client.chats({ limit: PAGE, before, ...(search !== "" && { search }) });
+      let read = await client.chats({ limit: PAGE, before, ...(search !== "" && { search }) });
+      for (let requests = 1; requests < MOST_REQUESTS; requests += 1) {
+        if (search !== this.getSnapshot().search) return;
+        if (read.chats.length > 0 || read.next === null) break;
+        before = read.next;
+        read = await client.chats({ limit: PAGE, before, search });
+      }
+      const { chats, next } = read;
       const { list, search: now } = this.getSnapshot();
       if (search !== now) return;
       const known = more ? list : [];
