@@ -11,7 +11,9 @@ import pytest
 
 from tests.server.live import Client, Watcher, serving
 from turnstream.core.identifiers import new_id
+from turnstream.core.turn_events import Data, Source, SourceEvent
 from turnstream.engine import Engine
+from turnstream.server.auth import Principal
 
 pytestmark = pytest.mark.requirement("A7")
 
@@ -141,3 +143,22 @@ async def test_what_is_not_there_is_not_found(client: Client) -> None:
         answer = await client.call("PATCH", f"/chats/{talk.chat_id}", {"active_turn_id": unknown})
         assert (answer.status, answer.json["error"]["code"]) == (409, "invalid_active_turn")
     assert await talk.path() == []
+
+
+async def test_a_branch_has_the_sources_of_its_turns(tmp_path: Path) -> None:
+    async def source() -> AsyncIterator[SourceEvent]:
+        yield Source("s1", "https://example.org/sky", "The sky")
+        yield Data("progress", {"percent": 4})
+        yield Source("s2", title="A book")
+
+    engine = Engine(f"sqlite:///{tmp_path}/sources.sqlite", authenticate=lambda _request: Principal("ada"))
+    async with serving(engine.application()) as port:
+        started = (await engine.start(source(), owner="ada")).started.assistant_turn
+        await engine.commands.ended(started.id)
+        path = (await Client(port).call("GET", f"/chats/{started.chat_id}/path")).json["turns"]
+    events = path[-1]["events"]
+    assert [(event["type"], event["source_id"]) for event in events] == [
+        ("source", "s1"),
+        ("source", "s2"),
+    ]
+    assert events[0]["url"] == "https://example.org/sky"

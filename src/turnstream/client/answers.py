@@ -152,9 +152,15 @@ class TurnList(msgspec.Struct, frozen=True):
 
 
 class PathTurn(StoredTurn, frozen=True, kw_only=True):
-    """A turn of a branch. `siblings`: ids of the turn and its alternatives, oldest first."""
+    """A turn of a branch.
+
+    Attributes:
+        siblings: Ids of the turn and its alternatives, oldest first.
+        events: The sources and notices of the turn, without its id.
+    """
 
     siblings: list[str]
+    events: list[dict[str, Any]] = []
 
 
 class ChatPath(msgspec.Struct, frozen=True):

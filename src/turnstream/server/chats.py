@@ -36,7 +36,7 @@ from turnstream.server.views import (
     TurnListView,
 )
 from turnstream.store.base import ChatRecord
-from turnstream.store.chat_search import SearchChats
+from turnstream.store.chats.search import SearchChats
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
 

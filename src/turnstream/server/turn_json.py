@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -36,11 +36,12 @@ async def page_json(
         with_media: False to leave out the data of images and documents.
     """
     siblings = page.tree.siblings if chat_id is not None else None
+    events = await chats.shown_events(page) if chat_id is not None else {}
     yield b"{" if chat_id is None else b'{"chat_id":%b,' % msgspec.json.encode(chat_id)
     yield b'"turns":['
 
     def made(portion: Portion) -> bytes:
-        return portion_json(portion, page.turn_ids, siblings, with_media=with_media)
+        return portion_json(portion, page.turn_ids, siblings, events, with_media=with_media)
 
     async with aclosing(chats.portions(page, bounds, made)) as portions:
         async for part in portions:
@@ -52,10 +53,16 @@ def portion_json(
     portion: Portion,
     turn_ids: Sequence[str],
     siblings: Callable[[str], list[str]] | None,
+    events: Mapping[str, Sequence[bytes]],
     *,
     with_media: bool = True,
 ) -> bytes:
-    """Return the JSON of a portion. It continues the JSON of the previous portion."""
+    """Return the JSON of a portion. It continues the JSON of the previous portion.
+
+    Args:
+        siblings: Returns the ids of a turn's alternatives, in a branch. None: the portion is not of a branch.
+        events: The sources and notices of a branch, by turn, as native JSON.
+    """
     parts: list[str] = []
     for piece in portion.pieces:
         parts.extend(_beginning_of(piece))
@@ -66,6 +73,8 @@ def portion_json(
             if siblings is not None:
                 alternatives = siblings(turn_ids[piece.number])
                 parts.append(f',"siblings":{msgspec.json.encode(alternatives).decode()}')
+                of_turn = events.get(turn_ids[piece.number], ())
+                parts.append(f',"events":[{b",".join(of_turn).decode()}]')
             parts.append("}")
     return "".join(parts).encode()
 

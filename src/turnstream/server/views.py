@@ -341,6 +341,8 @@ class TurnListView(BaseModel):
 class PathTurnView(TurnView):
     siblings: list[Identifier]
     """Ids of this turn and its alternatives, oldest first."""
+    events: list[dict[str, Any]]
+    """The sources and notices of the turn, without its id: at most 1000 in one answer."""
 
 
 class PathView(BaseModel):

@@ -20,6 +20,7 @@ from turnstream.core.statistics.day_range import DayRange
 from turnstream.core.statistics.records import UsageStatistics
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import SET_BY_STORE, ChatRecord, Store
+from turnstream.store.chats.shown_events import ShownEvents
 from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.deleting import DeleteBlocks, DeleteChat, DeleteTurn, PurgeChat
 from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion
@@ -180,6 +181,10 @@ class ChatCommands:
         """
         days = DayRange.of(first_day, last_day, today=datetime.now(UTC).date())
         return await self._store.read(ReadStatistics(owner=owner, days=days))
+
+    async def shown_events(self, page: TurnPage) -> dict[str, list[bytes]]:
+        """Return the sources and notices of a page's turns, as native JSON, by turn."""
+        return await self._store.read(ShownEvents(turn_ids=page.turn_ids))
 
     async def portions(
         self, page: TurnPage, bounds: Bounds, use: Callable[[Portion], Made]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.store.samples import OWNER, STRANGER, make_block, make_chat, make_turn
-from turnstream.store import chat_search
 from turnstream.store.base import ChatRecord
-from turnstream.store.chat_search import SearchChats
+from turnstream.store.chats import search as chat_search
+from turnstream.store.chats.search import SearchChats
 from turnstream.store.operations.chats import CreateChat
 from turnstream.store.operations.content import SaveBlock
 from turnstream.store.operations.start import StartTurns

@@ -158,6 +158,7 @@ export interface PathTurn {
   readonly completed_at: string | null;
   readonly blocks: readonly StoredBlock[];
   readonly siblings: readonly string[];
+  readonly events: readonly Readonly<Record<string, unknown>>[];
 }
 
 export interface Path {

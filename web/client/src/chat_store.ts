@@ -225,7 +225,7 @@ export class ChatStore {
     const asked = user_turn ? [{ ...own, turn: withoutData(user_turn), pending: null, siblings: [user_turn.id] }] : [];
     const live = this.#client.turn(assistant_turn.id);
     const siblings = [assistant_turn, ...alternatives.map((one) => one.assistant_turn)].map(({ id }) => id);
-    const answer = this.#messageOf({ ...assistant_turn, siblings });
+    const answer = this.#messageOf({ ...assistant_turn, siblings, events: [] });
     this.#show([...others, ...asked, answer], { sending: false });
     return live;
   }

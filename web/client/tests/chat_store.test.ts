@@ -11,7 +11,7 @@ function stored(id: string, role: string, prev: string | null): PathTurn {
   const counts = { input_tokens: null, output_tokens: null, cache_read_tokens: null, cache_write_tokens: null, reasoning_tokens: null };
   return {
     id, chat_id: "c", prev_turn_id: prev, role, status: "complete", ...none, ...counts, cost_estimated: false, unpriced: false, steps: [],
-    attempts: [], approvals: [], fallbacks: null, created_at: "", completed_at: null, blocks: [], siblings: [id],
+    attempts: [], approvals: [], fallbacks: null, created_at: "", completed_at: null, blocks: [], siblings: [id], events: [],
   };
 }
 

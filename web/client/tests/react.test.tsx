@@ -33,12 +33,12 @@ afterEach(async () => {
   vi.restoreAllMocks();
 });
 
-function stored(id: string, role: string, status: string, prev: string | null): StoredTurn & { siblings: string[] } {
+function stored(id: string, role: string, status: string, prev: string | null): StoredTurn & { siblings: string[]; events: [] } {
   const none = { model: null, system: null, params: {}, metadata: {}, stop_reason: null, cost: null, error: null, asked_model: null };
   const counts = { input_tokens: null, output_tokens: null, cache_read_tokens: null, cache_write_tokens: null, reasoning_tokens: null };
   return {
     id, chat_id: "c", prev_turn_id: prev, role, status, ...none, ...counts, cost_estimated: false, unpriced: false, steps: [],
-    attempts: [], approvals: [], fallbacks: null, created_at: "", completed_at: null, blocks: [], siblings: [id],
+    attempts: [], approvals: [], fallbacks: null, created_at: "", completed_at: null, blocks: [], siblings: [id], events: [],
   };
 }
 

@@ -1,6 +1,6 @@
 // A turn as it is shown: what the events say if they came, else what is stored.
 
-import { blocksOf, type ApprovalRequest, type Block, type Step, type StoredBlock, type StoredTurn, type TurnState, type TurnStatus } from "@turnstream/client";
+import { blocksOf, type ApprovalRequest, type Block, type Notice, type Source, type Step, type StoredBlock, type StoredTurn, type TurnState, type TurnStatus } from "@turnstream/client";
 
 export interface ShownTurn {
   readonly status: TurnStatus;
@@ -28,8 +28,7 @@ export function shownTurn(record: StoredTurn, state: TurnState | null): ShownTur
       blocks: blocksOfRecord(record),
       approvals,
       steps: [],
-      sources: [],
-      notices: [],
+      ...eventsOf(record),
       progress: {},
       error: record.error,
       stopReason: record.stop_reason,
@@ -47,6 +46,12 @@ export function shownTurn(record: StoredTurn, state: TurnState | null): ShownTur
     error: state.error ?? record.error,
     stopReason: state.stop_reason ?? record.stop_reason,
   };
+}
+
+/** Return the sources and notices that are stored with a turn of a branch. */
+function eventsOf(record: StoredTurn): Pick<ShownTurn, "sources" | "notices"> {
+  const events = ("events" in record ? record.events : []) as readonly (Source | Notice)[];
+  return { sources: events.filter((event) => event.type === "source"), notices: events.filter((event) => event.type === "notice") };
 }
 
 function blocksOfRecord(record: StoredTurn): readonly Block[] {
