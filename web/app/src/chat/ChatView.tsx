@@ -118,10 +118,18 @@ function Turns() {
         </div>
       )}
       <p className="hidden" role="status">
-        {isRunning ? "An answer is being written." : ""}
+        <Announcement isRunning={isRunning} />
       </p>
     </div>
   );
+}
+
+/** What a screen reader says of the answer: its beginning and its end, and not its text. */
+function Announcement({ isRunning }: { isRunning: boolean }) {
+  const [hasRun, setHasRun] = useState(isRunning);
+  if (isRunning && !hasRun) setHasRun(true);
+  if (isRunning) return "An answer is being written.";
+  return hasRun ? "The answer is complete." : "";
 }
 
 function chunksOf(messages: readonly ChatMessage[]): readonly (readonly ChatMessage[])[] {

@@ -79,6 +79,8 @@ export async function startServer({ model = "sim/demo", key, settings = "", fill
 
 export interface CuttingProxy {
   readonly url: string;
+  /** Connections that were refused since the start. */
+  readonly refused: number;
   /** End all connections, and refuse new ones until `mend`. */
   cut(): void;
   mend(): void;
@@ -89,8 +91,10 @@ export interface CuttingProxy {
 export async function cuttingProxy(port: number): Promise<CuttingProxy> {
   const sockets = new Set<Socket>();
   let isCut = false;
+  let refused = 0;
   const server = createServer((near) => {
     if (isCut) {
+      refused += 1;
       near.destroy();
       return;
     }
@@ -109,6 +113,7 @@ export async function cuttingProxy(port: number): Promise<CuttingProxy> {
   const end = () => { for (const socket of sockets) socket.destroy(); };
   return {
     url: `http://127.0.0.1:${own}/`,
+    get refused() { return refused; },
     cut() {
       isCut = true;
       end();
@@ -168,6 +173,23 @@ export async function ended(page: Page, turns = 1): Promise<void> {
 export async function shownText(page: Page): Promise<string> {
   const texts = await page.locator(".turn.assistant").last().locator(".markdown").allTextContents();
   return squeezed(texts.join(""));
+}
+
+/** Wait until the last answer has grown by some characters, or has ended. */
+export async function grown(page: Page, characters: number): Promise<void> {
+  await page.waitForFunction(
+    ([more]) => {
+      const answer = [...document.querySelectorAll(".turn.assistant")].at(-1);
+      const length = answer?.textContent.length ?? 0;
+      const state = window as unknown as { from?: number | undefined };
+      state.from ??= length;
+      if (length < state.from + more && !answer?.querySelector(".foot")) return false;
+      state.from = undefined;
+      return true;
+    },
+    [characters] as const,
+    { polling: "raf" },
+  );
 }
 
 /** Return the stored text of the last answer of the chat that the page shows, without spaces. */

@@ -111,3 +111,87 @@ test("the page is used by keyboard alone", async () => {
   }
   await page.context().close();
 });
+
+test("axe finds nothing serious in the other views", async () => {
+  const page = await (await browser.newContext({ colorScheme: "dark" })).newPage();
+  await open(page, server.url);
+  const dialog = page.getByRole("dialog");
+  const checked = async (name: string) => {
+    expect(await seriousFindings(page)).toEqual([]);
+    await picture(page, `view-${name}`);
+  };
+  const closed = async () => {
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+  };
+  await page.getByRole("button", { name: "Answers to the next question: 1" }).click();
+  await page.getByRole("button", { name: "Add an answer" }).click();
+  await checked("answers");
+  await closed();
+  await ask(page, "Two of you");
+  await page.locator(".column.complete").nth(1).waitFor({ timeout: 60_000 });
+  await checked("side-by-side");
+  await page.getByRole("button", { name: "Continue with this" }).first().click();
+  await page.getByRole("button", { name: "Edit question" }).click();
+  await checked("edit");
+  await page.getByRole("button", { name: "Cancel" }).click();
+  for (const name of ["Inspect", "Options", "Export", "Delete"]) {
+    await page.getByRole("button", { name, exact: true }).click();
+    await dialog.waitFor();
+    if (name === "Inspect") await dialog.getByRole("cell", { name: "turn_complete", exact: true }).waitFor();
+    await checked(name.toLowerCase());
+    await closed();
+  }
+  await page.getByLabel("Search chats").fill("no such text");
+  await page.getByText("No chat has this text.").waitFor();
+  await checked("search");
+  await page.goto(`${server.url}#/chat/01890000-0000-7000-8000-000000000000`);
+  await page.getByText("This chat does not exist any more.").waitFor();
+  await checked("gone");
+  await page.context().close();
+});
+
+test("the place to sign in, and the chats on a phone, are accessible too", async () => {
+  const closedServer = await startServer({ key: "a-key" });
+  const phone = await (await browser.newContext({ viewport: { width: 360, height: 640 } })).newPage();
+  await phone.goto(closedServer.url);
+  await phone.getByLabel("The server’s key").waitFor();
+  expect(await seriousFindings(phone)).toEqual([]);
+  await phone.getByLabel("The server’s key").fill("a-key");
+  await phone.getByRole("button", { name: "Sign in" }).click();
+  await ask(phone, "Hello");
+  await ended(phone);
+  await phone.getByRole("button", { name: "Show the chats" }).click();
+  await phone.getByRole("link", { name: "Hello" }).waitFor();
+  expect(await seriousFindings(phone)).toEqual([]);
+  await phone.keyboard.press("Escape");
+  await expect.poll(() => phone.getByRole("link", { name: "Hello" }).isVisible()).toBe(false);
+  await phone.context().close();
+  await closedServer.kill();
+});
+
+test("live regions say that an answer is written and that it has ended, and no more", async () => {
+  const page = await (await browser.newContext({ reducedMotion: "reduce" })).newPage();
+  await open(page, server.url);
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/story");
+  await page.evaluate(() => {
+    const said: string[] = [];
+    Object.assign(window, { said });
+    new MutationObserver((changes) => {
+      for (const { target } of changes) {
+        const element = target instanceof Element ? target : target.parentElement;
+        const region = element?.closest('[role="status"], [role="alert"], [role="log"], [aria-live]');
+        if (region) said.push(region.textContent);
+      }
+    }).observe(document.body, { childList: true, characterData: true, subtree: true });
+  });
+  await ask(page, "Tell me a story");
+  await page.locator(".turn.assistant .markdown").first().waitFor();
+  // With reduced motion, nothing moves while the answer is written.
+  expect(await page.evaluate(() => document.getAnimations().length)).toBe(0);
+  await ended(page);
+  await expect
+    .poll(() => page.evaluate(() => [...new Set((window as unknown as { said: string[] }).said)]))
+    .toEqual(["An answer is being written.", "The answer is complete."]);
+  await page.context().close();
+});

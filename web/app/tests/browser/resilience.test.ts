@@ -2,14 +2,14 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Browser } from "playwright-core";
-import { ask, connected, cuttingProxy, ended, launch, open, shownText, startServer, storedText, type TestServer } from "./harness";
+import { ask, connected, cuttingProxy, ended, grown, launch, open, shownText, startServer, storedText, type TestServer } from "./harness";
 
 let browser: Browser;
 let server: TestServer;
 
 beforeAll(async () => {
   browser = await launch();
-  server = await startServer({ model: "sim/story:events=250,pace=0.02" });
+  server = await startServer({ model: "sim/story:events=600,pace=0.02" });
 });
 afterAll(async () => {
   await browser.close();
@@ -22,7 +22,7 @@ test("an answer continues through reloads at random moments", async () => {
   await open(page, server.url, faults);
   await ask(page, "Tell me a story");
   for (let reload = 0; reload < 20; reload += 1) {
-    await page.waitForTimeout(Math.random() * 250);
+    await grown(page, Math.floor(Math.random() * 60));
     await page.reload();
     await page.locator(".turn.assistant").last().waitFor();
   }
@@ -40,10 +40,10 @@ test("a connection that is cut for seconds is resumed", async () => {
   const page = await (await browser.newContext()).newPage();
   await open(page, proxy.url);
   await ask(page, "Tell me a story");
-  await page.waitForTimeout(500);
+  await grown(page, 100);
   proxy.cut();
   await page.getByText("Offline. Trying again…").waitFor();
-  await page.waitForTimeout(3000);
+  await expect.poll(() => proxy.refused).toBeGreaterThan(3);
   proxy.mend();
   await connected(page);
   await ended(page);
@@ -59,7 +59,7 @@ test("a killed and restarted server leaves what it had stored, and the page says
   const page = await (await browser.newContext()).newPage();
   await open(page, own.url);
   await ask(page, "Tell me a story");
-  await page.waitForTimeout(1500);
+  await grown(page, 300);
   await own.kill();
   await page.getByText("Offline. Trying again…").waitFor();
   await own.restart();
