@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.cli.programs import Ended, Program, run
 from tests.cli.terminals import on_terminal
-from turnstream.cli.styling.visible_text import visible
+from turnstream.terminal.printable import printable
 
 pytestmark = pytest.mark.requirement("L9")
 ECHO = ("-m", "sim/echo:pace=0")
@@ -84,7 +84,7 @@ def lookup(city: str, context: ToolContext) -> str:
 
 @given(st.text())
 def test_visible_text_has_no_control_characters(text: str) -> None:
-    shown = visible(text)
+    shown = printable(text)
     assert_harmless(shown)
     shown.encode()
     assert len(shown) == len(text.replace("\r", ""))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from turnstream.cli.terminal import Piece
-from turnstream.core.blocks import Block
 from turnstream.core.native_fold import NativeFold
+from turnstream.terminal.block_summary import summary_of
 
 _GROWING = frozenset({"text", "thinking", "tool_use"})
 """Types of blocks that are shown as they grow.
@@ -15,7 +15,6 @@ _GROWING = frozenset({"text", "thinking", "tool_use"})
 Other blocks are summarised in one line when they are complete.
 """
 _EXPECTED_ENDS = frozenset({None, "end_turn", "stop_sequence", "tool_use"})
-_SUMMARY_LENGTH = 300
 
 
 class AnswerText:
@@ -143,28 +142,3 @@ class AnswerText:
     def _forget_from(self, index: int) -> None:
         for later in [known for known in self._shown if known >= index]:
             del self._shown[later]
-
-
-def summary_of(block: Block) -> str | None:
-    """Return one line about a block that is not shown as it grows, or None."""
-    content = block.content or {}
-    match block.block_type:
-        case "tool_result":
-            result = str(block.text_content or content.get("content") or "")
-            return f"{'✗' if content.get('is_error') else '←'} {result[:_SUMMARY_LENGTH]}"
-        case "image":
-            return f"[image: {content.get('url') or content.get('media_type')}]"
-        case "document":
-            return (
-                "[document: "
-                f"{content.get('title') or content.get('url') or content.get('media_type') or 'text'}]"
-            )
-        case "reference" | "partial_reference":
-            what = str(block.text_content or content.get("url") or content.get("title"))
-            return f"[reference: {what[:_SUMMARY_LENGTH]}]"
-        case "thinking" if "redacted" in content:
-            return "[thinking that the provider keeps to itself]"
-        case "provider":
-            return f"[{content.get('type') or 'provider'}]"
-        case _:
-            return None

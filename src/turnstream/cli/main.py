@@ -13,16 +13,17 @@ from pathlib import Path
 from textwrap import indent
 from typing import NoReturn
 
-from turnstream.cli import ask, audit, database, decode, models, record, serve, simulate
+from turnstream.cli import ask, audit, chat, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
 from turnstream.cli.setup import templates
-from turnstream.cli.styling.visible_text import visible
 from turnstream.cli.terminal import OutputFailed
 from turnstream.errors import ConfigurationError, TurnstreamError
+from turnstream.terminal.printable import printable
 
 COMMANDS: tuple[Command, ...] = (
     serve.COMMAND,
     ask.COMMAND,
+    chat.COMMAND,
     templates.COMMAND,
     models.COMMAND,
     decode.COMMAND,
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(error: TurnstreamError) -> int:
     """Write the message of an error, and return the exit code."""
     message = indent(error.message, "  ").lstrip()
-    print(f"turnstream: {visible(message) if sys.stderr.isatty() else message}", file=sys.stderr)
+    print(f"turnstream: {printable(message) if sys.stderr.isatty() else message}", file=sys.stderr)
     if isinstance(error, OutputFailed):
         _discard_output()
     return MISUSED if isinstance(error, ConfigurationError) else FAILED

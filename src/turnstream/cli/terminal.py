@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import NamedTuple, TextIO
 
 from turnstream.cli.styling.markdown import MarkdownStyle
-from turnstream.cli.styling.visible_text import visible
 from turnstream.errors import TurnstreamError
+from turnstream.terminal.printable import printable
 
 DIM = "\x1b[2m"
 BOLD = "\x1b[1m"
@@ -76,7 +76,7 @@ class Screen:
                 raise OutputFailed(f"the output cannot be written: {error.strerror}") from error
 
     def _for_terminal(self, piece: Piece, stream: TextIO) -> str:
-        text = visible(piece.text)
+        text = printable(piece.text)
         if piece.markdown and self._markdown is not None:
             return self._markdown.feed(text)
         rest = self._markdown.close() if self._markdown is not None and not piece.markdown else ""

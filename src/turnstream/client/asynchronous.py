@@ -228,9 +228,18 @@ class AsyncChats:
         body = {"title": title, "metadata": dict(metadata or {})}
         return await self._transport.ask(Request("POST", "/chats", body, repeatable=False), Chat)
 
-    async def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
-        """Return a page of chats, last changed first. `before`: the `next` of the previous page."""
-        return await self._transport.ask(_get("chats", limit=limit, before=before), ChatPage)
+    async def list(
+        self, *, limit: int = 50, before: str | None = None, search: str | None = None
+    ) -> ChatPage:
+        """Return a page of chats, last changed first.
+
+        Args:
+            limit: Number of chats in the page.
+            before: The `next` of the previous page. None: the first page.
+            search: Text that the chats must have, in their titles or their texts. None: all chats.
+        """
+        request = _get("chats", limit=limit, before=before, search=search)
+        return await self._transport.ask(request, ChatPage)
 
     async def read(self, chat_id: str) -> Chat:
         return await self._transport.ask(_get("chats", chat_id), Chat)

@@ -148,8 +148,8 @@ class Chats:
     def create(self, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> Chat:
         return self._thread.run(lambda: self._chats.create(title, metadata))
 
-    def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
-        return self._thread.run(lambda: self._chats.list(limit=limit, before=before))
+    def list(self, *, limit: int = 50, before: str | None = None, search: str | None = None) -> ChatPage:
+        return self._thread.run(lambda: self._chats.list(limit=limit, before=before, search=search))
 
     def read(self, chat_id: str) -> Chat:
         return self._thread.run(lambda: self._chats.read(chat_id))

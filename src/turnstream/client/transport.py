@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -198,11 +200,15 @@ class Transport(NamedTuple):
         self,
         request: Request,
     ) -> aiohttp.client._RequestContextManager:  # pyright: ignore[reportPrivateUsage]
+        body, typed = None, {}
+        if request.body is not None:
+            # A file-like body is sent in pieces: a large one as bytes would hold up the event loop.
+            body, typed = BytesIO(json.dumps(request.body).encode()), {"Content-Type": "application/json"}
         return self.connections.open().request(
             request.method,
             self.root + request.path,
-            json=request.body,
-            headers={**self.headers, **request.headers},
+            data=body,
+            headers={**self.headers, **typed, **request.headers},
             timeout=aiohttp.ClientTimeout(total=None, connect=self.retry.connect),
             allow_redirects=False,
         )

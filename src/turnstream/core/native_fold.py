@@ -19,6 +19,8 @@ from turnstream.errors import MalformedEvent
 FRAME_LIMIT = 64 * 1024 * 1024
 """Largest event, in bytes. A catch-up contains a whole block."""
 TERMINAL_NAMES = frozenset({"turn_complete", "turn_error", "turn_cancelled"})
+_MOST_PARTS = 4096
+"""Pieces of text that an open block keeps. They are joined then, because each of them costs memory."""
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -82,6 +84,11 @@ class NativeFold:
             for _, entry in sorted(self._blocks.items())
         ]
 
+    def block(self, index: int) -> Block | None:
+        """Return the block at `index`, an open one as in `blocks`. None if there is none."""
+        entry = self._blocks.get(index)
+        return entry.finish(partial=True) if isinstance(entry, OpenBlock) else entry
+
     def feed(self, name: str, data: Mapping[str, Any]) -> None:
         """Fold one event. Raises KeyError, TypeError or ValueError if `data` does not fit the event."""
         match name:
@@ -125,6 +132,8 @@ class NativeFold:
                 block.merge(value)
             else:
                 block.append(value)
+                if len(block.parts) > _MOST_PARTS:
+                    block.text()
 
     def _stop(self, data: Mapping[str, Any]) -> None:
         index = data["block_index"]

@@ -151,6 +151,14 @@ async def run_application(
         grace: Seconds that running turns have after the first signal.
         on_listening: Called when the server accepts connections.
     """
+    server = draining_server(application, drain=drain, grace=grace, on_listening=on_listening)
+    await server.serve(list(bound))
+
+
+def draining_server(
+    application: ASGIApp, *, drain: Drain, grace: float, on_listening: Callable[[], None]
+) -> DrainingServer:
+    """Return the server of `run_application`, which the caller serves. The arguments are the same."""
     config = uvicorn.Config(
         application,
         http=ConnectionProtocol,
@@ -165,7 +173,7 @@ async def run_application(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(2 * FLUSH_SECONDS),
     )
-    await DrainingServer(config, drain=drain, grace=grace, on_listening=on_listening).serve(list(bound))
+    return DrainingServer(config, drain=drain, grace=grace, on_listening=on_listening)
 
 
 class DrainingServer(uvicorn.Server):

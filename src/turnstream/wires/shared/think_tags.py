@@ -42,35 +42,13 @@ _Delta: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta | SignatureDelta 
 _Indexed: TypeAlias = _Delta | ContentBlockStop
 
 
-class ThinkTagDecoder:
-    """Decodes as `decoder` does, with the thinking in text blocks split off."""
+class ThinkTagSplitter:
+    """Splits the thinking off the text blocks of one answer's events."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self) -> None:
         self._indexes = count()
         self._places: dict[int, int] = {}
         self._texts: dict[int, _SplitText] = {}
-
-    @property
-    def finish(self) -> Finish | None:
-        """See `Decoder.finish`."""
-        return self._decoder.finish
-
-    def end(self) -> list[StreamEvent]:
-        """See `Decoder.end`."""
-        return self.split(self._decoder.end())
-
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        """See `Decoder.feed`."""
-        return self.split(self._decoder.feed(data))
-
-    def close(self) -> list[StreamEvent]:
-        """See `Decoder.close`. Of a truncated text, at most the beginning of a tag is still buffered."""
-        try:
-            return self.split(self._decoder.close())
-        except StreamIncomplete as error:
-            error.held = self.split(list(error.held))
-            raise
 
     def split(self, events: list[StreamEvent]) -> list[StreamEvent]:
         """Return `events` with their text blocks split, and the indexes of all blocks renumbered."""
@@ -122,6 +100,35 @@ class ThinkTagDecoder:
             found.append(ContentBlockStop(place))
         if (text := self._texts.pop(index, None)) is not None:
             text.stop(found)
+
+
+class ThinkTagDecoder(ThinkTagSplitter):
+    """Decodes as `decoder` does, with the thinking in text blocks split off."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    @property
+    def finish(self) -> Finish | None:
+        """See `Decoder.finish`."""
+        return self._decoder.finish
+
+    def end(self) -> list[StreamEvent]:
+        """See `Decoder.end`."""
+        return self.split(self._decoder.end())
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """See `Decoder.feed`."""
+        return self.split(self._decoder.feed(data))
+
+    def close(self) -> list[StreamEvent]:
+        """See `Decoder.close`. Of a truncated text, at most the beginning of a tag is still buffered."""
+        try:
+            return self.split(self._decoder.close())
+        except StreamIncomplete as error:
+            error.held = self.split(list(error.held))
+            raise
 
 
 class _SplitText:
