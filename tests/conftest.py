@@ -25,6 +25,7 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name not in _OURS and (name.startswith(("TURNSTREAM_", "AWS_")) or name.endswith("_API_KEY")):
             del os.environ[name]
+    os.environ["XDG_CONFIG_HOME"] = os.devnull  # without a folder there are no stored keys
 
 
 def _skips_fail() -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from turnstream.errors import ConfigurationError
+from turnstream.stored_keys import key_variables
 
 if TYPE_CHECKING:
     from turnstream.config import ServerSettings, Settings
@@ -75,7 +76,7 @@ def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> 
     These are the keys that the settings name, every variable that ends in `_API_KEY`, AWS's secrets, and the
     headers whose name suggests a key.
     """
-    environ = os.environ if environ is None else environ
+    environ = key_variables(environ)
     providers = settings.providers.values()
     names = {name for name in environ if name.endswith("_API_KEY")} | _AWS_SECRETS
     names.update((settings.server.api_key_env, *(provider.api_key_env or "" for provider in providers)))

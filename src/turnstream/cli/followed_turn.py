@@ -9,6 +9,8 @@ from turnstream.cli.conversation import ConversationPlace
 from turnstream.core.blocks import Block
 from turnstream.core.native_fold import NativeEvent
 
+TITLE_LENGTH = 80
+
 
 class Question(NamedTuple):
     """A question to a model. Options that are None have the server's defaults, or those of the last turn."""
@@ -23,6 +25,13 @@ class Question(NamedTuple):
     """Names of the tools that the model may call. None: all tools."""
     functions: tuple[Callable[..., Any], ...] = ()
     """Further tools, for an engine in this process."""
+
+    @property
+    def title(self) -> str | None:
+        """Title of a new chat: the beginning of the text. None if there is no text."""
+        text = next((block.text_content for block in self.blocks if block.text_content), "")
+        line = " ".join(text[: 4 * TITLE_LENGTH].split())
+        return (line if len(line) <= TITLE_LENGTH else f"{line[: TITLE_LENGTH - 1]}…") or None
 
 
 class FollowedTurn(Protocol):

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from tempfile import TemporaryDirectory
 from typing import Self
 
+from turnstream.cli.conversation import ConversationPlace
 from turnstream.cli.followed_turn import Question
 from turnstream.config import Settings, ToolSettings
 from turnstream.core.native_fold import NativeEvent, frame_decoder, native_event
@@ -61,13 +62,16 @@ class LocalTurn:
             )
         )
         place = question.place
-        if place is not None and place.turn_id is None:
+        if place is None:
+            chat = await engine.commands.chats.create(LOCAL.owner, title=question.title)
+            place = ConversationPlace(chat.id)
+        elif place.turn_id is None:
             chat = await engine.commands.store.read(GetChat(owner=LOCAL.owner, chat_id=place.chat_id))
             place = place._replace(turn_id=chat.active_turn_id)
         self._turn = await engine.send(
             question.blocks,
-            chat_id=place.chat_id if place is not None else None,
-            prev_turn_id=place.turn_id if place is not None else None,
+            chat_id=place.chat_id,
+            prev_turn_id=place.turn_id,
             model=question.model,
             system=question.system,
             params=question.params,

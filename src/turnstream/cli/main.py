@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from turnstream.cli import ask, audit, chat, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
-from turnstream.cli.setup import templates
+from turnstream.cli.history import logs, stats
+from turnstream.cli.setup import completion, keys, templates
 from turnstream.cli.terminal import OutputFailed
 from turnstream.errors import ConfigurationError, TurnstreamError
 from turnstream.terminal.printable import printable
@@ -24,13 +25,17 @@ COMMANDS: tuple[Command, ...] = (
     serve.COMMAND,
     ask.COMMAND,
     chat.COMMAND,
+    logs.COMMAND,
+    stats.COMMAND,
     templates.COMMAND,
+    keys.COMMAND,
     models.COMMAND,
     decode.COMMAND,
     record.COMMAND,
     simulate.COMMAND,
     database.COMMAND,
     audit.COMMAND,
+    completion.COMMAND,
 )
 
 FAILED = 1
@@ -136,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
             action="store_true",
             help="show tracebacks, and the full texts of providers' errors",
         )
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, commands=COMMANDS)
     return parser
 
 

@@ -11,7 +11,7 @@ from turnstream.cli.terminal import bold, dim
 
 if TYPE_CHECKING:
     from turnstream.config import ProviderSettings, Settings
-    from turnstream.providers.catalog import Catalog, ListedModel
+    from turnstream.providers.catalog import Catalog, ListedModel, ProviderPlace
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,10 +53,7 @@ def as_json(catalog: Catalog, settings: Settings) -> str:
 
 def places(catalog: Catalog) -> list[str]:
     """Return a table with one line for each provider: its address, the address's source, and its key."""
-    rows = [
-        (place.name, place.url, place.url_from, _key_words(place.key_from, is_set=place.key_is_set))
-        for place in catalog.places
-    ]
+    rows = [(place.name, place.url, place.url_from, _key_words(place)) for place in catalog.places]
     header = ("PROVIDER", "ADDRESS", "FROM", "KEY")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(3)]
     lines = [
@@ -66,10 +63,12 @@ def places(catalog: Catalog) -> list[str]:
     return [bold(lines[0]), *lines[1:]]
 
 
-def _key_words(variable: str | None, *, is_set: bool) -> str:
-    if variable is None:
+def _key_words(place: ProviderPlace) -> str:
+    if place.key_from is None:
         return "none"
-    return f"{variable}, set" if is_set else f"{variable}, not set"
+    if place.key_is_stored:
+        return f"{place.key_from}, stored"
+    return f"{place.key_from}, {'set' if place.key_is_set else 'not set'}"
 
 
 class Row(NamedTuple):

@@ -30,7 +30,7 @@ class RemoteTurn:
             # If the server is unavailable at the start, its address is probably wrong: do not retry.
             chats = self._client.with_retry(Retry(budget=0)).chats
             place = question.place
-            chat = await chats.create() if place is None else await chats.read(place.chat_id)
+            chat = await chats.create(question.title) if place is None else await chats.read(place.chat_id)
             self._turn = await self._client.send(
                 question.blocks,
                 chat_id=chat.id,

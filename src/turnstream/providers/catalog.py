@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from turnstream.providers.capabilities import Capabilities, capabilities_of
 from turnstream.providers.endpoints import BASE_URL_VARIABLES, Endpoint, base_url_of, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.providers.signing import AwsSigner, Signer, has_credentials
+from turnstream.stored_keys import key_variables
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.shared.botocore_library import is_installed, require_botocore
@@ -85,6 +85,8 @@ class ProviderPlace(msgspec.Struct, frozen=True):
     key_from: str | None
     """Variable that holds the key, or None if no key is sent."""
     key_is_set: bool
+    key_is_stored: bool = False
+    """True if the key comes from the file of `turnstream keys`, not from the environment."""
 
 
 class Target(NamedTuple):
@@ -151,7 +153,8 @@ class Catalog:
     Args:
         settings: The `[providers.*]` tables by name.
         in_process: Providers without a network, by name. The settings cannot change them.
-        environ: Variables that hold keys, read when a provider is built. None: those of the process.
+        environ: Variables that hold keys, read when a provider is built. None: those of the process, and the
+            keys that `turnstream keys` has stored.
         default_model: None: the first listed model of the first ready provider. Providers of the settings
             come first, then the built-in ones, then those in this process.
         capabilities: Capabilities of models from the settings.
@@ -171,7 +174,7 @@ class Catalog:
         given = settings or {}
         self._in_process = in_process or {}
         self._capabilities = capabilities or {}
-        self._environ = os.environ if environ is None else environ
+        self._environ = key_variables(environ)
         for name in given:
             if name in self._in_process:
                 raise ConfigurationError(f"providers.{name} is the simulator's name; choose another")
@@ -208,6 +211,7 @@ class Catalog:
                 description.url_from,
                 description.api_key_env,
                 description.api_key_env is not None and self._key(description.api_key_env) is not None,
+                self._environ.is_stored(description.api_key_env or ""),
             )
             for name, description in self._described.items()
         ]
