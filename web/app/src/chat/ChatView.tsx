@@ -11,17 +11,18 @@ export function ChatView({ onMenu }: { onMenu: () => void }) {
   const chat = useChatsPart(({ shown }) => shown);
   // A chat that is opened gets a view of its own. A new chat keeps its view when its first question is sent.
   const visit = usePagePart((page) => page.visit);
+  const isGone = useChatPart(({ status }) => status === "gone");
   return (
     <main className="chat">
       <header>
         <button type="button" className="icon only-narrow" onClick={onMenu} aria-label="Show the chats" title="Show the chats">
           <Icon name="menu" />
         </button>
-        <h1>{chat === null ? "New chat" : titleOf(chat)}</h1>
+        <h1>{chat !== null ? titleOf(chat) : isGone ? "No such chat" : "New chat"}</h1>
         {chat !== null && <ChatActions chat={chat} isPinned={isPinned(chat)} />}
       </header>
       <Turns key={`turns ${visit}`} />
-      <Composer key={`composer ${visit}`} />
+      {!isGone && <Composer key={`composer ${visit}`} />}
     </main>
   );
 }
