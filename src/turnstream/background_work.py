@@ -8,8 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from turnstream.chat_titles import TitleWriter
+from turnstream.errors import NotStarted, StoreError
 from turnstream.nodes.heartbeats import Heartbeats
 from turnstream.nodes.node import OwnNode
+from turnstream.store.nodes import ListNodes
 from turnstream.store.sql import SqlStore
 from turnstream.turns.commands import Commands
 from turnstream.turns.ended_hooks import TurnEndHooks
@@ -19,6 +21,8 @@ from turnstream.turns.takeover.claiming import Claiming
 
 DATABASE_CHECK_SECONDS = 10.0
 """Seconds between two checks of the database file."""
+READY_SECONDS = 2.0
+"""Seconds in which the database must answer a server that is ready."""
 RECOVERY_HEAD_START = 2.0
 """Seconds that the engine waits for recovery before it serves. Recovery is nearly always done by then."""
 logger = logging.getLogger(__name__)
@@ -92,6 +96,31 @@ class BackgroundWork:
                 await tried.wait()
         except TimeoutError:
             logger.warning("serving already: turns of a stopped server are still being ended")
+
+    def health(self) -> str | None:
+        """Return the reason if the process must be restarted, else None."""
+        return self._parts.store.health()
+
+    async def unready(self) -> dict[str, str]:
+        """Return the reasons why no new requests should come to this process, by their codes.
+
+        `draining`: it is being stopped. `database`: the database does not answer. `lease`: other nodes may
+        have taken its turns over.
+        """
+        parts, reasons = self._parts, dict[str, str]()
+        if parts.commands.registry.draining:
+            reasons["draining"] = "the server is being stopped"
+        if (reason := parts.store.health() or parts.store.outage_reason()) is not None:
+            reasons["database"] = reason
+        else:
+            try:
+                await parts.store.read(ListNodes(), seconds=READY_SECONDS)
+            except (StoreError, NotStarted) as error:
+                logger.warning("the server is not ready: %s", error)
+                reasons["database"] = "the database does not answer"
+        if not parts.node.lease.is_valid:
+            reasons["lease"] = "the node's lease has lapsed: its heartbeats do not reach the database"
+        return reasons
 
     async def stop(self) -> None:
         """Cancel the tasks, and wait until they have ended. Does nothing if they were not started."""

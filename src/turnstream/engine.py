@@ -90,15 +90,13 @@ class Engine:
         retry: as `[retry]` of the configuration.
         models: as `[models.NAME]` of the configuration.
         capabilities: capabilities by `provider/model`. They override the built-in table.
-        drain_seconds: seconds that running turns may continue after SIGINT or SIGTERM. Then they end, and
-            their streams too. None: the engine handles no signals.
+        drain_seconds: seconds that turns may continue after SIGINT or SIGTERM. None: signals are not handled.
         prepare: function, sync or async, that changes a turn's model calls before the first of them.
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
         agents: as `[agents.NAME]` of the configuration.
         redaction: rules for what watchers see, and for what providers get.
         workflow: the workflow of the staged agent's routes. None: these routes answer 404.
-        audit: as `[audit]` of the configuration.
-        nodes: as `[nodes]` of the configuration.
+        audit, nodes: as `[audit]` and `[nodes]` of the configuration.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -134,7 +132,7 @@ class Engine:
         self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
         lease = (nodes or config.NodeSettings()).lease
-        self._node = OwnNode(is_shared=self._store.is_shared, lease_seconds=lease)
+        node = self._node = OwnNode(is_shared=self._store.is_shared, lease_seconds=lease)
         rows = LayeredStore(self._store, retention=given.retention)
         runner = tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug)
         keys = config.Settings(server=server, providers=dict(providers or {}))
@@ -186,12 +184,12 @@ class Engine:
             None if workflow is None else lambda: workflow,
             server.debug,
         )
-        self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
+        self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive, node)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._server = server
         streams, title_model = self._keep_alive.run, given.title_model
         parts = WorkingParts(
-            self._store, self._node, self.commands, self._journal, self._end_hooks, streams, title_model
+            self._store, node, self.commands, self._journal, self._end_hooks, streams, title_model
         )
         self._background = BackgroundWork(parts)
         self._signals = HostSignals(self.drain, drain_seconds)
@@ -247,6 +245,7 @@ class Engine:
             audit=settings.audit,
             nodes=settings.nodes,
         )
+        engine._store.outage = settings.store.outage
         if workflow is None:
 
             def default_workflow() -> Workflow:
@@ -338,7 +337,7 @@ class Engine:
             running=self,
             metrics=None if server.metrics == "off" else self.metrics,
             keyed_metrics=server.metrics == "key",
-            health=self._store.health,
+            health=self._background,
             cors_origins=server.cors_origins,
             with_chat=server.page,
         )

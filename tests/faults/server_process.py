@@ -130,7 +130,7 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
     async with engine:
         bound = bind("127.0.0.1", 0)
         url = address_of(bound, "127.0.0.1")
-        application = build_application(engine.router(), version=VERSION)
+        application = build_application(engine.router(), version=VERSION, health=engine._background)
         _add_inspection(application, engine)
         await run_application(
             application,

@@ -264,6 +264,15 @@ async def test_health_is_described_in_both_states(world: World, tmp_path: Path) 
         (tmp_path / "turns.sqlite").unlink(missing_ok=True)
 
 
+async def test_readiness_is_described_in_both_states(world: World) -> None:
+    responses = world.document["paths"]["/readyz"]["get"]["responses"]
+    root = Client(world.client.port, prefix="")
+    answer = await root.call("GET", "/readyz")
+    assert (answer.status, answer.json["status"]) == (200, "ready")
+    schema = resolve(world.document, responses["503"]["content"]["application/json"]["schema"])
+    assert set(schema["required"]) == {"status", "version", "reasons"}
+
+
 async def test_ids_and_cursors_have_their_pattern(world: World) -> None:
     for _, path, operation in world.operations():
         for parameter in operation.get("parameters", ()):

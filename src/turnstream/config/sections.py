@@ -82,6 +82,8 @@ class StoreSettings(_Section):
 
     url: str = Field(default="sqlite:///turnstream.sqlite", min_length=1)
     """SQLAlchemy URL. A relative SQLite path starts at the working directory."""
+    outage: float = Field(default=30.0, ge=0, le=600)
+    """Seconds that writes wait for a PostgreSQL server that is lost. Then they fail with `database_error`."""
 
 
 class NodeSettings(_Section):

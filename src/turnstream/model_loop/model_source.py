@@ -43,7 +43,7 @@ from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import CallPlan, ShownBlocks
 from turnstream.safety.rules import RedactionFilter
 from turnstream.tools.asking import question_of
-from turnstream.tools.base import ToolOutput
+from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import tool_name, unusable
 from turnstream.wires.base import ModelRequest
 
@@ -288,7 +288,21 @@ class ModelSource(TurnSource):
         self._preparations.begin(call.name)
         context = await self._preparations.context(call.name.tool_use_id)
         async with self._parallel:
-            return await tools.runner.run(call.block, context, offered=tools.offered)
+            return await self._run_once(call.block, context)
+
+    async def _run_once(self, block: Block, context: ToolContext) -> ToolOutput:
+        """Return the result of a call. The ledger decides if it runs. Raises StoreError."""
+        tools = self._tools
+        known = tools.runner.tools.get(tool_name(block))
+        if known is None or unusable(block) is not None:
+            return await tools.runner.run(block, context, offered=tools.offered)
+        entry = await tools.ledger.begin(block, is_idempotent=known.idempotent)
+        if entry.result is not None:
+            return entry.result
+        context.key = entry.key or context.key
+        output = await tools.runner.run(block, context, offered=tools.offered)
+        await tools.ledger.end(entry, output)
+        return output
 
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds

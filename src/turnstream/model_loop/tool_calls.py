@@ -13,6 +13,7 @@ from turnstream.core.turn_events import ToolProgress
 from turnstream.model_loop.sources import Show
 from turnstream.tools.asking import NO_APPROVALS, ApprovalAnswer, ApprovalQuestion, Approvals, denial
 from turnstream.tools.base import ToolContext, ToolOutput
+from turnstream.tools.ledger import NoLedger, ToolLedger
 from turnstream.tools.runner import ToolRunner, tool_name
 
 MOST_PROGRESS = 64
@@ -27,6 +28,7 @@ class ToolUse(NamedTuple):
         owner: The turn's owner, for the tools' contexts.
         metadata: The turn's metadata, for the tools' contexts.
         approvals: Gives approvals to calls of tools that ask.
+        ledger: Notes the calls before they run, and their results.
     """
 
     runner: ToolRunner
@@ -35,6 +37,7 @@ class ToolUse(NamedTuple):
     owner: str
     metadata: dict[str, object]
     approvals: Approvals = NO_APPROVALS
+    ledger: ToolLedger = NoLedger()
 
 
 class AnsweredStep(NamedTuple):

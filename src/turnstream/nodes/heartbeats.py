@@ -75,4 +75,5 @@ class Heartbeats:
         stored = await self._store.write(heartbeat)
         if not node.lease.renew(ConfirmedHeartbeat(sent, boot_seconds(), stored)) and not is_first:
             logger.warning("the lease of this node had lapsed: other nodes may have claimed its turns")
+            node.measures.lapses += 1
             self.on_lapse()

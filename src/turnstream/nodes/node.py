@@ -9,6 +9,7 @@ from math import inf
 from turnstream.core.identifiers import new_id
 from turnstream.nodes.lease import Lease
 from turnstream.store.journal.pages import LOCAL_NODE
+from turnstream.telemetry.measures import NodeMeasures
 
 
 class OwnNode:
@@ -19,6 +20,7 @@ class OwnNode:
         is_shared: False if the process has its database for itself. Then it has a fixed id, and no lease
             that could lapse.
         lease: Its right to write its turns.
+        measures: Counts of recoveries, and of the lag behind other nodes.
 
     Args:
         lease_seconds: Seconds after its last heartbeat in which no other node claims its turns.
@@ -29,6 +31,7 @@ class OwnNode:
         self.id = LOCAL_NODE
         self._lease_seconds = lease_seconds if is_shared else inf
         self.lease = Lease(self._lease_seconds)
+        self.measures = NodeMeasures()
 
     def begin(self) -> None:
         """Take a new id, if the database is shared. Each start is another node."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
@@ -22,8 +22,18 @@ from turnstream.server.reference import reference_page
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
-Health = Callable[[], str | None]
-"""Returns the reason why the server is unhealthy, or None if it is healthy."""
+
+
+class Health(Protocol):
+    """A seam: what the server says about itself."""
+
+    def health(self) -> str | None:
+        """Return the reason why the server must be restarted, or None."""
+        ...
+
+    async def unready(self) -> Mapping[str, str]:
+        """Return the reasons why no new requests should come here, by their codes. Empty if it is ready."""
+        ...
 
 
 _UNHEALTHY = "the database file was deleted or replaced"
@@ -32,6 +42,17 @@ _UNHEALTHY = "the database file was deleted or replaced"
 class HealthView(BaseModel):
     status: Literal["ok"]
     version: str
+
+
+class ReadyView(BaseModel):
+    status: Literal["ready"]
+    version: str
+
+
+class UnreadyView(BaseModel):
+    status: Literal["unready"]
+    version: str
+    reasons: dict[str, str]
 
 
 class UnhealthyView(BaseModel):
@@ -90,12 +111,12 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
     cors_origins: Sequence[str] = (),
     debug: bool = False,
 ) -> Application:
-    """Return an ASGI application with the routes of `router` and `GET /healthz`.
+    """Return an ASGI application with the routes of `router`, `GET /healthz` and `GET /readyz`.
 
     Args:
         version: Turnstream's version, shown by `/healthz` and the OpenAPI document.
         scrape: Answers `GET /metrics`. None: the route does not exist.
-        health: Returns the reason why the server is unhealthy. None: the server is always healthy.
+        health: Tells if the server is healthy and ready. None: it always is.
         direct: Serves some routes of `router` without the framework. `router` must have no dependencies then.
         cors_origins: Origins of web pages that may read the answers.
         debug: Show clients the messages of unexpected errors.
@@ -128,7 +149,7 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
         responses={503: {"model": UnhealthyView, "description": _UNHEALTHY}},
     )
     async def healthz() -> JSONResponse:
-        if health is not None and health() is not None:
+        if health is not None and health.health() is not None:
             unhealthy = {
                 "status": "unhealthy",
                 "version": version,
@@ -136,6 +157,19 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
             }
             return JSONResponse(unhealthy, status_code=503)
         return JSONResponse({"status": "ok", "version": version})
+
+    @application.get(
+        "/readyz",
+        tags=["health"],
+        summary="Whether new requests should come to this server",
+        response_model=ReadyView,
+        responses={503: {"model": UnreadyView, "description": "the reasons, by code"}},
+    )
+    async def readyz() -> JSONResponse:
+        if health is not None and (reasons := await health.unready()):
+            unready = {"status": "unready", "version": version, "reasons": dict(reasons)}
+            return JSONResponse(unready, status_code=503)
+        return JSONResponse({"status": "ready", "version": version})
 
     @application.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turnstream.nodes.lease import boot_seconds
+from turnstream.nodes.node import OwnNode
 from turnstream.server.context import ServerContext
 from turnstream.server.keepalive import KeepAlive
 from turnstream.telemetry.measures import Histogram, StoreMeasures
@@ -38,9 +40,15 @@ class EngineMetrics:
     """
 
     def __init__(
-        self, store: MeasuredStore, turns: Registry, journal: JournalKeeper, keep_alive: KeepAlive
+        self,
+        store: MeasuredStore,
+        turns: Registry,
+        journal: JournalKeeper,
+        keep_alive: KeepAlive,
+        node: OwnNode,
     ) -> None:
         self._store = store
+        self._node = node
         self._turns = turns
         self._journal = journal
         self._keep_alive = keep_alive
@@ -69,6 +77,8 @@ class EngineMetrics:
         yield from self._turn_metrics()
         yield from self._watcher_metrics()
         yield from self._store_metrics()
+        if self._node.is_shared:
+            yield from self._node_metrics()
         yield from self._model_metrics()
 
     def _turn_metrics(self) -> Iterator[Metric]:
@@ -106,6 +116,18 @@ class EngineMetrics:
             "stalled_watchers",
             "Streams and answers cut as their connection took nothing",
             self._keep_alive.dropped,
+        )
+
+    def _node_metrics(self) -> Iterator[Metric]:
+        node, measures = self._node, self._node.measures
+        left = max(0.0, node.lease.deadline - boot_seconds())
+        yield _gauge("node_lease_seconds", "Time until the node's lease lapses without a heartbeat", left)
+        yield _counter("node_lease_lapses", "Times that the node's lease had lapsed", measures.lapses)
+        yield _counter("node_recoveries", "Turns of other nodes that were recovered here", measures.recovered)
+        yield _histogram(
+            "node_feed_lag_seconds",
+            "From an event of another node's turn to its appearance here",
+            measures.feed_lag,
         )
 
     def _store_metrics(self) -> Iterator[Metric]:

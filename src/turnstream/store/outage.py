@@ -54,6 +54,11 @@ class Outage:
             logger.warning("the database is back after %.1f s", now - self._since)
             self._ended, self._since = now, None
 
+    @property
+    def is_going_on(self) -> bool:
+        """True while the database is lost."""
+        return self._since is not None
+
     def close(self) -> None:
         """Let no write wait any more. Another thread calls this."""
         self._closing.set()

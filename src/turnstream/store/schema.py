@@ -2,7 +2,8 @@
 
     chats ──< turns ──< blocks          closed blocks of a turn, each with its first and last seq
       │         ├─────< annotations     durable events that do not belong to a block
-      │         └─────< attempts        calls of models that were tried
+      │         ├─────< attempts        calls of models that were tried
+      │         └─────< tool_runs       tool calls that have begun (`ledger/`)
       ├───────────────< settings        system prompts, params, tools of its turns, each once (`settings.py`)
       ├───────────────< idempotency     keys of requests that began turns
       ├───────────────< client_chats    ids that clients gave to the chat
@@ -207,6 +208,21 @@ approvals = Table(
         sqlite_where=_UNANSWERED,
         postgresql_where=_UNANSWERED,
     ),
+)
+
+tool_runs = Table(
+    f"{PREFIX}tool_runs",
+    metadata,
+    _child_of("turns", "turn_id"),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("attempt", String(_ID_LENGTH), nullable=False),
+    Column("tool_use_id", StoredText, nullable=False),
+    Column("tool_name", StoredText, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("output", StoredText),
+    Column("is_error", Boolean),
+    PrimaryKeyConstraint("turn_id", "first_seq"),
 )
 
 idempotency = Table(

@@ -28,7 +28,8 @@ class SqlStore:
         url: URL of the database. The missing file of a `sqlite:///PATH` is created, with its folder.
         write_timeout: Seconds before a write fails. Default: 5.
         read_timeout: Seconds before a read fails. Default: 5.
-        outage: Seconds that writes wait for a server that was lost. Default: 30.
+        outage: Seconds that writes wait for a server that was lost. Default: 30. The attribute of this name
+            may be set before the store is opened.
         capacity: Largest number of waiting writes, and of waiting reads. Default: 10,000.
 
     Raises ConfigurationError if the URL does not name a database.
@@ -47,7 +48,7 @@ class SqlStore:
         self.on_change: Callable[[str], None] = lambda _owner: None
         self._write_timeout = write_timeout
         self._read_timeout = read_timeout
-        self._outage = outage
+        self.outage = outage
         self._capacity = capacity
         self._database = database_of(url)
         self.is_shared = self._database.is_shared
@@ -73,7 +74,7 @@ class SqlStore:
         self._writer = Writer(
             database,
             timeout=self._write_timeout,
-            outage=self._outage if self._database.is_shared else 0.0,
+            outage=self.outage if self._database.is_shared else 0.0,
             capacity=self._capacity,
             measures=self.measures,
             on_change=self._note_change,
@@ -100,6 +101,11 @@ class SqlStore:
     def health(self) -> str | None:
         """Return the reason if new writes would be lost, else None. The reason is logged once."""
         return None if self._open is None else self._open.health()
+
+    def outage_reason(self) -> str | None:
+        """Return the reason if writes wait for a database that is lost, else None."""
+        writer = self._writer
+        return "writes wait for the database" if writer is not None and writer.is_waiting else None
 
     async def write(self, operation: Operation[Result]) -> Result:
         """Apply an operation durably. See `Store.write`.

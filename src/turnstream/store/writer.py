@@ -103,6 +103,11 @@ class Writer:
             self._timer = self._loop.call_at(now + self._timeout, self._expire)
         return future
 
+    @property
+    def is_waiting(self) -> bool:
+        """True while the database is lost."""
+        return self._outage.is_going_on
+
     def _resolve(self, answers: Sequence[Any]) -> None:
         """Answer the oldest writes. Skip the futures that were cancelled or have expired."""
         measures, now = self._measures, self._loop.time()

@@ -60,6 +60,20 @@ class ModelMeasures:
         """Number of calls whose cost is not known."""
 
 
+class NodeMeasures:
+    """Measures of a process as one of the nodes that share a database."""
+
+    __slots__ = ("feed_lag", "lapses", "recovered")
+
+    def __init__(self) -> None:
+        self.lapses = 0
+        """Number of times that the node's lease had lapsed before its next heartbeat."""
+        self.recovered = 0
+        """Number of turns of other nodes that this node has recovered."""
+        self.feed_lag = Histogram(SHORT_WAITS)
+        """Seconds from the event of another node's turn to its appearance here."""
+
+
 class TurnMeasures:
     """Measures of an engine's turns."""
 

@@ -67,10 +67,11 @@ class ToolContext:
         show: Publishes a piece of progress of a call.
 
     `prepared` is the result of the tool's `prepare`. It is None if there is none, or if it failed or was not
-    called.
+    called. `key` names the call among the calls of all turns, and is the same if the call is run again after
+    a crash. A service that takes idempotency keys takes it.
     """
 
-    __slots__ = ("_show", "metadata", "owner", "prepared", "tool_use_id", "turn_id")
+    __slots__ = ("_show", "key", "metadata", "owner", "prepared", "tool_use_id", "turn_id")
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class ToolContext:
         self.turn_id = turn_id
         self.owner = owner
         self.metadata = metadata
+        self.key = f"{turn_id}-{tool_use_id}"
         self.prepared: Any = None
         self._show = show
 

@@ -211,8 +211,8 @@ class ApprovalCommands:
             blocks = path[-1][1]
             answered = answered_step(blocks, approvals)
             log = await self.logs.of(turn)
-            source = await self._source(turn, path, answered, cancel=cancel)
             continued = msgspec.structs.replace(turn, generation=turn.generation + 1, status="streaming")
+            source = await self._source(continued, path, answered, cancel=cancel)
             executor = await self._turns.next_executor(continued, log, blocks, answered.number)
             self._registry.reserve(executor, source, ends=cancel)
             if cancel:

@@ -32,6 +32,7 @@ from turnstream.store.queries import AllBlocks, AttemptsOfTurn
 from turnstream.telemetry.measures import Histogram
 from turnstream.tools.asking import NO_APPROVALS, Approvals
 from turnstream.tools.base import Tool
+from turnstream.tools.ledger import NoLedger, ToolLedger
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.log import TurnLog
@@ -40,6 +41,7 @@ from turnstream.turns.executor import Executor
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.new_turns import TurnRequest, assistant_turn
 from turnstream.turns.preparation import CallPreparer, PrepareHook
+from turnstream.turns.tool_ledger import StoredLedger
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
@@ -151,6 +153,7 @@ class ModelTurns:
         """Return the source of a turn that continues after its approvals. Raises the errors of `prepare`.
 
         Args:
+            turn: The turn, with the generation of the executor that continues it.
             path: The turns up to this one, this one included.
         """
         known = self.tools.tools
@@ -180,10 +183,11 @@ class ModelTurns:
         if planned.past is None:
             approvals = Approvals(partial(self._was_approved, turn.chat_id))
             past = partial(self._past_of, turn.id, planned.history_limit)
+            ledger: ToolLedger = StoredLedger(self._store, turn, self._options.redaction.shown)
         else:
-            approvals = NO_APPROVALS
+            approvals, ledger = NO_APPROVALS, NoLedger()
             past = partial(self._past_of_transient, planned.past, turn.id)
-        use = ToolUse(self.tools, planned.offered, turn.id, owner, turn.metadata, approvals)
+        use = ToolUse(self.tools, planned.offered, turn.id, owner, turn.metadata, approvals, ledger)
         plan = self._planner.plan(planned.models, owner=owner)
         prepare = None if self._preparer is None else partial(self._preparer.prepare, turn)
         sent = self._options.redaction.sent

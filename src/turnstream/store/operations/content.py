@@ -7,11 +7,12 @@ from typing import Any, ClassVar, cast
 
 from sqlalchemy import Connection, delete
 
-from turnstream.core.blocks import Block
+from turnstream.core.blocks import Block, call_id
 from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, BlockRecord, Operation
 from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
+from turnstream.store.operations.tool_runs import FORGET_RESULT
 from turnstream.store.rows import block_row
 from turnstream.store.schema import annotations, blocks
 
@@ -38,6 +39,10 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
         saves = cast("Sequence[SaveBlock]", operations)
         rows = [(*block_row(save.row), save.generation) for save in saves]
         written = driver_of(connection).insert_for_turns(connection, blocks, rows)
+        for save in saves:
+            if save.row.block.block_type == "tool_result":  # the ledger's copy has done its work
+                values = {"of_turn": save.row.turn_id, "of_call": call_id(save.row.block)}
+                connection.execute(FORGET_RESULT, values)
         if written == len(saves):
             return [None] * written
         states = turn_states(connection, {save.row.turn_id for save in saves})

@@ -14,6 +14,7 @@ from turnstream.store.announcements import KEPT_SECONDS
 from turnstream.store.base import Operation
 from turnstream.store.expressions import DatabaseTime
 from turnstream.store.operations.chats import next_moment, require_chat
+from turnstream.store.operations.tool_runs import FORGET_TURN
 from turnstream.store.schema import (
     agent_messages,
     annotations,
@@ -201,6 +202,7 @@ class DeleteBlocks(Operation[None], frozen=True, kw_only=True):
         require_chat(connection, self.owner, turn.chat_id)
         for sequence in self.sequences:
             connection.execute(_DELETE_BLOCK, {"of_turn": self.turn_id, "of_sequence": sequence})
+        connection.execute(FORGET_TURN, {"of_turn": self.turn_id})
         # The conversation up to here is another one now. A client that resends the old one begins anew.
         connection.execute(_FORGET_DIGESTS, {"of_chat": turn.chat_id})
 

@@ -66,6 +66,7 @@ class Claiming:
             return 0
         claimed = await self._store.write(ClaimTurns(node=self._node.id, **window._asdict()))
         recovered = await self._recovery.recover(claimed)
+        self._node.measures.recovered += recovered
         if is_search:
             age = int(_LEASES_KEPT * self._node.lease.seconds * MICROSECONDS)
             for node_id in await self._store.write(RemoveNodes(age=age)):
