@@ -6,6 +6,7 @@ exactly there. The engine has no code for it: the points are in this file's stor
 are forked from one that has imported everything (see `processes.py`), so that a start takes little time.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio

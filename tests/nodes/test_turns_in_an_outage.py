@@ -85,7 +85,12 @@ async def test_a_server_without_its_database_is_not_ready_and_its_turns_wait(
         chat = await api.create_chat()
         watcher = Watcher(await api.start(chat, "hello", "sim/thinking:pace=0.002"))
         begun = asyncio.Event()
-        watching = asyncio.create_task(watcher.watch(api, until=lambda _: begun.set()))
+
+        def see(_: object) -> bool:
+            begun.set()
+            return False
+
+        watching = asyncio.create_task(watcher.watch(api, until=see))
         async with asyncio.timeout(DEADLINE):
             await begun.wait()
             postgres_proxy.refuse()

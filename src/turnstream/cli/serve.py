@@ -34,6 +34,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="also let models call the built-in tools: calculator and clock",
     )
     parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that serve together; more than one needs PostgreSQL (default: 1)",
+    )
+    parser.add_argument(
         "--drain-seconds",
         type=float,
         metavar="N",
@@ -46,6 +53,7 @@ def run(arguments: Namespace) -> int:
     import logging
 
     from turnstream.access import check_binding, secrets_of
+    from turnstream.cli.workers import become_worker, check_workers
     from turnstream.config import load_settings
     from turnstream.server.uvicorn_server import bind, loop_factory
     from turnstream.telemetry import configure_logging
@@ -62,10 +70,14 @@ def run(arguments: Namespace) -> int:
     # Warnings of libraries use the same handlers, which mask keys.
     for library in ("uvicorn", "asyncio", "aiohttp"):
         logging.getLogger(library).handlers = logging.getLogger("turnstream").handlers
+    check_workers(arguments.workers, settings.store.url)
     bound = bind(settings.server.host, settings.server.port)
+    worker = 0
     try:
+        if arguments.workers > 1:
+            worker = become_worker(arguments.workers)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(settings, bound))
+            runner.run(_serve(settings, bound, worker))
     finally:
         for listener in bound:
             listener.close()
@@ -84,7 +96,7 @@ def _flags(arguments: Namespace) -> dict[str, object]:
     }
 
 
-async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
+async def _serve(settings: Settings, bound: Sequence[socket.socket], worker: int) -> None:
     import logging
     import os
 
@@ -96,6 +108,8 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
     url = address_of(bound, settings.server.host)
 
     def print_greeting() -> None:
+        if worker:
+            return
         print(
             "\n".join(greeting(engine, settings, url, with_key=server_key(settings.server) is not None)),
             flush=True,
@@ -110,7 +124,8 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
             grace=settings.server.drain_seconds,
             on_listening=print_greeting,
         )
-    print("turnstream stopped", flush=True)
+    if not worker:
+        print("turnstream stopped", flush=True)
     if left := await cancel_leftovers(LEFTOVER_SECONDS):
         logging.getLogger(__name__).error(
             "the process ends without %d tasks that ignore their cancellation: %s", len(left), left
@@ -185,6 +200,7 @@ COMMAND = Command(
 turnstream serve
 turnstream serve --port 0 --database-url sqlite:////tmp/turns.sqlite
 turnstream serve --config production.toml --default-model anthropic/claude-sonnet-5-5
+turnstream serve --database-url postgresql://user@localhost/turnstream --workers 4
 TURNSTREAM_API_KEY=… turnstream serve --host 0.0.0.0""",
     add_arguments,
     run,

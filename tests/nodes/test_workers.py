@@ -1,0 +1,96 @@
+"""`turnstream serve --workers`: several nodes behind one address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import aiohttp
+import psycopg
+import pytest
+
+from tests.nodes.process_control import kill, terminate
+from tests.postgresql import PostgresServer
+
+DEADLINE = 60.0
+
+
+def serve(url: str) -> list[str]:
+    return [
+        sys.executable, "-m", "turnstream.cli.main",
+        "serve", "--port", "0", "--workers", "2", "--drain-seconds", "0", "--database-url", url,
+    ]  # fmt: skip
+
+
+async def address(process: Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE):
+        while line := await process.stdout.readline():
+            if found := re.search(rb"listens on .*?(http://[^\s\x1b]+)", line):
+                return found[1].decode()
+    raise AssertionError("the server has ended")
+
+
+def joined(url: str, count: int) -> list[int]:
+    """Return the process ids of the nodes, once there are `count` that run."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        while True:
+            rows = connection.execute(
+                "SELECT address FROM turnstream_nodes WHERE state = 'running'"
+            ).fetchall()
+            if len(rows) >= count:
+                return [int(re.findall(r"\d+", row[0])[-1]) for row in rows]
+
+
+async def test_workers_are_nodes_and_one_that_dies_is_replaced(
+    postgres: PostgresServer, postgres_template: str
+):
+    url = postgres.database(postgres_template)
+    process = await asyncio.create_subprocess_exec(*serve(url), stdout=PIPE)
+    try:
+        at = await address(process)
+        async with asyncio.timeout(DEADLINE):
+            pids = await asyncio.to_thread(joined, url, 2)
+            assert process.pid not in pids
+            # A worker that dies sooner could not start, which would end the command.
+            await asyncio.to_thread(lives_for, pids[0], 5.5)
+            kill(pids[0])
+            assert len(await asyncio.to_thread(joined, url, 3)) == 3
+        async with aiohttp.ClientSession() as session, session.get(f"{at}/readyz") as response:
+            assert response.status == 200
+        terminate(process.pid)
+        async with asyncio.timeout(DEADLINE):
+            await process.communicate()
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def lives_for(pid: int, seconds: float) -> None:
+    """Return once a process is that old."""
+    import time
+
+    import psutil
+
+    born = psutil.Process(pid).create_time()
+    with pytest.raises(psutil.TimeoutExpired):
+        psutil.Process(pid).wait(max(0.01, born + seconds - time.time()))
+
+
+async def test_sqlite_is_refused_with_the_remedy(tmp_path: Path):
+    process = await asyncio.create_subprocess_exec(
+        *serve(f"sqlite:///{tmp_path / 'turns.sqlite'}"), stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(DEADLINE):
+        _, said = await process.communicate()
+    assert process.returncode != 0
+    assert process.returncode != -signal.SIGKILL
+    assert b"leave --workers out" in said
+    assert b"postgresql://" in said
+    assert b"Traceback" not in said
