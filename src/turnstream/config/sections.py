@@ -48,7 +48,7 @@ Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_co
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServerSettings(_Section):
