@@ -50,17 +50,15 @@ class BackgroundWork:
 
     def __init__(self, parts: WorkingParts) -> None:
         self._parts = parts
-        self._heartbeats = Heartbeats(parts.store, parts.node)
-        self._claiming = Claiming(parts.store, parts.node, parts.commands.recovery)
-        mirrors = parts.commands.mirrors
+        commands = parts.commands
+        self._claiming = Claiming(parts.store, parts.node, commands.registry, commands.recovery)
+        self._heartbeats = Heartbeats(parts.store, parts.node, self._regain_lease)
+        mirrors = commands.mirrors
         mirrors.feed.append = parts.journal.append
-        self._signals = NodeSignals(
-            parts.store, parts.commands.registry, parts.node, parts.journal, mirrors.feed
-        )
-        self._titles = TitleWriter(parts.commands, parts.title_model)
-        parts.commands.registry.on_turn_end = self._ended
+        self._signals = NodeSignals(parts.store, commands.registry, parts.node, parts.journal, mirrors.feed)
+        self._titles = TitleWriter(commands, parts.title_model)
+        commands.registry.on_turn_end = self._ended
         parts.commands.registry.on_withdrawal = parts.journal.renew_soon
-        self._heartbeats.on_lapse = parts.journal.renew_soon
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -134,6 +132,11 @@ class BackgroundWork:
     def _ended(self, turn_id: str) -> None:
         self._parts.end_hooks.ended(turn_id)
         self._titles.ended(turn_id)
+
+    async def _regain_lease(self) -> None:
+        """Stop the turns that other nodes have claimed, and write the journal anew."""
+        await self._claiming.supersede_claimed()
+        self._parts.journal.renew_soon()
 
     async def _check_database(self) -> None:
         """Check the database file regularly."""

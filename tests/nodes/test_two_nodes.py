@@ -11,7 +11,7 @@ import pytest
 from tests.faults.watching import Api, Watcher, stored_blocks
 from tests.nodes.cluster import LEASE, Cluster
 
-SECONDS = 30.0
+SECONDS = 120.0
 LONG = "sim/story:events=40000,pace=0.005"
 
 

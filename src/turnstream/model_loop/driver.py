@@ -286,6 +286,8 @@ class LoopDriver:
                 events = await wait(anext(batches))
             except StopAsyncIteration:
                 return
+            if not sink.is_ready:
+                await wait(sink.ready())
             now = monotonic()
             if count and gaps is not None:
                 gaps.observe(now - progress.last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from turnstream.errors import StoreError
 from turnstream.nodes.lease import MICROSECONDS, ConfirmedHeartbeat, boot_seconds
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 class Heartbeats:
     """Renews the lease of a node that shares its database. Does nothing for a node that has its own.
 
-    Attributes:
-        on_lapse: Called when a heartbeat succeeds after the lease had lapsed.
+    Args:
+        on_lapse: Called when a heartbeat succeeds after the lease had lapsed. Nothing is shown before it has
+            returned. It may raise StoreError.
     """
 
-    def __init__(self, store: Store, node: OwnNode) -> None:
-        self.on_lapse: Callable[[], None] = lambda: None
+    def __init__(self, store: Store, node: OwnNode, on_lapse: Callable[[], Awaitable[None]]) -> None:
         self._store = store
+        self._on_lapse = on_lapse
         self._node = node
         self._state: NodeState = "running"
-        self._soon = asyncio.Event()
 
     async def join(self) -> None:
         """Add this node to those of the database. Raises StoreError."""
@@ -39,14 +39,11 @@ class Heartbeats:
     async def run(self) -> None:
         """Send a heartbeat at each interval, until cancelled."""
         while self._node.is_shared:
-            try:
-                async with asyncio.timeout(self._node.lease.interval):
-                    await self._soon.wait()
-            except TimeoutError:
-                pass
-            self._soon.clear()
+            await asyncio.sleep(self._node.lease.interval)
             try:
                 await self._send()
+                if not self._node.lease.is_valid:  # the answer came too late
+                    await self._send()
             except StoreError as error:
                 logger.warning("a heartbeat could not be stored, the next one is tried: %s", error)
             except Exception:
@@ -70,10 +67,11 @@ class Heartbeats:
             lease=int(node.lease.seconds * MICROSECONDS),
             state=self._state,
         )
-        is_first = node.lease.deadline < 0
         sent = boot_seconds()
         stored = await self._store.write(heartbeat)
-        if not node.lease.renew(ConfirmedHeartbeat(sent, boot_seconds(), stored)) and not is_first:
+        confirmed = ConfirmedHeartbeat(sent, boot_seconds(), stored)
+        if node.lease.had_lapsed(confirmed):
             logger.warning("the lease of this node had lapsed: other nodes may have claimed its turns")
             node.measures.lapses += 1
-            self.on_lapse()
+            await self._on_lapse()
+        node.lease.renew(confirmed)

@@ -55,13 +55,17 @@ class Lease:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.deadline = inf if seconds == inf else -inf
-        """Time of `boot_seconds` up to which this node may write its turns and show their events."""
         self._tolerance = _TOLERANCE * seconds
+        self._renewed = asyncio.Event()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin without any heartbeat."""
+        self.deadline = inf if self.seconds == inf else -inf
+        """Time of `boot_seconds` up to which this node may write its turns and show their events."""
         self._first: ConfirmedHeartbeat | None = None
         """First heartbeat of the unbroken series. None before it."""
         self._last: ConfirmedHeartbeat | None = None
-        self._renewed = asyncio.Event()
 
     @property
     def is_valid(self) -> bool:
@@ -73,21 +77,23 @@ class Lease:
         """Seconds between two heartbeats."""
         return self.seconds / 5
 
-    def renew(self, heartbeat: ConfirmedHeartbeat) -> bool:
-        """Count a heartbeat. Return False if the lease had lapsed before: turns may have been claimed."""
-        was_unbroken = self._last is not None and self._continues(self._last, heartbeat)
-        kept = heartbeat.sent < self.deadline
-        if not was_unbroken or not kept:
+    def had_lapsed(self, heartbeat: ConfirmedHeartbeat) -> bool:
+        """Return True if turns may have been claimed before the database stored this heartbeat."""
+        return self._last is not None and heartbeat.received >= self.deadline
+
+    def renew(self, heartbeat: ConfirmedHeartbeat) -> None:
+        """Count a heartbeat. If the lease had lapsed, no task writes a claimed turn any more."""
+        if self._last is None or self.had_lapsed(heartbeat) or not self._continues(self._last, heartbeat):
             self._first = heartbeat
         self._last = heartbeat
         self.deadline = heartbeat.sent + self.seconds * (1 - _MARGIN)
         self._renewed.set()
         self._renewed = asyncio.Event()
-        return kept
 
-    async def renewal(self) -> None:
-        """Wait for the next heartbeat that the database confirms."""
-        await self._renewed.wait()
+    async def validity(self) -> None:
+        """Wait until the lease is valid."""
+        while not self.is_valid:
+            await self._renewed.wait()
 
     def claim_window(self) -> ClaimWindow | None:
         """Return the times at which a claim may be made now. None if this node may not claim yet.

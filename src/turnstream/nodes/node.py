@@ -29,15 +29,14 @@ class OwnNode:
     def __init__(self, *, is_shared: bool = False, lease_seconds: float = inf) -> None:
         self.is_shared = is_shared
         self.id = LOCAL_NODE
-        self._lease_seconds = lease_seconds if is_shared else inf
-        self.lease = Lease(self._lease_seconds)
+        self.lease = Lease(lease_seconds if is_shared else inf)
         self.measures = NodeMeasures()
 
     def begin(self) -> None:
         """Take a new id, if the database is shared. Each start is another node."""
         if self.is_shared:
             self.id = new_id()
-            self.lease = Lease(self._lease_seconds)
+            self.lease.begin()
 
     @property
     def address(self) -> str:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
 
 from turnstream.store.base import NodeRecord, Query
 from turnstream.store.expressions import DatabaseTime
+from turnstream.store.queries import RUNNING
 from turnstream.store.rows import node_rows
-from turnstream.store.schema import nodes
+from turnstream.store.schema import nodes, turns
 
 IS_LAPSED: ColumnElement[bool] = or_(
     nodes.c.state == "ended", nodes.c.heartbeat_at + nodes.c.lease < DatabaseTime()
 )
 """Condition of the nodes whose turns may be claimed: the node has ended, or its lease has lapsed."""
 _NODES = select(nodes, IS_LAPSED.label("is_lapsed"), DatabaseTime().label("now")).order_by(nodes.c.id)
+
+
+IS_WRITTEN = and_(RUNNING, turns.c.status != "waiting", turns.c.role != "user")
+"""Condition of the turns that a task writes."""
+_OWN = select(turns.c.id, turns.c.generation).where(IS_WRITTEN, turns.c.node == bindparam("of_node"))
 
 
 class SeenNode(NamedTuple):
@@ -39,3 +45,12 @@ class ListNodes(Query[list[SeenNode]], frozen=True, kw_only=True):
             SeenNode(node_rows.record(row[:-2]), bool(row.is_lapsed), row.now)
             for row in connection.execute(_NODES)
         ]
+
+
+class GenerationsOf(Query[dict[str, int]], frozen=True, kw_only=True):
+    """Reads the generations of the turns that a node writes, by turn id."""
+
+    node: str
+
+    def fetch(self, connection: Connection) -> dict[str, int]:
+        return {row.id: row.generation for row in connection.execute(_OWN, {"of_node": self.node})}

@@ -70,6 +70,7 @@ class Commands:
         self.keys = KeysInUse()
         self.catalog = catalog
         options = options or ExecutorOptions()
+        registry.lease = options.node.lease
         self._models = ModelTurns(store, catalog, encoder, options, registry.measures.gaps)
         self.recovery = TurnRecovery(
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node

@@ -13,11 +13,12 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from turnstream.errors import TurnstreamError
+from turnstream.errors import StaleGeneration, TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.driver import LoopDriver, LoopPosition
 from turnstream.model_loop.source_shutdown import SourceKilled, close_in_time
 from turnstream.model_loop.sources import PendingApproval, TurnSource
+from turnstream.nodes.lease import Lease
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.pages import JournalPart
 from turnstream.turnlog.log import TurnLog
@@ -40,9 +41,10 @@ class Executor(TurnTask):
         account: TurnAccount | None = None,
         *,
         position: LoopPosition | None = None,
+        lease: Lease | None = None,
         debug: bool = False,
     ) -> None:
-        super().__init__(turn, log, store, debug=debug)
+        super().__init__(turn, log, store, lease=lease, debug=debug)
         self._driver = LoopDriver(self.writer, account or TurnAccount(), position)
         self._driver.on_account = self.writer.save_account
         self._rest: Rest | None = None
@@ -73,7 +75,8 @@ class Executor(TurnTask):
         """
         self._decided = await self._outcome(source)
         await self.writer.committed.wait()
-        if self._decided is not None and not self._interruption.detached and not self.abandoned:
+        is_over = self.superseded or self.abandoned or self._interruption.detached
+        if self._decided is not None and not is_over:
             await self._end(self._decided)
 
     async def _outcome(self, source: TurnSource) -> OutcomeRecord | None:
@@ -86,6 +89,9 @@ class Executor(TurnTask):
             outcome = OutcomeRecord(status="complete", stop_reason=reason, stop_sequence=sequence)
             pending = source.pending
         except TaskStopped:
+            outcome = self._stopped()
+        except StaleGeneration:
+            self.supersede()
             outcome = self._stopped()
         except TurnstreamError as error:
             outcome = self._failed(error)

@@ -13,7 +13,7 @@ from turnstream.core.accumulator import CutBlock
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import Terminal, TurnEvent
-from turnstream.errors import Fenced, StoreError, TurnGone
+from turnstream.errors import Fenced, StaleGeneration, StoreError, TurnGone
 from turnstream.model_loop.accounts import Summary
 from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations.progress import FinishTurn
@@ -75,8 +75,9 @@ class Finisher:
     async def finish(self, outcome: OutcomeRecord, rest: Rest) -> None:
         """Store the end, then show it.
 
-        Does not raise StoreError: if storage fails, the end is shown as an error, and `unsaved` is set. After
-        a cancellation, call it again: the same end is stored once.
+        If storage fails, the end is shown as an error, and `unsaved` is set. After a cancellation, call it
+        again: the same end is stored once. Raises only StaleGeneration: another node has the turn, or may
+        have claimed it by now.
         """
         if self._prepared is None:
             self._prepared = self._prepare(outcome, rest)
@@ -87,7 +88,11 @@ class Finisher:
         except TurnGone:
             self.end_unsaved(STOPPED["deleted"], rows, rest.summary)
             self._mark_stored()
+        except StaleGeneration:
+            raise
         except StoreError as error:
+            if not self._writer.has_lease:
+                raise StaleGeneration("another node may have claimed the turn") from error
             logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
             self.end_unsaved(outcome, rows, rest.summary, error)
         else:
@@ -156,6 +161,8 @@ class Finisher:
         if await self._writer.write(operation):
             return operation.ended(self.turn)
         row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
+        if row.generation != operation.generation:
+            raise StaleGeneration("another node has ended the turn")
         if row.status not in TERMINAL_STATUSES:
             raise StoreError("the end of the turn was not accepted")
         return row

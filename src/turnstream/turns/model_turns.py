@@ -118,6 +118,7 @@ class ModelTurns:
         self._preparer = options.prepare and CallPreparer(options.prepare, self._planner, self.routing)
         self.has_end_hook = options.has_end_hook
         self.node = options.node
+        self._lease = options.node.lease if options.node.is_shared else None
 
     def new_turn(self, owner: str, request: TurnRequest, user: TurnRecord | None) -> TurnRecord:
         """Return the row of the turn that answers `user`, or follows `request.prev_turn_id`."""
@@ -252,7 +253,9 @@ class ModelTurns:
     def executor(self, turn: TurnRecord, *, is_stored: bool = True) -> Executor:
         """Return the executor of a new turn. `is_stored`: False for a transient turn."""
         account = TurnAccount(self._options.pricing)
-        executor = Executor(turn, self.log_of(turn), self._store, account, debug=self._options.debug)
+        lease = self._lease if is_stored else None
+        log = self.log_of(turn)
+        executor = Executor(turn, log, self._store, account, lease=lease, debug=self._options.debug)
         executor.is_stored = is_stored
         return self._measured(executor)
 
@@ -275,6 +278,7 @@ class ModelTurns:
             self._store,
             TurnAccount(self._options.pricing, calls),
             position=LoopPosition(step, sequence, sequence, step_shown=True, answered=True),
+            lease=self._lease,
             debug=self._options.debug,
         )
         executor.writer.blocks_completed = sum(not block.partial for block in blocks)

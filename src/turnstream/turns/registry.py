@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -15,6 +16,7 @@ from weakref import WeakValueDictionary
 from turnstream.core.usage import Usage
 from turnstream.errors import StoreError, Unavailable
 from turnstream.model_loop.sources import TurnSource
+from turnstream.nodes.lease import Lease
 from turnstream.store.journal.pages import JournalPart
 from turnstream.store.transient.turns import TransientTurns
 from turnstream.telemetry import turn_context
@@ -67,6 +69,8 @@ class Registry:
         self.draining = False
         self.publishes = False
         """True if the journal has all events of turns, because other nodes may follow."""
+        self.lease = Lease(inf)
+        """The lease of this process. Without it, no turn starts."""
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
         self.on_withdrawal: Callable[[], None] = lambda: None
@@ -129,6 +133,8 @@ class Registry:
 
     def admit(self, count: int = 1) -> None:
         """Raise Unavailable if `count` turns may not start: the server drains, or too many are running."""
+        if not self.lease.is_valid:
+            raise Unavailable("the database does not confirm that this server lives: try again in a moment")
         if self.draining:
             raise Unavailable("the server is being stopped: try again in a moment", code="draining")
         if len(self._active) + count > self._max_active:
@@ -179,7 +185,7 @@ class Registry:
             self._note_waiting(executor)
         elif executor.log.terminal is None:
             executor.log.close()
-            if executor.abandoned:
+            if executor.abandoned or executor.superseded:
                 self._count_log(executor.log)
             else:
                 logger.warning("turn %s lost its task; it will be ended", turn_id)
@@ -265,6 +271,10 @@ class Registry:
         """Add the counts of a log to the measures, before the log is dropped."""
         self.measures.coalesced += log.ring.coalesced
         self.measures.catch_ups += log.catch_ups
+
+    def running(self) -> list[Executor]:
+        """Return the executors of the running turns that have rows."""
+        return [executor for executor in self._active.values() if executor.is_stored]
 
     def active_in(self, chat_id: str) -> list[Executor]:
         """Return the running executors of a chat."""

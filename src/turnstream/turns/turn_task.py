@@ -4,6 +4,7 @@ own ─► start ─► the task runs ─► the turn's end is written ─► on
           stop: the source has STOP_SECONDS ─► a separate task ends the turn, and the coroutine is closed
           the task dies ─► the registry calls `end_lost`: a separate task ends the turn
           the rows are not stored ─► abandon
+          another node has the turn ─► supersede
           the turn waits for approvals ─► on_end; later another task: continue_with ─► the task runs
 """
 
@@ -18,11 +19,12 @@ import msgspec
 
 from turnstream.core.cursor import Fence
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
-from turnstream.errors import ProviderError, StoreError
+from turnstream.errors import ProviderError, StaleGeneration, StoreError
 from turnstream.model_loop.accounts import Summary
 from turnstream.model_loop.sink import Progress
 from turnstream.model_loop.source_shutdown import close_in_time, kill_source
 from turnstream.model_loop.sources import TurnSource
+from turnstream.nodes.lease import Lease
 from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations.progress import FinishTurn
@@ -35,7 +37,7 @@ from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher
 from turnstream.turns.interruption import Interruption
 from turnstream.turns.new_turns import start_event
-from turnstream.turns.writing import TurnWriter
+from turnstream.turns.writing import LeasedWriter, TurnWriter
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +48,24 @@ STOP_SECONDS = 5.0
 class TurnTask:
     """One turn's task and its end. A subclass defines `run`, and `_finish`, which writes the end."""
 
-    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        turn: TurnRecord,
+        log: TurnLog,
+        store: Store,
+        *,
+        lease: Lease | None = None,
+        debug: bool = False,
+    ) -> None:
         self.log = log
         self.ended = asyncio.Event()
         self.is_stored = True
         """False for a transient turn."""
         self.abandoned = False
         """True if the turn's rows were not stored, or may not have been: there is no turn to end."""
+        self.superseded = False
+        """True if another node continues the turn, or may do so: this task shows nothing more, not even an
+        end."""
         self.failure: ProviderError | None = None
         """The failure of the model calls that ended the turn, or None."""
         self._debug = debug
@@ -65,7 +78,11 @@ class TurnTask:
         self._deadline: asyncio.TimerHandle | None = None
         self._end_task: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] | None = None
-        self.writer = TurnWriter(turn, log, store, self._interruption)
+        self.writer = (
+            TurnWriter(turn, log, store, self._interruption)
+            if lease is None
+            else LeasedWriter(turn, log, store, self._interruption, lease)
+        )
         self._finisher = Finisher(turn, log, store, self.writer, debug=debug)
 
     async def run(self, source: TurnSource) -> None:
@@ -223,6 +240,16 @@ class TurnTask:
         self._set_deadline()
         return is_first
 
+    def supersede(self) -> None:
+        """Stop without an end: another node continues the turn. Watchers are disconnected: they resume."""
+        if self.superseded or self.log.terminal is not None:
+            return
+        logger.warning("turn %s: another node continues it", self.turn.id)
+        self.superseded = True
+        self.log.close()
+        self._interruption.request_stop("shutdown")
+        self._set_deadline()
+
     def abandon(self) -> None:
         """Close the source, because the turn's rows could not be stored. Nothing has been shown."""
         self.abandoned = True
@@ -244,7 +271,7 @@ class TurnTask:
         self.ended.set()
         if self._on_end is not None:
             self._on_end()
-        if self.log.terminal is not None or self.abandoned or self.waiting:
+        if self.log.terminal is not None or self.abandoned or self.waiting or self.superseded:
             # Without reference cycles, all of it is freed at the last reference.
             self._on_end = self._source = self._starting = self._continuing = None
 
@@ -274,14 +301,14 @@ class TurnTask:
             "turn %s: its source does not stop within %g s, and is ended", self.turn.id, STOP_SECONDS
         )
         self._detach()
-        if not self.abandoned:
+        if not (self.abandoned or self.superseded):
             self._end_in_task(STOPPED[self._interruption.cause or "cancelled"])
         kill_source(task, self.writer.label)
 
     async def end_lost(self) -> None:
         """End a turn whose task has died, and store and show all its text. It is safe to call this again."""
         self._detach()
-        while self.log.terminal is None and not self.abandoned:
+        while self.log.terminal is None and not (self.abandoned or self.superseded):
             ending = self._end_in_task(self.outcome or self._decided or LOST_EXECUTOR)
             try:
                 await asyncio.shield(ending)
@@ -307,7 +334,7 @@ class TurnTask:
             if self._source is not None and self.task is not None and self.task.done():
                 await close_in_time(self._source.close(), self.writer.label)
             await self.writer.committed.wait()
-            if not self.abandoned:
+            if not (self.abandoned or self.superseded):
                 await self._end(outcome)
         finally:
             self._note_end()
@@ -325,6 +352,8 @@ class TurnTask:
     async def _end(self, outcome: OutcomeRecord) -> None:
         try:
             await self._finish(outcome)
+        except StaleGeneration:
+            self.supersede()
         except Exception as error:
             logger.exception("turn %s could not be ended", self.turn.id)
             if self.log.terminal is None:

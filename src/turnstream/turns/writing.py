@@ -30,6 +30,7 @@ from turnstream.errors import Fenced, StoreError
 from turnstream.model_loop.accounts import Summary, TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Progress, Settle
 from turnstream.model_loop.sources import PendingApproval
+from turnstream.nodes.lease import Lease, boot_seconds
 from turnstream.providers.base import Take
 from turnstream.store.base import Annotation, ApprovalRecord, BlockRecord, Operation, Store, TurnRecord
 from turnstream.store.operations.approvals import StartWaiting
@@ -214,6 +215,11 @@ class TurnWriter:
     # -- for the turn's task -----------------------------------------------------------------------------
 
     @property
+    def has_lease(self) -> bool:
+        """True if no other node may have claimed the turn."""
+        return True
+
+    @property
     def marked(self) -> bool:
         """True if the turn has begun to stream."""
         return self.marked_at is not None
@@ -298,6 +304,45 @@ class TurnWriter:
             self._postponed.append(event)
         elif not self.waiting:
             self._log.append([event])
+
+
+class LeasedWriter(TurnWriter):
+    """The sink of a turn of a node that shares its database. It shows nothing without the node's lease."""
+
+    def __init__(
+        self, turn: TurnRecord, log: TurnLog, store: Store, interruption: Interruption, lease: Lease
+    ) -> None:
+        self._lease = lease
+        self._is_committed = False
+        super().__init__(turn, log, store, interruption)
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the turn's rows are durable and the lease is valid."""
+        return self._is_committed and self._lease.is_valid
+
+    @property
+    def has_lease(self) -> bool:
+        return self._lease.is_valid
+
+    @is_ready.setter
+    def is_ready(self, value: bool) -> None:
+        self._is_committed = value
+
+    async def ready(self) -> None:
+        """Wait until the turn's rows are durable and the lease is valid. See `TurnWriter.ready`."""
+        await super().ready()
+        await self._lease.validity()
+
+    def taker(self, accumulator: Accumulator, step: int | None) -> Take:
+        """Return the function of `TurnWriter.taker`. It also refuses a batch without the lease."""
+        take, lease = super().taker(accumulator, step), self._lease
+        return lambda events: boot_seconds() < lease.deadline and take(events)
+
+    def show_soon(self, event: TurnEvent) -> None:
+        """Show a transient event now, or drop it without the lease."""
+        if self._lease.is_valid:
+            super().show_soon(event)
 
 
 def is_stored_event(event: TurnEvent) -> bool:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
 from turnstream.errors import Fenced
 from turnstream.store.base import NodeRecord, NodeState, Operation
 from turnstream.store.database import driver_of
 from turnstream.store.expressions import DatabaseTime
 from turnstream.store.journal.pages import LOCAL_NODE
-from turnstream.store.nodes import IS_LAPSED
+from turnstream.store.nodes import IS_LAPSED, IS_WRITTEN
 from turnstream.store.operations.fencing import require_executor
-from turnstream.store.queries import RUNNING
 from turnstream.store.rows import node_rows
 from turnstream.store.schema import journal, nodes, turns
 
@@ -25,13 +24,12 @@ _BEAT = (
     .returning(nodes.c.heartbeat_at)
 )
 _LAPSED = select(nodes.c.id).where(IS_LAPSED).order_by(nodes.c.id).with_for_update()
-_IS_UNFINISHED = and_(RUNNING, turns.c.status != "waiting", turns.c.role != "user")
 _HAS_NO_NODE = or_(turns.c.node.is_(None), ~exists().where(nodes.c.id == turns.c.node))
 _LAPSED_SINCE = nodes.c.heartbeat_at < DatabaseTime() - bindparam("age")
 _REMOVABLE = select(nodes.c.id).where(
     IS_LAPSED,
     _LAPSED_SINCE,
-    ~exists().where(or_(turns.c.node == nodes.c.id, turns.c.taken_from == nodes.c.id), _IS_UNFINISHED),
+    ~exists().where(or_(turns.c.node == nodes.c.id, turns.c.taken_from == nodes.c.id), IS_WRITTEN),
 )
 _DELETE_PAGES = delete(journal).where(journal.c.owner.in_(bindparam("ids", expanding=True)))
 _DELETE_NODES = delete(nodes).where(nodes.c.id.in_(bindparam("ids", expanding=True)))
@@ -39,7 +37,7 @@ _DELETE_NODES = delete(nodes).where(nodes.c.id.in_(bindparam("ids", expanding=Tr
 
 _CLAIM = (
     update(turns)
-    .where(_IS_UNFINISHED)
+    .where(IS_WRITTEN)
     .values(
         generation=turns.c.generation + 1,
         node=bindparam("by_node"),
@@ -50,7 +48,7 @@ _CLAIM_LAPSED = _CLAIM.where(or_(turns.c.node.in_(bindparam("lapsed", expanding=
 _CLAIM_ONE = _CLAIM.where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
 _CLAIMED = (
     select(turns.c.id, turns.c.generation, turns.c.taken_from)
-    .where(_IS_UNFINISHED, turns.c.node == bindparam("by_node"), turns.c.taken_from.is_not(None))
+    .where(IS_WRITTEN, turns.c.node == bindparam("by_node"), turns.c.taken_from.is_not(None))
     .order_by(turns.c.created_at, turns.c.id)
 )
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
-from turnstream.errors import StoreError
+from turnstream.errors import NotFound, StoreError
 from turnstream.nodes.lease import MICROSECONDS
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
-from turnstream.store.nodes import ListNodes
+from turnstream.store.nodes import GenerationsOf, ListNodes
 from turnstream.store.operations.nodes import ClaimTurns, RemoveNodes
+from turnstream.store.queries import GetTurn
+from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.recovery import TurnRecovery
 
 logger = logging.getLogger(__name__)
@@ -29,9 +32,10 @@ _LEASES_KEPT = 10
 class Claiming:
     """Recovers the turns of other nodes, once their leases have lapsed. There is one task for it."""
 
-    def __init__(self, store: Store, node: OwnNode, recovery: TurnRecovery) -> None:
+    def __init__(self, store: Store, node: OwnNode, registry: Registry, recovery: TurnRecovery) -> None:
         self._store = store
         self._node = node
+        self._registry = registry
         self._recovery = recovery
         self._looks = 0
 
@@ -68,7 +72,23 @@ class Claiming:
         recovered = await self._recovery.recover(claimed)
         self._node.measures.recovered += recovered
         if is_search:
+            await self._recover_own()
             age = int(_LEASES_KEPT * self._node.lease.seconds * MICROSECONDS)
             for node_id in await self._store.write(RemoveNodes(age=age)):
                 logger.info("node %s was removed: it had ended, and has no turns left", node_id)
         return recovered
+
+    async def supersede_claimed(self) -> None:
+        """Stop the tasks of turns that other nodes have claimed meanwhile. Raises StoreError."""
+        running = [each for each in self._registry.running() if each.writer.committed.is_set()]
+        owned = await self._store.read(GenerationsOf(node=self._node.id))
+        for executor in running:
+            if executor.outcome is None and owned.get(executor.turn.id) != executor.turn.generation:
+                executor.supersede()
+
+    async def _recover_own(self) -> None:
+        """Recover the turns that this node should write, but for which it has no task. Raises StoreError."""
+        for turn_id in await self._store.read(GenerationsOf(node=self._node.id)):
+            if self._registry.get(turn_id) is None:
+                with suppress(NotFound):  # deleted meanwhile
+                    await self._recovery.end(await self._store.read(GetTurn(owner=None, turn_id=turn_id)))
