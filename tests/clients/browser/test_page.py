@@ -50,7 +50,16 @@ def run(name: str, report: Path) -> dict[str, str]:
 @pytest.mark.requirement("M2", "R2")
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("chat", 18), ("resilience", 4), ("safety", 4), ("look", 11), ("long", 2), ("states", 3), ("stats", 7)],
+    [
+        ("chat", 18),
+        ("resilience", 4),
+        ("safety", 4),
+        ("look", 11),
+        ("long", 2),
+        ("states", 3),
+        ("stats", 7),
+        ("deltas", 1),
+    ],
 )
 def test_the_page_in_a_browser(name: str, least: int, tmp_path: Path) -> None:
     states = run(name, tmp_path / "report.json")

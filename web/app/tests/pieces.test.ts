@@ -1,8 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { makeSplitter, pieceTexts, splitMarkdown } from "../src/markdown/pieces";
-
-const split = (text: string) => pieceTexts(splitMarkdown(text));
+import { withDollars } from "../src/markdown/formulas";
+import { GROUP, MarkdownPieces, splitMarkdown as split } from "../src/markdown/pieces";
 
 describe("pieces of a Markdown text", () => {
   test("paragraphs, headings and fences are pieces of their own", () => {
@@ -26,9 +25,9 @@ describe("pieces of a Markdown text", () => {
 
   test("a text with definitions is one piece, also if the definition comes late", () => {
     expect(split("[a][b]\n\nc\n\n[b]: https://a.example")).toHaveLength(1);
-    const splitter = makeSplitter();
-    expect(splitter("[a][b]\n\nc")).toHaveLength(2);
-    expect(splitter("[a][b]\n\nc\n\n[b]: https://a.example")).toHaveLength(1);
+    const pieces = new MarkdownPieces();
+    expect(pieces.update("[a][b]\n\nc").groups.flat()).toHaveLength(2);
+    expect(pieces.update("[a][b]\n\nc\n\n[b]: https://a.example").groups.flat()).toHaveLength(1);
   });
 
   const line = fc.constantFrom("", "a", "- b", "1. c", "  d", "```", "~~~~", "$$", "# e", "| f |", "    g", "> h", "[i]: j");
@@ -41,11 +40,32 @@ describe("pieces of a Markdown text", () => {
   test("a text that grows by any steps ends with the pieces of the whole text", () => {
     fc.assert(
       fc.property(texts, fc.array(fc.nat(100), { maxLength: 10 }), (text, cuts) => {
-        const splitter = makeSplitter();
-        for (const cut of [...cuts].sort((one, other) => one - other)) splitter(text.slice(0, cut));
-        expect(splitter(text)).toEqual(split(text));
+        const pieces = new MarkdownPieces();
+        for (const cut of [...cuts].sort((one, other) => one - other)) pieces.update(text.slice(0, cut));
+        const { groups, isMath } = pieces.update(text);
+        expect(groups.flat()).toEqual(split(isMath ? withDollars(text) : text));
+        expect(isMath).toBe(text.includes("$$"));
       }),
       { numRuns: 2000 },
     );
+  });
+
+  test("finished groups stay the same arrays, and a text that is replaced begins anew", () => {
+    const paragraphs = (count: number) => Array.from({ length: count }, (_, place) => `paragraph ${place}\n\n`).join("");
+    const pieces = new MarkdownPieces();
+    const { groups: before } = pieces.update(paragraphs(GROUP + 3));
+    const { groups: after } = pieces.update(paragraphs(3 * GROUP));
+    expect(before).toHaveLength(2);
+    expect(after).toHaveLength(3);
+    expect(after[0]).toBe(before[0]);
+    expect(after[1]).not.toBe(before[1]);
+    expect(pieces.update(paragraphs(3 * GROUP)).groups).toBe(after);
+    expect(pieces.update("another text").groups).toEqual([["another text"]]);
+  });
+
+  test("control characters are written out, in the growth too", () => {
+    const pieces = new MarkdownPieces();
+    pieces.update("a\u001b[1m\n\nb");
+    expect(pieces.update("a\u001b[1m\n\nb\u202ec").groups.flat()).toEqual(["a␛[1m\n\n", "b⟨U+202E⟩c"]);
   });
 });

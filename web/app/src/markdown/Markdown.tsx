@@ -1,11 +1,9 @@
 import { memo, useEffect, useState, type ComponentProps } from "react";
-import ReactMarkdown, { type Components } from "react-markdown";
+import renderMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import remend from "remend";
 import { CodeBlock } from "./CodeBlock";
-import { hasFormulas, withDollars } from "./formulas";
-import { makeSplitter } from "./pieces";
-import { visibleText } from "./visibleText";
+import { MarkdownPieces } from "./pieces";
 
 type Formulas = typeof import("./math");
 
@@ -31,27 +29,38 @@ function useFormulas(isNeeded: boolean): Formulas | null {
 
 /** Show a Markdown text that may still grow. Finished pieces of it are not parsed again. */
 export function Markdown({ text, isOpen }: { text: string; isOpen: boolean }) {
-  const [splitter] = useState(makeSplitter);
-  const visible = visibleText(text);
-  const isMath = hasFormulas(visible);
+  const [pieces] = useState(() => new MarkdownPieces());
+  const { groups, isMath } = pieces.update(text);
   const formulas = useFormulas(isMath);
-  const texts = splitter(isMath ? withDollars(visible) : visible);
   return (
     <div className="markdown">
-      {texts.map((piece, place) => (
-        <Piece key={place} text={isOpen && place === texts.length - 1 ? remend(piece) : piece} formulas={formulas} />
+      {groups.map((group, place) => (
+        <Group key={place} pieces={group} isOpen={isOpen && place === groups.length - 1} formulas={formulas} />
       ))}
     </div>
   );
 }
 
+interface GroupProps {
+  readonly pieces: readonly string[];
+  readonly isOpen: boolean;
+  readonly formulas: Formulas | null;
+}
+
+const Group = memo(function Group({ pieces, isOpen, formulas }: GroupProps) {
+  // A finished piece is mounted anew: React would keep the last two states of a piece that had grown.
+  return pieces.map((piece, place) => {
+    const grows = isOpen && place === pieces.length - 1;
+    return <Piece key={grows ? "growing" : place} text={grows ? remend(piece) : piece} formulas={formulas} />;
+  });
+});
+
+const PLAIN = [remarkGfm];
+
+/** A long answer has thousands of pieces, so a piece is one component: the renderer is called, not mounted. */
 const Piece = memo(function Piece({ text, formulas }: { text: string; formulas: Formulas | null }) {
-  const remarkPlugins = formulas === null ? [remarkGfm] : [remarkGfm, ...formulas.remarkPlugins];
-  return (
-    <ReactMarkdown remarkPlugins={remarkPlugins} rehypePlugins={formulas?.rehypePlugins ?? null} components={COMPONENTS} urlTransform={safeAddress}>
-      {text}
-    </ReactMarkdown>
-  );
+  const remarkPlugins = formulas === null ? PLAIN : [remarkGfm, ...formulas.remarkPlugins];
+  return renderMarkdown({ children: text, remarkPlugins, rehypePlugins: formulas?.rehypePlugins ?? null, components: COMPONENTS, urlTransform: safeAddress });
 });
 
 const WEB = /^(?:https?:\/\/|mailto:)/i;

@@ -1,0 +1,110 @@
+// An answer of 100,000 deltas costs the page as much for each delta as one of 10,000, and loses nothing.
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Browser, CDPSession, Page } from "playwright-core";
+import { ask, launch, open, shownText, startServer, storedText, type TestServer } from "./harness";
+
+const FEW = 10_000;
+const MANY = 100_000;
+const MINUTES = 60_000;
+let browser: Browser;
+let server: TestServer;
+
+beforeAll(async () => {
+  browser = await launch();
+  server = await startServer();
+});
+afterAll(async () => {
+  await browser.close();
+  await server.kill();
+});
+
+interface Measured {
+  /** Seconds of script. */
+  readonly script: number;
+  /** Bytes of the heap after a garbage collection, at moments that are evenly spaced. */
+  readonly heaps: readonly number[];
+  /** Milliseconds of the frames. */
+  readonly frames: readonly number[];
+  /** Milliseconds from a key to the frame that shows its letter. */
+  readonly typing: readonly number[];
+}
+
+async function metric(session: CDPSession, name: string): Promise<number> {
+  const { metrics } = await session.send("Performance.getMetrics");
+  const found = metrics.find((candidate) => candidate.name === name);
+  if (found === undefined) throw new Error(`there is no ${name}`);
+  return found.value;
+}
+
+const share = (values: readonly number[], part: number) => [...values].sort((one, other) => one - other)[Math.floor(values.length * part)] ?? NaN;
+
+/** Read one answer to its end. */
+async function measure(page: Page, events: number): Promise<Measured> {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable");
+  await page.evaluate(() => {
+    const times: number[] = [];
+    Object.assign(window, { frameTimes: times });
+    let last = performance.now();
+    const step = (now: number) => {
+      times.push(now - last);
+      last = now;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  });
+  const before = await metric(session, "ScriptDuration");
+  await page.getByLabel("Model", { exact: true }).selectOption("sim/story");
+  await page.route("**/turns", async (route) => {
+    const body = JSON.parse(route.request().postData() ?? "{}") as Record<string, unknown>;
+    await route.continue({ postData: JSON.stringify({ ...body, model: `sim/story:events=${events},pace=0.0002` }) });
+  });
+  await ask(page, "Tell me a long story");
+  const heaps: number[] = [];
+  const typing: number[] = [];
+  const end = page.locator(".turn.assistant .foot");
+  const field = page.getByLabel("Message");
+  for (const began = Date.now(); (await end.count()) === 0; ) {
+    if (Date.now() - began > 5 * MINUTES) throw new Error("the answer does not end");
+    await session.send("HeapProfiler.collectGarbage");
+    heaps.push(await metric(session, "JSHeapUsedSize"));
+    const pressed = performance.now();
+    const length = (await field.inputValue()).length;
+    await field.press("a");
+    await page.waitForFunction((known) => (document.querySelector("textarea")?.value.length ?? 0) > known, length, { polling: "raf" });
+    typing.push(performance.now() - pressed);
+    await end.waitFor({ timeout: 1000 }).catch(() => undefined); // the next sample is due
+  }
+  const script = (await metric(session, "ScriptDuration")) - before;
+  const frames = await page.evaluate(() => (window as unknown as { frameTimes: number[] }).frameTimes);
+  const stored = await storedText(page, server.url);
+  await expect.poll(() => shownText(page)).toBe(stored);
+  return { script, heaps, frames, typing };
+}
+
+test("each delta of an answer of 100,000 costs as much script as one of 10,000, and the heap stays flat", { timeout: 8 * MINUTES }, async () => {
+  const found: Measured[] = [];
+  for (const events of [FEW, MANY]) {
+    const page = await (await browser.newContext()).newPage();
+    const began = performance.now();
+    await open(page, server.url);
+    const ready = performance.now() - began;
+    const measured = await measure(page, events);
+    const { script, frames, typing, heaps } = measured;
+    console.log(
+      `${events} deltas: ${((script / events) * 1e6).toFixed(1)} µs of script each; frames ${share(frames, 0.5).toFixed(1)} ms, 95 % ${share(frames, 0.95).toFixed(1)} ms; ` +
+        `typing ${share(typing, 0.5).toFixed(0)} ms, worst ${share(typing, 0.99).toFixed(0)} ms; ready after ${ready.toFixed(0)} ms; heap ${heaps.map((size) => (size / 1e6).toFixed(1)).join(" ")} MB`,
+    );
+    found.push(measured);
+    await page.context().close();
+  }
+  const [few, many] = found;
+  if (few === undefined || many === undefined) throw new Error("nothing was measured");
+  expect(many.script / MANY).toBeLessThanOrEqual((1.3 * few.script) / FEW);
+  // Each sample may have copies of the text that are in use at its moment: the median of three has none.
+  const smooth = many.heaps.slice(1, -1).map((_, place) => share(many.heaps.slice(place, place + 3), 0.5));
+  const second = smooth.slice(Math.floor(smooth.length / 2));
+  expect(second.length).toBeGreaterThan(3);
+  expect(Math.max(...second)).toBeLessThanOrEqual(1.2 * Math.min(...second));
+});
