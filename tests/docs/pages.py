@@ -16,6 +16,7 @@ SNIPPETS = frozenset(
         "change-the-base-url.md",
         "foreign-streams.md",
         "proxies.md",
+        "run-on-many-nodes.md",
         "sse-clients.md",
         "test-your-application.md",
         "use-chat.md",
