@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from turnstream.chat_titles import TitleWriter
 from turnstream.errors import NotStarted, StoreError
 from turnstream.nodes.heartbeats import Heartbeats
 from turnstream.nodes.node import OwnNode
+from turnstream.server.context import ServerContext
 from turnstream.store.nodes import ListNodes
 from turnstream.store.sql import SqlStore
 from turnstream.turns.commands import Commands
@@ -31,18 +31,20 @@ logger = logging.getLogger(__name__)
 class WorkingParts(NamedTuple):
     """The parts of an engine that have tasks.
 
-    Attributes:
-        keep_streams_alive: Sends comments on quiet streams, until it is cancelled.
-        title_model: `provider/model` that makes the titles of chats, or None.
+    `title_model`: `provider/model` that makes the titles of chats, or None.
     """
 
     store: SqlStore
     node: OwnNode
-    commands: Commands
+    context: ServerContext
     journal: JournalKeeper
     end_hooks: TurnEndHooks
-    keep_streams_alive: Callable[[], Coroutine[Any, Any, None]]
     title_model: str | None = None
+
+    @property
+    def commands(self) -> Commands:
+        """The commands of turns."""
+        return self.context.commands
 
 
 class BackgroundWork:
@@ -81,11 +83,12 @@ class BackgroundWork:
             loop.create_task(parts.journal.run(), name="turnstream journal"),
             loop.create_task(commands.mirrors.run(), name="turnstream mirrors"),
             loop.create_task(self._signals.run(), name="turnstream signals"),
+            loop.create_task(self._follow_changes(), name="turnstream changes"),
             loop.create_task(commands.registry.run_sweeps(), name="turnstream sweeps"),
             loop.create_task(commands.approvals.run(), name="turnstream approvals"),
             loop.create_task(self._check_database(), name="turnstream database"),
             loop.create_task(commands.chats.purge_all(), name="turnstream deleted chats"),
-            loop.create_task(parts.keep_streams_alive(), name="turnstream keep-alive"),
+            loop.create_task(parts.context.keep_alive.run(), name="turnstream keep-alive"),
             loop.create_task(parts.end_hooks.run(tried), name="turnstream turn-end hooks"),
             loop.create_task(self._titles.run(), name="turnstream titles"),
         ]
@@ -137,6 +140,11 @@ class BackgroundWork:
         """Stop the turns that other nodes have claimed, and write the journal anew."""
         await self._claiming.supersede_claimed()
         self._parts.journal.renew_soon()
+
+    async def _follow_changes(self) -> None:
+        """Look for the changes of other nodes, if there may be any."""
+        if self._parts.node.is_shared:
+            await self._parts.context.events.changes.run()
 
     async def _check_database(self) -> None:
         """Check the database file regularly."""

@@ -187,9 +187,8 @@ class Engine:
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive, node)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._server = server
-        streams, title_model = self._keep_alive.run, given.title_model
         parts = WorkingParts(
-            self._store, node, self.commands, self._journal, self._end_hooks, streams, title_model
+            self._store, node, self._context, self._journal, self._end_hooks, given.title_model
         )
         self._background = BackgroundWork(parts)
         self._signals = HostSignals(self.drain, drain_seconds)

@@ -16,10 +16,14 @@ from turnstream.tools import tool
 
 
 class AskingPlan(NamedTuple):
-    """The file `notes` gets a line for each run of the tool."""
+    """The file `notes` gets a line for each run of the tool. `database`: SQLite's file, or a URL."""
 
-    database: Path
+    database: Path | str
     notes: Path
+
+    @property
+    def url(self) -> str:
+        return self.database if isinstance(self.database, str) else f"sqlite:///{self.database}"
 
 
 def run_asking_server(plan: AskingPlan, ready: Connection) -> None:
@@ -36,7 +40,7 @@ async def _serve(plan: AskingPlan, ready: Connection) -> None:
             notes.write(f"{path}\n")
         return f"{path} is gone"
 
-    async with Engine(f"sqlite:///{plan.database}", tools=[delete]) as engine:
+    async with Engine(plan.url, tools=[delete]) as engine:
         bound = bind("127.0.0.1", 0)
         url = address_of(bound, "127.0.0.1")
         await run_application(

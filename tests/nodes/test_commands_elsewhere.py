@@ -23,7 +23,7 @@ async def begun(api: Api, turn_id: str) -> Watcher:
     return watcher
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q5")
 async def test_an_interrupt_from_another_node_stops_the_turn_within_a_second(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:
@@ -43,7 +43,7 @@ async def test_an_interrupt_from_another_node_stops_the_turn_within_a_second(
         assert await cluster.rows("SELECT * FROM turnstream_stop_requests") == []
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q5")
 async def test_a_node_that_does_not_answer_loses_the_turn(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:
@@ -63,7 +63,7 @@ async def test_a_node_that_does_not_answer_loses_the_turn(
         print(f"the interrupt took {took:.2f} s while the turn's node slept")
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q5")
 async def test_a_chat_is_deleted_on_another_node_while_its_turns_run(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:
@@ -83,7 +83,7 @@ async def test_a_chat_is_deleted_on_another_node_while_its_turns_run(
             assert (await api.call("GET", f"/api/turns/{turns[0]}"))[0] == 404
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q5")
 async def test_one_key_on_two_nodes_starts_one_turn_and_calls_the_model_once(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:

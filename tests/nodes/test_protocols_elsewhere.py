@@ -60,7 +60,7 @@ def text_of(found: list[dict[str, Any]], kind: str) -> str:
     return "".join(event["delta"] for event in found if event["type"] == kind)
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q2")
 async def test_the_ai_sdk_joins_the_answer_of_another_node(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:
@@ -81,7 +81,7 @@ async def test_the_ai_sdk_joins_the_answer_of_another_node(
         assert sum(event["type"] == "text-delta" for event in elsewhere) > 5, "it was shown live"
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q2")
 async def test_a_response_is_resumed_on_another_node(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:

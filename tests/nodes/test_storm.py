@@ -68,7 +68,7 @@ def latencies(owner: Watcher, mirror: Watcher) -> list[float]:
     return found
 
 
-@pytest.mark.requirement("C3", "Q3")
+@pytest.mark.requirement("C3", "Q2")
 async def test_a_storm_of_watchers_on_two_nodes_ends_with_the_stored_blocks(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:

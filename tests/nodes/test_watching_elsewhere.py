@@ -16,7 +16,7 @@ SECONDS = 60.0
 STORY = "sim/story:events=200,pace=0.01"
 
 
-@pytest.mark.requirement("Q3")
+@pytest.mark.requirement("Q2")
 async def test_a_watcher_of_another_node_sees_the_turn_live_to_its_end(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:
@@ -33,7 +33,7 @@ async def test_a_watcher_of_another_node_sees_the_turn_live_to_its_end(
         assert here.frames[-1].id == there.frames[-1].id
 
 
-@pytest.mark.requirement("C3", "Q3")
+@pytest.mark.requirement("C3", "Q2")
 async def test_a_watcher_resumes_on_another_node_at_every_event_of_a_turn_with_tools(
     cluster: Cluster, session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from turnstream.core.usage import LAST_MOMENT
 from turnstream.store.base import Query
 from turnstream.store.expressions import DatabaseTime
-from turnstream.store.queries import RUNNING
+from turnstream.store.queries import RUNNING, portions_of
 from turnstream.store.schema import chats, turns
 
 KEPT_SECONDS = 24 * 3600
@@ -78,6 +78,11 @@ class StreamStart(NamedTuple):
     running: tuple[TurnAnnouncement, ...]
 
 
+_LATEST_OF = (
+    select(chats.c.owner, func.max(chats.c.updated_at).label("moment"))
+    .where(chats.c.owner.in_(bindparam("owners", expanding=True)), chats.c.updated_at < LAST_MOMENT)
+    .group_by(chats.c.owner)
+)
 _CHAT_COLUMNS = ("id", "title", "created_at", "updated_at", "active_turn_id", "deleted_at")
 
 
@@ -144,6 +149,19 @@ class AnnouncementsAfter(Query[AnnouncementPage], frozen=True, kw_only=True):
         announcements.sort(key=lambda item: (item.moment, isinstance(item, TurnAnnouncement)))
         complete = tuple(item for item in announcements if item.moment < end)
         return AnnouncementPage(complete, more=bool(ends))
+
+
+class LatestMoments(Query[dict[str, int]], frozen=True, kw_only=True):
+    """Reads the moment of the last change of each owner's chats. Owners without chats are left out."""
+
+    owners: tuple[str, ...]
+
+    def fetch(self, connection: Connection) -> dict[str, int]:
+        latest: dict[str, int] = {}
+        for owners in portions_of(self.owners):
+            rows = connection.execute(_LATEST_OF, {"owners": owners})
+            latest.update((row.owner, row.moment) for row in rows)
+        return latest
 
 
 class StartOfEvents(Query[StreamStart], frozen=True, kw_only=True):

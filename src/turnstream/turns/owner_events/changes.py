@@ -6,12 +6,18 @@ a write is committed ─► changed(owner) ─► its watchers are woken ─► 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 
-from turnstream.store.announcements import AnnouncementPage, AnnouncementsAfter, Scope
+from turnstream.errors import StoreError
+from turnstream.store.announcements import AnnouncementPage, AnnouncementsAfter, LatestMoments, Scope
 from turnstream.store.base import Store
 
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL = 0.25
+"""Seconds between two looks for changes of other nodes."""
 PAGE = 32
 """Announcements that are read at a time."""
 
@@ -27,6 +33,8 @@ class Changes:
         """Number of changes of each watched owner."""
         self._reads: dict[tuple[Scope, int, int], asyncio.Task[AnnouncementPage]] = {}
         """Reads under way, by scope, moment and version."""
+        self._latest: dict[str, int] = {}
+        """Moment of the last known change of each watched owner, as the database has it."""
         store.on_change = self.changed
 
     def watch(self, owner: str, wake: Callable[[], None]) -> None:
@@ -47,6 +55,30 @@ class Changes:
         if owner in self._watchers:
             self._versions[owner] += 1
             self._wake(owner)
+
+    async def run(self) -> None:
+        """Look regularly for changes that other nodes commit, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            try:
+                await self.look()
+            except StoreError as error:
+                logger.warning("changes of other nodes cannot be read: %s", error)
+            except Exception:
+                logger.exception("a look for changes of other nodes failed; the next one is tried")
+
+    async def look(self) -> None:
+        """Wake the watchers of the owners whose chats have changed since the last look. Raises StoreError."""
+        if not self._watchers:
+            self._latest = {}
+            return
+        known, self._latest = (
+            self._latest,
+            await self._store.read(LatestMoments(owners=tuple(self._watchers))),
+        )
+        for owner, moment in self._latest.items():
+            if known.get(owner) != moment:
+                self.changed(owner)
 
     def close(self) -> None:
         """End all streams, once they have sent everything."""
