@@ -6,7 +6,7 @@ import { CopyButton } from "../parts/CopyButton";
 import { Icon } from "../parts/Icon";
 import { BlockView } from "./BlockView";
 import { Branches } from "./Branches";
-import { storedFile } from "./files";
+import { storedFile } from "./storedFile";
 
 interface QuestionProps {
   readonly message: ChatMessage;

@@ -1,7 +1,6 @@
 // Files that go with a question: images, PDFs and texts, as blocks.
 
-import { lostConnection, refusal, type StoredBlock, TurnstreamError, type UserBlock } from "@turnstream/client";
-import { contentAddress, HEADERS } from "../data/api";
+import type { UserBlock } from "@turnstream/client";
 
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 /** Bytes of all files of a question. The server takes bodies of 20 MiB, and base64 makes files a third larger. */
@@ -41,24 +40,8 @@ export async function readFile(file: File): Promise<AttachedFile> {
   };
 }
 
-/** Return a stored file as a block that can be sent again: lists leave its data out. Throws a TurnstreamError. */
-export async function storedFile(turnId: string, { sequence, block_type, text_content, content }: StoredBlock): Promise<UserBlock> {
-  const { size, ...rest } = content ?? {};
-  const isWhole = (block_type !== "image" && block_type !== "document") || "data" in rest || "url" in rest || "text" in rest;
-  if (isWhole) return { block_type, text_content, content: rest } as UserBlock;
-  let bytes: ArrayBuffer;
-  try {
-    const response = await fetch(contentAddress(turnId, sequence), { headers: HEADERS });
-    if (!response.ok) throw await refusal(response);
-    bytes = await response.arrayBuffer();
-  } catch (error) {
-    throw error instanceof TurnstreamError ? error : lostConnection(error);
-  }
-  if (typeof size === "number" && bytes.byteLength !== size) throw lostConnection(new Error("the file came incomplete"));
-  return { block_type, text_content, content: { ...rest, data: base64(new Uint8Array(bytes)) } } as unknown as UserBlock;
-}
-
-function base64(bytes: Uint8Array): string {
+/** Return bytes as the server takes them. */
+export function base64(bytes: Uint8Array): string {
   let text = "";
   // A call has a limit of arguments.
   for (let start = 0; start < bytes.length; start += 0x8000) text += String.fromCharCode(...bytes.subarray(start, start + 0x8000));
