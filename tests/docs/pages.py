@@ -14,6 +14,7 @@ HOW_TO = DOCS / "how-to"
 SNIPPETS = frozenset(
     {
         "change-the-base-url.md",
+        "chat-in-the-terminal.md",
         "foreign-streams.md",
         "proxies.md",
         "run-on-many-nodes.md",

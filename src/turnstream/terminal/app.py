@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar, NamedTuple
@@ -47,7 +48,7 @@ class WindowOptions(NamedTuple):
     update_interval: float = 0.1
     animated: bool = True
     theme: str | None = None
-    greeting: str = "Ask something. / lists the commands, F1 the keys."
+    greeting: str = "Ask something. / lists the commands, /help the keys."
     attach: Callable[[str], Block] | None = None
 
 
@@ -63,7 +64,8 @@ class ChatApp(App[None]):
     def __init__(
         self, connection: ServerConnection, asking: Asking, options: WindowOptions | None = None
     ) -> None:
-        super().__init__()
+        # Without colours, Textual would use shades of grey, unless the colours are the terminal's own.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.options = options or WindowOptions()
         self.conversation = ShownChat(connection, asking, self.note_change)
         self.transcript = Transcript(self.options.greeting)
@@ -87,9 +89,10 @@ class ChatApp(App[None]):
     def on_mount(self) -> None:
         if self.options.theme is not None:
             self.theme = self.options.theme
-        elif self.console.color_system in (None, "standard"):
+        elif self.no_color or self.console.color_system in (None, "standard"):
             self.theme = "ansi-dark"
         self.animation_level = "full" if self.options.animated else "none"
+        self.prompt.cursor_blink = self.options.animated
         self.prompt.focus()
         self.run_worker(self.conversation.follow(), name="follow")
         self.run_worker(self._draw_changes(), name="draw")

@@ -51,6 +51,7 @@ class PlainChat:
         self._lines = lines
         self._output = output
         self._quit = False
+        self._at_line_start = True
         self._stopping: asyncio.Task[None] | None = None
 
     async def run(self, chat_id: str | None = None) -> None:
@@ -73,7 +74,8 @@ class PlainChat:
 
     def tell(self, text: str) -> None:
         """Write a line about the state."""
-        self._write(f"[{printable_line(text, 500)}]\n")
+        before = "" if self._at_line_start else "\n"
+        self._write(f"{before}[{printable_line(text, 500)}]\n")
 
     def act(self, action: str) -> None:
         """Do what a key of the window does."""
@@ -124,7 +126,8 @@ class PlainChat:
             if (text := spoken.growth()) and not named:
                 named = True
                 speaker = "You" if turn.role == "user" else turn.model or "Answer"
-                self._write(f"{printable_line(speaker)}:\n")
+                before = "" if self._at_line_start else "\n"
+                self._write(f"{before}{printable_line(speaker)}:\n")
             self._write(text)
             self.conversation.drawn.set()
             if turn.ended:
@@ -156,6 +159,8 @@ class PlainChat:
             self.tell("Nothing runs. /quit ends the chat.")
 
     def _write(self, text: str) -> None:
+        if text:
+            self._at_line_start = text.endswith("\n")
         self._output.write(text)
         self._output.flush()
 
@@ -184,8 +189,7 @@ class SpokenTurn:
                 parts.append(self._growth_of(block, self._new_text(block)))
         parts += [f"\n[{printable_line(note.text)}]\n" for note in list(turn.notes)[self._notes :]]
         self._notes = len(turn.notes)
-        text = "".join(parts)
-        return text if not turn.ended or not text or text.endswith("\n") else f"{text}\n"
+        return "".join(parts)
 
     def _new_text(self, block: GrowingBlock) -> str:
         """Return the text of a block that was not written. A catch-up repeats what was."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-SECTION_LENGTH = 3_000
+SECTION_LENGTH = 1_500
 """Characters after which a section ends at the next blank line."""
-LONGEST_SECTION = 6_000
+LONGEST_SECTION = 4_000
 """Characters after which a section ends at the next line, in the middle of a list or of code too."""
-LONGEST_LINE = 12_000
+LONGEST_LINE = 8_000
 """Characters of a section after which it ends within a line."""
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")

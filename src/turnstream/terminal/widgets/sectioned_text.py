@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from markdown_it import MarkdownIt
-from textual.app import App
+from textual.app import App, ComposeResult
+from textual.events import Resize
 from textual.widget import Widget
-from textual.widgets import Markdown
+from textual.widgets import Markdown, Static
 
 from turnstream.terminal.printable import printable
 from turnstream.terminal.sections import SectionSplitter
 
+_DRAWN_AT_END = 4
+"""Sections at the end that are drawn when they come."""
 _ADDRESSES = ("https://", "http://", "mailto:")
 
 
@@ -35,75 +38,109 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
 
 
-class TextSection(Widget):
-    """A section of a text. Out of view it is only a space of the same height."""
+class TextSection:
+    """A section of a text. `view`: its widget, or None while it is far from the view."""
 
-    DEFAULT_CSS = "TextSection { height: auto; layout: vertical; }"
+    __slots__ = ("_height", "source", "view")
 
     def __init__(self, source: str) -> None:
-        super().__init__()
         self.source = source
-        self._markdown: AnswerMarkdown | None = None
+        self.view: AnswerMarkdown | None = None
+        self._height = 0
 
-    @property
-    def is_drawn(self) -> bool:
-        return self._markdown is not None
+    def height(self, width: int) -> int:
+        """Return the lines of the section: measured, or estimated for a text of `width` columns."""
+        if self.view is not None and self.view.size.height:
+            self._height = self.view.size.height
+        if not self._height:
+            lines = self.source.splitlines()
+            self._height = sum(max(1, -(-len(line) // max(width, 1))) for line in lines)
+        return self._height
 
-    async def grow(self, text: str) -> None:
-        """Add text to the end."""
-        self.source += text
-        if self._markdown is not None:
-            await self._markdown.append(text)
-
-    async def draw(self) -> None:
-        """Draw the section, if it is not drawn."""
-        if self._markdown is None:
-            self._markdown = AnswerMarkdown(self.source)
-            await self.mount(self._markdown)
-            self.styles.height = "auto"
-
-    async def fold(self, width: int) -> None:
-        """Leave a space instead. `width`: columns of the text, for the height of a section never drawn."""
-        markdown, self._markdown = self._markdown, None
-        if markdown is None:
-            self.styles.height = _estimated_height(self.source, width)
-            return
-        self.styles.height = max(self.size.height, 1)
-        await markdown.remove()
-
-
-def _estimated_height(source: str, width: int) -> int:
-    return sum(max(1, -(-len(line) // max(width, 1))) for line in source.splitlines()) or 1
+    def forget_height(self) -> None:
+        """Measure or estimate the height again, for another width of the window."""
+        self._height = 0
 
 
 class SectionedText(Widget):
-    """A growing Markdown text."""
+    """Growing Markdown text. Sections far from the view are only a space, above and below the others."""
 
-    DEFAULT_CSS = "SectionedText { height: auto; layout: vertical; }"
-
-    MOST_DRAWN: ClassVar[int] = 3
-    """Sections at the end that are drawn when they come. `Transcript` draws and folds the others."""
+    DEFAULT_CSS = "SectionedText, SectionedText > .space { height: auto; layout: vertical; }"
 
     def __init__(self) -> None:
         super().__init__()
         self.sections: list[TextSection] = []
         self._splitter = SectionSplitter()
+        self._first = self._last = self._width = 0
+        self._above, self._below = Static("", classes="space"), Static("", classes="space")
+
+    def compose(self) -> ComposeResult:
+        yield self._above
+        yield self._below
+
+    def on_resize(self, event: Resize) -> None:
+        if event.size.width != self._width:
+            self._width = event.size.width
+            for section in self.sections:
+                section.forget_height()
+            self._set_spaces()
 
     async def append(self, text: str) -> None:
-        """Add text to the end."""
-        begun: list[TextSection] = []
+        """Add text to the end. It is drawn if the end was drawn."""
+        at_end = self._last == len(self.sections)
         for growth in self._splitter.feed(printable(text)):
             if growth.begins:
-                begun.append(TextSection(growth.text))
-            elif begun:
-                begun[-1].source += growth.text
-            else:
-                await self.sections[-1].grow(growth.text)
-        if not begun:
+                self.sections.append(TextSection(growth.text))
+                continue
+            section = self.sections[-1]
+            section.source += growth.text
+            if section.view is not None:
+                await section.view.append(growth.text)
+        if at_end and self._last < len(self.sections):
+            await self.show(max(self._first, len(self.sections) - _DRAWN_AT_END), len(self.sections))
+
+    async def show_between(self, top: float, bottom: float) -> None:
+        """Draw the sections between two lines of the text, and no others."""
+        width, y = self.size.width, 0
+        places: list[int] = []
+        for place, section in enumerate(self.sections):
+            height = section.height(width)
+            if y < bottom and y + height > top:
+                places.append(place)
+            y += height
+        if places:
+            await self.show(places[0], places[-1] + 1)
+        elif self.sections:
+            await self.show(
+                min(self._first, len(self.sections) - 1), min(self._first, len(self.sections) - 1) + 1
+            )
+
+    async def show(self, first: int, last: int) -> None:
+        """Draw the sections from `first` to `last` (exclusive), and no others."""
+        if (first, last) == (self._first, self._last):
             return
-        self.sections += begun
-        await self.mount_all(begun)
-        for section in begun[: -self.MOST_DRAWN]:
-            await section.fold(self.size.width)
-        for section in begun[-self.MOST_DRAWN :]:
-            await section.draw()
+        before = range(self._first, self._last)
+        self._first, self._last = first, last
+        for place in before:
+            section = self.sections[place]
+            if section.view is not None and not first <= place < last:
+                section.height(self.size.width)
+                view, section.view = section.view, None
+                await view.remove()
+        after: Widget = self._above
+        for section in self.sections[first:last]:
+            if section.view is None:
+                section.view = AnswerMarkdown(section.source)
+                await self.mount(section.view, after=after)
+            after = section.view
+        self._set_spaces()
+
+    def _set_spaces(self) -> None:
+        width = self.size.width
+        for space, sections in (
+            (self._above, self.sections[: self._first]),
+            (self._below, self.sections[self._last :]),
+        ):
+            lines = sum(section.height(width) for section in sections)
+            space.display = lines > 0
+            space.styles.height = max(lines, 1)

@@ -26,7 +26,8 @@ class ThinkingView(Widget):
         self._parts: list[str] = []
         self._length = 0
         self._ended = False
-        self._text: SectionedText | None = None
+        self.text: SectionedText | None = None
+        """The opened text, or None while it is folded."""
         self._head = Static("", classes="head", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -46,8 +47,8 @@ class ThinkingView(Widget):
         self._parts.append(text)
         self._length += len(text)
         self._update_head()
-        if self._text is not None:
-            await self._text.append(text)
+        if self.text is not None:
+            await self.text.append(text)
 
     def end(self) -> None:
         """Show that the thinking has ended."""
@@ -58,17 +59,17 @@ class ThinkingView(Widget):
         """Fold or open the text."""
         self.folded = folded
         self._update_head()
-        if folded and self._text is not None:
-            text, self._text = self._text, None
+        if folded and self.text is not None:
+            text, self.text = self.text, None
             await text.remove()
-        elif not folded and self._text is None and self.is_attached:
+        elif not folded and self.text is None and self.is_attached:
             await self._open()
 
     async def _open(self) -> None:
-        self._text = SectionedText()
-        await self.mount(self._text)
+        self.text = SectionedText()
+        await self.mount(self.text)
         self._parts = ["".join(self._parts)]
-        await self._text.append(self._parts[0])
+        await self.text.append(self._parts[0])
 
     def _update_head(self) -> None:
         sign = "▸" if self.folded else "▾"

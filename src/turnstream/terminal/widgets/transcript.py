@@ -11,11 +11,11 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from turnstream.terminal.transcript_turn import TranscriptTurn
-from turnstream.terminal.widgets.sectioned_text import TextSection
+from turnstream.terminal.widgets.sectioned_text import SectionedText
 from turnstream.terminal.widgets.turn_widget import TurnWidget
 
-MOST_DRAWN = 40
-"""Sections that have widgets. Above that, sections far from the view are folded."""
+MOST_DRAWN = 4
+"""Sections of a text that are always drawn. In a longer text only those near the view are."""
 
 
 class Transcript(VerticalScroll):
@@ -83,26 +83,18 @@ class Transcript(VerticalScroll):
                 await thinking.set_folded(folded=folded)
 
     async def draw_near(self) -> None:
-        """Draw the sections near the view, and fold those far from it if there are many."""
-        sections = [section for view in self._views.values() for section in view.sections()]
-        if len(sections) <= MOST_DRAWN and all(section.is_drawn for section in sections):
-            return
+        """Draw the sections of texts near the view, and leave a space for the others."""
         height = max(self.size.height, 1)
-        top, bottom = self.scroll_y - 2 * height, self.scroll_y + 3 * height
-        drawn = sum(section.is_drawn for section in sections)
-        for section in sections:
-            y = self._place_of(section)
-            near = y < bottom and y + section.virtual_region.height > top
-            if near and not section.is_drawn:
-                await section.draw()
-            elif not near and section.is_drawn and drawn > MOST_DRAWN and section is not sections[-1]:
-                await section.fold(self.size.width)
-                drawn -= 1
+        for view in self._views.values():
+            for text in view.texts():
+                if len(text.sections) > MOST_DRAWN:
+                    top = self.scroll_y - self._place_of(text)
+                    await text.show_between(top - height / 2, top + 1.5 * height)
 
-    def _place_of(self, section: TextSection) -> float:
-        """Return the line of the transcript at which a section begins."""
+    def _place_of(self, text: SectionedText) -> float:
+        """Return the line of the transcript at which a text begins."""
         y = 0.0
-        node: Widget = section
+        node: Widget = text
         while node is not self:
             y += node.virtual_region.y
             parent = node.parent

@@ -13,7 +13,7 @@ from turnstream.terminal.block_summary import summary_of
 from turnstream.terminal.printable import printable, printable_line
 from turnstream.terminal.think_text import ThinkText, ThoughtPiece
 from turnstream.terminal.transcript_turn import GrowingBlock, TranscriptTurn
-from turnstream.terminal.widgets.sectioned_text import SectionedText, TextSection
+from turnstream.terminal.widgets.sectioned_text import SectionedText
 from turnstream.terminal.widgets.thinking_view import ThinkingView
 from turnstream.terminal.widgets.tool_card import CardState, ToolCard
 
@@ -52,10 +52,10 @@ class TextBlockWidget(Widget):
         if self._stopped and isinstance(self._last, ThinkingView):
             self._last.end()
 
-    def sections(self) -> list[TextSection]:
-        """Return the sections of the block's text."""
-        texts = [child for child in self.children if isinstance(child, SectionedText)]
-        return [section for text in texts for section in text.sections]
+    def texts(self) -> list[SectionedText]:
+        """Return the texts of the block, those of opened thinking too."""
+        texts = [child.text if isinstance(child, ThinkingView) else child for child in self.children]
+        return [text for text in texts if isinstance(text, SectionedText)]
 
     async def _view_of(self, piece: ThoughtPiece) -> SectionedText | ThinkingView:
         view = self._last
@@ -120,10 +120,10 @@ class TurnWidget(Widget):
             self._drawn_ids = marks
             self._draw_frame()
 
-    def sections(self) -> list[TextSection]:
-        """Return the sections of the turn's texts, in order. Those of opened thinking are not included."""
-        views = (view for _, view in sorted(self._views.items()) if isinstance(view, TextBlockWidget))
-        return [section for view in views for section in view.sections()]
+    def texts(self) -> list[SectionedText]:
+        """Return the texts of the turn."""
+        views = [view for view in self._views.values() if isinstance(view, TextBlockWidget)]
+        return [text for view in views for text in view.texts()]
 
     def thinking_views(self) -> list[ThinkingView]:
         """Return the views of all thinking in the turn."""
