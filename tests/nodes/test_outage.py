@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from sqlalchemy import Connection, text
@@ -25,10 +26,11 @@ from tests.store.samples import (
     save,
     stored_chat,
 )
-from turnstream.errors import StoreError
+from turnstream.errors import Fenced, StoreError
 from turnstream.store.base import Operation, TurnRecord
 from turnstream.store.migrations import upgrade_database
-from turnstream.store.operations.progress import MarkStreaming
+from turnstream.store.operations.approvals import ContinueTurn, StartWaiting
+from turnstream.store.operations.progress import MarkStreaming, SaveStep
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.store.sql import SqlStore
@@ -93,7 +95,8 @@ async def test_a_cut_around_a_commit_loses_and_doubles_nothing(
         owner=OWNER, user_turn=user, assistant_turn=turn, user_blocks=(make_block(user, 0, "Why?"),)
     )
     mark = MarkStreaming(turn_id=turn.id, generation=turn.generation, now=2)
-    for operation in (start, mark, save(turn, 0), finish(turn)):
+    operations: list[Any] = [start, mark, save(turn, 0), finish(turn)]
+    for operation in operations:
         fault = postgres_proxy.arm(AtMessage(b"COMMIT", moment))
         answer = await soon(store.write(operation))
         await wait_for(fault)
@@ -104,6 +107,28 @@ async def test_a_cut_around_a_commit_loses_and_doubles_nothing(
     row = await store.read(GetTurn(owner=None, turn_id=turn.id))
     assert (row.status, await blocks_of(store, turn)) == ("complete", [0])
     assert await blocks_of(store, user) == [0]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_cut_around_the_continuation_of_a_waiting_turn(
+    store: SqlStore, postgres_proxy: TcpProxy, moment: Any
+):
+    turn = await running_turn(store)
+    account = SaveStep(turn_id=turn.id, generation=turn.generation, steps=(), attempts=())
+    waiting = StartWaiting(
+        turn_id=turn.id, generation=turn.generation, approvals=(), events=(), account=account, now=3
+    )
+    going_on = ContinueTurn(turn_id=turn.id, expected_generation=turn.generation, node="this")
+    operations: list[Any] = [waiting, going_on]
+    continued: Any = None
+    for operation in operations:
+        fault = postgres_proxy.arm(AtMessage(b"COMMIT", moment))
+        continued = await soon(store.write(operation))
+        await wait_for(fault)
+    assert (continued.status, continued.generation) == ("streaming", turn.generation + 1)
+    assert len(continued.fences) == 1
+    with pytest.raises(Fenced):
+        await store.write(msgspec.structs.replace(going_on, node="another"))
 
 
 @pytest.mark.parametrize("action", ["cut", "half_open", "stall"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from turnstream.core.blocks import Content
 from turnstream.core.cursor import next_generation_seq
@@ -175,8 +175,8 @@ class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
     """Gives a waiting turn a new generation, and sets it to streaming. Returns its row.
 
     The row's last seq is the one before the first event of the new generation. The last seq of the old
-    generation becomes its fence: nothing is lost. Raises Fenced if the turn does not wait in
-    `expected_generation`, and TurnGone if it does not exist.
+    generation becomes its fence: nothing is lost. Applying it again changes nothing. Raises Fenced if the
+    turn does not wait in `expected_generation`, and TurnGone if it does not exist.
 
     Attributes:
         node: Id of the node that continues the turn.
@@ -200,11 +200,18 @@ class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
             "fences": [*fences, (self.expected_generation, last_seq)],
             "last_seq": next_generation_seq(last_seq),
         }
-        if connection.execute(_CONTINUE.values(values), where).rowcount == 0:
+        if connection.execute(_CONTINUE.values(values), where).rowcount == 0 and not self._was_applied(row):
             state = turn_states(connection, [self.turn_id]).get(self.turn_id)
             raise refusal(state, self.expected_generation) or Fenced("the turn does not wait")
         (turn,) = read_turns(connection, [connection.execute(_TURN, {"turn_id": self.turn_id}).one()])
         return turn
+
+    def _was_applied(self, row: Row[Any] | None) -> bool:
+        """Return True if this node has continued the turn: the write is repeated, as its answer was lost."""
+        continued = (self.expected_generation + 1, self.node, "streaming")
+        return (
+            self.node is not None and row is not None and (row.generation, row.node, row.status) == continued
+        )
 
 
 def _event_of(approval: ApprovalRecord) -> ApprovalResponse:
