@@ -14,11 +14,11 @@ from tests.faults.watching import Api, Watcher, stored_blocks
 from tests.nodes.cluster import LEASE, Cluster
 
 SECONDS = 120.0
-LONG = "sim/story:events=40000,pace=0.005"
+STORY = "sim/story:events=400,pace=0.01"
 
 
 async def ended_elsewhere(api: Api, turn_id: str) -> float:
-    """Wait until a turn is not written by the node that sleeps. Return the seconds."""
+    """Wait until another node has ended a turn. Return the seconds."""
     began = monotonic()
     while (await api.turn(turn_id))["status"] == "streaming":  # noqa: ASYNC110 - a poll of a row
         await asyncio.sleep(0.05)
@@ -31,7 +31,7 @@ async def test_a_node_that_slept_shows_no_end_of_a_turn_that_was_taken_over(
 ) -> None:
     async with asyncio.timeout(SECONDS), cluster.node() as two, cluster.node() as one:
         first, second = Api(one.url, session), Api(two.url, session)
-        turn = await first.start(await first.create_chat(), "hello", LONG)
+        turn = await first.start(await first.create_chat(), "hello", STORY)
         watcher = Watcher(turn)
         await watcher.watch(first, until=lambda _: len(watcher.frames) > 10)
         watching = asyncio.create_task(watcher.watch(first))
@@ -40,15 +40,15 @@ async def test_a_node_that_slept_shows_no_end_of_a_turn_that_was_taken_over(
         row = await second.turn(turn)
         os.kill(one.pid, signal.SIGCONT)
         await watching
-        print(f"taken over {passed:.2f} s after the owner fell asleep, with a lease of {LEASE:g} s")
-        assert passed < LEASE + 1.0 + LEASE, "a node that just started waits for a lease of its own"
+        print(f"completed elsewhere {passed:.2f} s after the owner fell asleep, with a lease of {LEASE:g} s")
+        assert row["status"] == "complete"
         assert not watcher.ended, "the old owner disconnects its watchers without an end"
         for api in (first, second):
             again = await api.turn(turn)
             assert again == row, "the old owner changes nothing"
         await watcher.watch(first)
         assert watcher.fold.blocks == stored_blocks(row)
-        assert len(watcher.terminal_events()) == 1
+        assert watcher.terminal_events() == ["turn_complete"]
         ids = [tuple(map(int, frame.id.split("-"))) for frame in watcher.frames if frame.id]
         assert ids == sorted(ids), "ids only grow"
         fresh = await first.start(await first.create_chat(), "hello", "sim/story:events=20,pace=0.001")

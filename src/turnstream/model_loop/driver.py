@@ -59,6 +59,7 @@ class LoopPosition(NamedTuple):
         open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
         step_shown: True if the step's StepStart has been shown.
         answered: True if the step's model call is complete. The driver begins with the results of its tools.
+        restart: Events that say that the step begins again: the reset of its blocks, and a notice.
     """
 
     step: int = 0
@@ -67,6 +68,7 @@ class LoopPosition(NamedTuple):
     open_block: OpenBlock | None = None
     step_shown: bool = False
     answered: bool = False
+    restart: tuple[BlockReset, Notice] | None = None
 
 
 class LoopDriver:
@@ -84,17 +86,16 @@ class LoopDriver:
         self.answer_headers: Mapping[str, str] = {}
         """Headers of the last answer of a provider."""
         self.on_account: Callable[[Summary], None] | None = None
-        """Called with the account so far: at the end of a step's call, if tools or another step follow, and
-        when the source books a call. Then the attempts are left out, because they may still change."""
+        """Called with the account so far: after a step's call, and without attempts when a call is booked."""
         self._sink = sink
         self._source = TurnSource()
         self.step = position.step
         """Number of the current step."""
         self._answered = position.answered
+        self._restart = position.restart
         self._first = position.first
         self._step_shown = position.step_shown
-        self._notices_shown = 0
-        self._reported = Usage()
+        self._notices_shown, self._reported = 0, Usage()
         if position.open_block is not None:
             self.accumulator.shown = position.open_block
             self.accumulator.resume()
@@ -116,6 +117,9 @@ class LoopDriver:
         reason: str | None = None
         if source.needs_preparation:
             await self._prepare(source)
+        if self._restart is not None:
+            await self._retract(self._restart[0])
+            await self._keep_event(self._restart[1])
         stream = None if self._answered else source.step(self.step)
         while stream is not None or self._answered:
             if stream is not None:

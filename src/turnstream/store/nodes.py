@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select
 
 from turnstream.store.base import NodeRecord, Query
 from turnstream.store.expressions import DatabaseTime
 from turnstream.store.queries import RUNNING
 from turnstream.store.rows import node_rows
-from turnstream.store.schema import nodes, turns
+from turnstream.store.schema import annotations, nodes, turns
 
 IS_LAPSED: ColumnElement[bool] = or_(
     nodes.c.state == "ended", nodes.c.heartbeat_at + nodes.c.lease < DatabaseTime()
@@ -22,6 +22,17 @@ _NODES = select(nodes, IS_LAPSED.label("is_lapsed"), DatabaseTime().label("now")
 IS_WRITTEN = and_(RUNNING, turns.c.status != "waiting", turns.c.role != "user")
 """Condition of the turns that a task writes."""
 _OWN = select(turns.c.id, turns.c.generation).where(IS_WRITTEN, turns.c.node == bindparam("of_node"))
+
+
+RECOVERED = "recovered"
+"""Code of the notice that another node continues a turn."""
+_RECOVERIES = (
+    select(func.count())
+    .select_from(annotations)
+    .where(
+        annotations.c.turn_id == bindparam("of_turn"), annotations.c.event.contains(f'"code":"{RECOVERED}"')
+    )
+)
 
 
 class SeenNode(NamedTuple):
@@ -54,3 +65,12 @@ class GenerationsOf(Query[dict[str, int]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> dict[str, int]:
         return {row.id: row.generation for row in connection.execute(_OWN, {"of_node": self.node})}
+
+
+class CountRecoveries(Query[int], frozen=True, kw_only=True):
+    """Counts the notices of a turn that say that another node continues it."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> int:
+        return connection.execute(_RECOVERIES, {"of_turn": self.turn_id}).scalar_one()

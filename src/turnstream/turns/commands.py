@@ -50,6 +50,7 @@ from turnstream.turns.new_turns import (
 )
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.recovery import TurnRecovery
+from turnstream.turns.takeover.restarting import Restarts
 from turnstream.turns.transient import TransientCommands
 
 
@@ -75,6 +76,7 @@ class Commands:
         self.recovery = TurnRecovery(
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
         )
+        self.recovery.restart = Restarts(store, options.node, registry, self._models).restart
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self._remote = RemoteTurns(store, options.node, self.recovery)
         self.mirrors = Mirrors(store, registry, self._models, self._remote)

@@ -150,12 +150,15 @@ class ModelTurns:
         planned = planned._replace(history_limit=limit, past=None if is_stored else past)
         return request, partial(self._source, owner, planned)
 
-    async def continued(self, turn: TurnRecord, path: Path, answered: AnsweredStep) -> TurnSource:
-        """Return the source of a turn that continues after its approvals. Raises the errors of `prepare`.
+    async def continued(
+        self, turn: TurnRecord, path: Path, answered: AnsweredStep | None = None
+    ) -> TurnSource:
+        """Return the source of a turn that continues. Raises the errors of `prepare`.
 
         Args:
             turn: The turn, with the generation of the executor that continues it.
-            path: The turns up to this one, this one included.
+            path: The turns up to this one. This one is included if it continues after its approvals.
+            answered: The step whose calls were approved. None: the turn begins again.
         """
         known = self.tools.tools
         tools = tuple(tool for tool in turn.tools or () if not isinstance(tool, str) or tool in known)
@@ -282,6 +285,14 @@ class ModelTurns:
             debug=self._options.debug,
         )
         executor.writer.blocks_completed = sum(not block.partial for block in blocks)
+        return self._measured(executor)
+
+    def restarted_executor(self, turn: TurnRecord, position: LoopPosition) -> Executor:
+        """Return the executor of a turn that was claimed, and begins again at `position`."""
+        log = self.log_of(msgspec.structs.replace(turn, generation=turn.generation - 1))
+        account = TurnAccount(self._options.pricing)
+        lease, debug = self._lease, self._options.debug
+        executor = Executor(turn, log, self._store, account, position=position, lease=lease, debug=debug)
         return self._measured(executor)
 
     def _measured(self, executor: Executor) -> Executor:

@@ -6,15 +6,18 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
+from turnstream.core.cursor import next_generation_seq
 from turnstream.errors import Fenced
-from turnstream.store.base import NodeRecord, NodeState, Operation
+from turnstream.store.base import NodeRecord, NodeState, Operation, TurnRecord
 from turnstream.store.database import driver_of
 from turnstream.store.expressions import DatabaseTime
 from turnstream.store.journal.pages import LOCAL_NODE
 from turnstream.store.nodes import IS_LAPSED, IS_WRITTEN
 from turnstream.store.operations.fencing import require_executor
-from turnstream.store.rows import node_rows
+from turnstream.store.operations.progress import fences_before
+from turnstream.store.rows import node_rows, turn_rows
 from turnstream.store.schema import journal, nodes, turns
+from turnstream.store.settings import read_turns
 
 _NOW = select(DatabaseTime())
 _BEAT = (
@@ -46,6 +49,13 @@ _CLAIM = (
 )
 _CLAIM_LAPSED = _CLAIM.where(or_(turns.c.node.in_(bindparam("lapsed", expanding=True)), _HAS_NO_NODE))
 _CLAIM_ONE = _CLAIM.where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
+_RESUME = (
+    update(turns)
+    .where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
+    .where(turns.c.node == bindparam("by_node"), IS_WRITTEN)
+)
+_TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
+_FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
 _CLAIMED = (
     select(turns.c.id, turns.c.generation, turns.c.taken_from)
     .where(IS_WRITTEN, turns.c.node == bindparam("by_node"), turns.c.taken_from.is_not(None))
@@ -145,6 +155,35 @@ class ClaimTurn(Operation[ClaimedTurn], frozen=True, kw_only=True):
                 return ClaimedTurn(*row)
         require_executor(connection, self.turn_id, self.generation)
         raise Fenced("the turn has no executor")
+
+
+class ResumeClaimed(Operation[TurnRecord], frozen=True, kw_only=True):
+    """Marks a claimed turn as recovered: its new executor continues it. Returns its row. Raises Fenced.
+
+    Args:
+        node: The node that has claimed the turn.
+        generation: The generation that the claim gave to the turn.
+        fence_seq: The last seq of the lost generations that survived.
+    """
+
+    node: str
+    generation: int
+    fence_seq: int
+
+    def apply(self, connection: Connection) -> TurnRecord:
+        require_executor(connection, self.turn_id, self.generation)
+        stored = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
+        fences = turn_rows.read("fences", stored, self.turn_id)
+        values = {
+            "taken_from": None,
+            "fences": fences_before(self.turn_id, fences, self.generation, self.fence_seq),
+            "last_seq": next_generation_seq(self.fence_seq),
+        }
+        where = {"at_id": self.turn_id, "at_generation": self.generation, "by_node": self.node}
+        if connection.execute(_RESUME.values(values), where).rowcount == 0:
+            raise Fenced("another node has claimed the turn")
+        (turn,) = read_turns(connection, [connection.execute(_TURN, {"turn_id": self.turn_id}).one()])
+        return turn
 
 
 class RemoveNodes(Operation[list[str]], frozen=True, kw_only=True):

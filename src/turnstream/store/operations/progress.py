@@ -245,6 +245,8 @@ def fences_before(
 
     There are several such generations if a node that had claimed the turn was lost too.
     """
+    if fences and fences[-1][0] + 1 == generation:
+        return list(fences)
     first = fences[-1][0] + 1 if fences else first_generation(turn_id)
     if not first < generation <= first + _MOST_CLAIMS:
         first = generation - 1

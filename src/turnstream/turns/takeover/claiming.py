@@ -58,7 +58,7 @@ class Claiming:
 
         Raises StoreError.
         """
-        if self._node.lease.claim_window() is None:
+        if self._registry.draining or self._node.lease.claim_window() is None:
             return 0
         nodes = await self._store.read(ListNodes())
         is_search = self._looks % _LOOKS_BETWEEN_SEARCHES == 0

@@ -69,6 +69,8 @@ class TurnRecovery:
         self._node = node or OwnNode()
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Tasks that end turns now, by turn id. All callers that need a turn wait for its task."""
+        self.restart: Callable[[TurnRecord, Sequence[Block], int], Awaitable[bool]] | None = None
+        """Continues a claimed turn, given its blocks and the last seq that survived. False: it must end."""
         self._refused_since: dict[str, float] = {}
         self._cancelled: set[str] = set()
         """Ids of turns that end as cancelled."""
@@ -266,7 +268,11 @@ class TurnRecovery:
             rows.append(BlockRecord(new_id(), turn.id, block, first_seq, seq, now))
             seq += 1
         blocks = [row.block for row in (*stored, *rows)]
-        outcome = STOPPED["cancelled"] if turn.id in self._cancelled else LOST_EXECUTOR
+        is_cancelled = turn.id in self._cancelled
+        restart = None if is_cancelled or turn.taken_from is None else self.restart
+        if restart is not None and await restart(turn, blocks, survived):
+            return True
+        outcome = STOPPED["cancelled"] if is_cancelled else LOST_EXECUTOR
         for block in cancelled_results(unanswered_calls(blocks), _after(blocks), outcome):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1

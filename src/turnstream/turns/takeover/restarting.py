@@ -1,0 +1,74 @@
+"""Turns that begin again on this node, after their own node was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from turnstream.core.blocks import Block, is_client_call
+from turnstream.core.turn_events import BlockReset, Notice
+from turnstream.errors import ProviderError, RequestError, Unavailable
+from turnstream.model_loop.driver import LoopPosition
+from turnstream.nodes.node import OwnNode
+from turnstream.store.base import Store, TurnRecord
+from turnstream.store.nodes import RECOVERED, CountRecoveries
+from turnstream.store.operations.nodes import ResumeClaimed
+from turnstream.turns.histories import read_history
+from turnstream.turns.model_turns import ModelTurns
+from turnstream.turns.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+MOST_RECOVERIES = 2
+"""Times that one turn is continued after its node was lost. Then it ends with the text that it has."""
+
+
+class Restarts:
+    """Begins the answers of lost turns again: what was shown is retracted, and the model is called anew.
+
+    Only the first answer of a model without tool calls begins again. A tool would run twice.
+    """
+
+    def __init__(self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns) -> None:
+        self._store = store
+        self._node = node
+        self._registry = registry
+        self._turns = turns
+
+    async def restart(self, turn: TurnRecord, blocks: Sequence[Block], survived: int) -> bool:
+        """Continue a claimed turn with a new executor. Return False if it must end.
+
+        Args:
+            blocks: Its stored blocks, and those that the journal kept.
+            survived: The last seq of the lost executor that survived.
+
+        Raises StoreError, and Fenced if another node has claimed the turn.
+        """
+        if turn.tools is None or turn.prev_turn_id is None or any(map(is_client_call, blocks)):
+            return False
+        if await self._store.read(CountRecoveries(turn_id=turn.id)) >= MOST_RECOVERIES:
+            return False
+        try:
+            path = await read_history(self._store, turn.prev_turn_id)
+            source = await self._turns.continued(turn, path)
+            executor = self._turns.restarted_executor(turn, self._position(blocks))
+            self._registry.reserve(executor, source)
+        except (RequestError, ProviderError, Unavailable) as error:
+            logger.warning("turn %s cannot begin again, and ends: %s", turn.id, error)
+            return False
+        logger.warning("turn %s begins again here: its node was lost", turn.id)
+        write = ResumeClaimed(
+            turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=survived
+        )
+        launch = partial(self._registry.launch, executor, source)
+        await asyncio.shield(executor.continue_with(self._store.write(write), launch))
+        return True
+
+    def _position(self, blocks: Sequence[Block]) -> LoopPosition:
+        after = max((block.sequence + 1 for block in blocks), default=0)
+        notice = Notice(RECOVERED, "the server that wrote this answer was lost: the answer begins again")
+        return LoopPosition(
+            sequence=after, step_shown=after > 0, restart=(BlockReset(0, shown=tuple(blocks)), notice)
+        )
