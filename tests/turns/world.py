@@ -238,9 +238,9 @@ class FullDisk:
     """Fills the database of a store: it may take no further page."""
 
     def __init__(self, store: SqlStore) -> None:
-        assert store._writer is not None
+        assert store._open is not None
         self.full = False
-        event.listen(store._writer._engine, "begin", self._limit)
+        event.listen(store._open.writer, "begin", self._limit)
 
     def _limit(self, connection: Connection) -> None:
         driver = connection.connection.driver_connection

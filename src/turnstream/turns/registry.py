@@ -179,7 +179,8 @@ class Registry:
             self._idle.set()
         if was_here is None:
             return
-        if self.publishes and executor.is_stored and (part := executor.journal_part()) is not None:
+        is_published = self.publishes and executor.is_stored and not executor.superseded
+        if is_published and (part := executor.journal_part()) is not None:
             self._last_parts.append(part)
         if executor.waiting:
             self._note_waiting(executor)

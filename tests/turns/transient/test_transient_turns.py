@@ -91,7 +91,7 @@ async def test_only_the_owner_finds_it_and_no_list_shows_it(tmp_path: Path) -> N
         with pytest.raises(NotFound):
             await world.watching.subscribe("eve", turn_id)
         assert (await world.commands.chats.all_turns(OWNER, chat_id)).turn_ids == []
-        with pytest.raises(NotFound, match="without rows"):
+        with pytest.raises(NotFound, match="a transient turn"):
             await world.ask("more", chat_id=chat_id, prev_turn_id=turn_id)
         with pytest.raises(InvalidRequest):
             await world.commands.regenerate(OWNER, turn_id, TurnRequest())
