@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import aiohttp
 
-from turnstream.client.watched_turn import frame_decoder, native_event
 from turnstream.core.cursor import Cursor, parse_cursor
-from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold, frame_decoder, native_event
 from turnstream.core.sse import SseDecoder
 
 _FRAME_END = b"\n\n"
