@@ -93,8 +93,6 @@ async def test_a_chat_is_driven_by_keys_and_survives_its_window(tmux: Tmux, tmp_
         await tmux.chat("--url", url, "--last", TERM="xterm-256color")
         await tmux.until("● Ready +300 tokens")
         await tmux.keys("C-t")
-        await tmux.run("resize-window", "-t", "chat", "-x", "60", "-y", "20")
-        await tmux.until("Ready +300 tokens")
         await tmux.type("/model sim/thinking:pace=0")
         await tmux.keys("Enter")
         await tmux.until("next answers are of")
