@@ -355,6 +355,11 @@ NOT_AUDITED = {
     # A title: the start of the turn that makes it is recorded
     "SetMadeTitle",
     "KeepSecret",
+    # Nodes, and turns that change their node: the start and the end of a turn are recorded
+    "Heartbeat", "RemoveNodes", "ClaimTurn", "ClaimTurns", "RequestStop", "ForgetStops",
+    "FollowNodes", "ResumeClaimed",
+    # The ledger of tool runs: the audited tools record each run
+    "BeginToolRun", "EndToolRun",
 }  # fmt: skip
 
 

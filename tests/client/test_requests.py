@@ -214,7 +214,7 @@ async def test_an_answer_that_is_no_turnstream_server_s_says_so() -> None:
     replies = [html, html, Reply(404, b"<html>", {"Content-Type": "text/html"})]
     async with ScriptedServer(replies) as server, AsyncClient(server.url, retry=QUICK) as client:
         for asking in (client.models(), client.watch("t").wait(), client.read("t")):
-            with pytest.raises(TurnstreamError, match="address of a turnstream server"):
+            with pytest.raises(TurnstreamError, match="URL of a turnstream server"):
                 await asking
 
 
@@ -283,7 +283,7 @@ async def test_nobody_there_is_told_when_the_budget_is_spent() -> None:
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8089", "ftp://x", "", "http://"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="no server's address"):
+    with pytest.raises(ConfigurationError, match="is not the URL of a server"):
         AsyncClient(url)
 
 

@@ -51,7 +51,7 @@ def refusal(response: aiohttp.ClientResponse, body: bytes) -> TurnstreamError:
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         code = None
         message = f"the server answers {status} {response.reason or ''}".rstrip()
-        message += ": is this the address of a turnstream server?"
+        message += ": is it the URL of a turnstream server?"
     kind = _KINDS.get(status) or (RequestError if status < 500 else TurnstreamError)
     return kind(message, code=code, retryable=status in TEMPORARY)
 

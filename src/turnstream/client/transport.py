@@ -146,8 +146,8 @@ class Transport(NamedTuple):
             return msgspec.json.decode(body, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TurnstreamError(
-                f"{self.root}{request.path} returned an unexpected answer ({error}): is this the "
-                "address of a turnstream server?",
+                f"{self.root}{request.path} returned an unexpected answer ({error}): is it the "
+                "URL of a turnstream server?",
                 code="unexpected_answer",
             ) from error
 
