@@ -2,6 +2,7 @@ import { lazy, Suspense, useEffect, useState } from "react";
 import { ChatView } from "./chat/ChatView";
 import { Sidebar } from "./Sidebar";
 import { SignIn } from "./SignIn";
+import { visibleText } from "./markdown/visibleText";
 import { PageContext, useChatsPart, usePagePart } from "./data/context";
 import { type Page, STATISTICS } from "./data/page";
 
@@ -42,7 +43,7 @@ function Shell() {
   const showsStatistics = usePagePart(({ view }) => view === STATISTICS);
   useEffect(() => {
     const shown = showsStatistics ? "Statistics" : title;
-    document.title = shown === null || shown === "" ? "turnstream" : `${shown} · turnstream`;
+    document.title = shown === null || shown === "" ? "turnstream" : `${visibleText(shown)} · turnstream`;
   }, [showsStatistics, title]);
   return (
     <div

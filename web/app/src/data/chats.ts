@@ -1,6 +1,7 @@
 // The list of chats, and the record of the chat that is shown.
 
 import type { Chat, ChatEvent } from "@turnstream/client";
+import { visibleText } from "../markdown/visibleText";
 import { client } from "./api";
 import { Store } from "./store";
 
@@ -128,5 +129,5 @@ export function isPinned(chat: Chat): boolean {
 }
 
 export function titleOf(chat: Chat): string {
-  return chat.title === null || chat.title === "" ? "Untitled chat" : chat.title;
+  return chat.title === null || chat.title === "" ? "Untitled chat" : visibleText(chat.title);
 }

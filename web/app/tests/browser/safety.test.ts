@@ -59,32 +59,86 @@ const hostile = (url: string) => [
   `| a |\n|---|\n| <img src="${url}/cell.png" onerror="alert(12)"> |`,
 ];
 
+/** Elements that a hostile text could make. */
+const MADE = "script, iframe, object, embed, style, link, svg:not(.drawing), form:not(.edit), video, audio, base, meta, img, math a, math [href], mglyph, annotation-xml";
+
+/** Fail if the shown chat has an element or a link that could do harm. Return its text. */
+async function harmless(page: Page): Promise<string> {
+  expect(await page.locator(".turns").locator(MADE).count()).toBe(0);
+  const links = page.locator(".turns a");
+  for (const address of await links.evaluateAll((found) => found.map((link) => (link as HTMLAnchorElement).protocol))) expect(["http:", "https:"]).toContain(address);
+  for (const relation of await links.evaluateAll((found) => found.map((link) => (link as HTMLAnchorElement).rel))) expect(relation).toContain("noopener noreferrer");
+  return (await page.locator(".turns").textContent()) ?? "";
+}
+
 test("hostile answers, questions and titles run nothing and reach nothing", async () => {
   const page = await (await browser.newContext()).newPage();
   const { requests, ran } = await watched(page);
   const violations: string[] = [];
   page.on("console", (message) => { if (message.text().includes("Content Security Policy")) violations.push(message.text()); });
   await open(page, server.url);
-  const texts = hostile(trap.url);
-  for (const [place, text] of texts.entries()) {
+  const shown: string[] = [];
+  let links = 0;
+  for (const text of hostile(trap.url)) {
+    // The first line of each text is the title of its chat.
+    await page.getByRole("button", { name: "New chat" }).click();
+    await page.getByText("Ask something", { exact: true }).waitFor();
     await ask(page, text);
-    await ended(page, place + 1);
+    await ended(page);
+    shown.push(await harmless(page));
+    links += await page.locator(".turns a").count();
   }
+  expect(links).toBeGreaterThan(3);
+  expect(shown.join("")).toContain("␛[31mred");
+  expect(shown.join("")).toContain("⟨U+202E⟩gnp.exe");
   await page.reload();
-  await page.locator(".turn.assistant").last().waitFor();
-  const elements = await page.locator(".turns").locator("script, iframe, object, embed, style, link, svg:not(.drawing), form, video, audio, base, meta, img, math a, math [href], mglyph, annotation-xml").count();
-  expect(elements).toBe(0);
-  const addresses = await page.locator(".turns a").evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).protocol));
-  expect(addresses.length).toBeGreaterThan(3);
-  expect(new Set(addresses)).toEqual(new Set(["http:", "https:"]));
-  const relations = await page.locator(".turns a").evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).rel));
-  expect(relations.every((relation) => relation.includes("noopener") && relation.includes("noreferrer"))).toBe(true);
-  const shown = (await page.locator(".turns").textContent()) ?? "";
-  expect(shown).toContain("␛[31mred");
-  expect(shown).toContain("⟨U+202E⟩gnp.exe");
+  await page.locator(".turn.assistant").waitFor();
+  expect(shown.at(-1)).toContain(await harmless(page));
+  expect(await page.locator(".sidebar").locator("script, img, iframe, style, form").count()).toBe(0);
   expect(await ran()).toEqual([]);
   expect(requests).toEqual([]);
   expect(violations).toEqual([]);
+  expect(trap.requests).toEqual([]);
+  await page.context().close();
+});
+
+test("hostile results of tools, names of tools, sources and titles run nothing and reach nothing", async () => {
+  const html = `<img src="${trap.url}/result.png" onerror="alert(20)"><script>alert(21)</script>\u001b[31m\u202E ![](${trap.url}/markdown.png)`;
+  const messages = [
+    { id: "q1", role: "user", parts: [{ type: "text", text: "Read the page" }] },
+    {
+      id: "a1",
+      role: "assistant",
+      parts: [
+        { type: "reasoning", text: html, state: "done" },
+        { type: "dynamic-tool", toolName: "read_page", toolCallId: "c1", state: "output-available", input: { url: html }, output: { text: html } },
+        { type: "text", text: "It says nothing." },
+      ],
+    },
+    { id: "q2", role: "user", parts: [{ type: "text", text: "And now?" }] },
+  ];
+  const body = JSON.stringify({ id: "hostile", messages, trigger: "submit-message" });
+  const answer = await fetch(`${server.url}api/ai-sdk/v7/chat`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const chat = /"chatId":"([0-9a-f-]{36})"/.exec(await answer.text())?.[1] ?? "";
+  const title = `<img src="${trap.url}/title.png" onerror="alert(22)"> \u001b[31m \u202Egnp.exe`;
+  await fetch(`${server.url}api/chats/${chat}`, { method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title }) });
+  const page = await (await browser.newContext()).newPage();
+  const { requests, ran } = await watched(page);
+  await open(page, `${server.url}#/chat/${chat}`);
+  const card = page.locator(".card", { hasText: "read_page" });
+  await card.waitFor();
+  await page.locator(".turns").evaluate((turns) => { for (const details of turns.querySelectorAll("details")) details.open = true; });
+  expect(await harmless(page)).toContain("result.png");
+  const heading = page.getByRole("heading", { level: 1 });
+  await expect.poll(() => heading.textContent()).toContain("title.png");
+  for (const place of [heading, page.locator(".sidebar")]) {
+    expect(await place.locator("img:not(.drawing), script").count()).toBe(0);
+    expect(await place.textContent()).not.toContain("\u202e");
+  }
+  expect(await page.locator(".turns").textContent()).not.toContain("\u202e");
+  expect(await page.title()).not.toContain("\u202e");
+  expect(await ran()).toEqual([]);
+  expect(requests).toEqual([]);
   expect(trap.requests).toEqual([]);
   await page.context().close();
 });
