@@ -49,6 +49,7 @@ from turnstream.turns.new_turns import (
     user_turn,
 )
 from turnstream.turns.registry import Registry
+from turnstream.turns.takeover.handing_over import HandOver
 from turnstream.turns.takeover.recovery import TurnRecovery
 from turnstream.turns.takeover.restarting import Restarts
 from turnstream.turns.transient import TransientCommands
@@ -77,6 +78,7 @@ class Commands:
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
         )
         self.recovery.restart = Restarts(store, options.node, registry, self._models).restart
+        registry.hand_over = HandOver(store, options.node, registry).run
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self._remote = RemoteTurns(store, options.node, self.recovery)
         self.mirrors = Mirrors(store, registry, self._models, self._remote)

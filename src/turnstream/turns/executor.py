@@ -67,6 +67,11 @@ class Executor(TurnTask):
             return journal.whole_part(self.log)
         return journal.next_part(self.log, is_settled=not self.writer.busy and self.outcome is None)
 
+    @property
+    def step(self) -> int:
+        """Number of the current step."""
+        return self._driver.step
+
     async def run(self, source: TurnSource) -> None:
         """Write the turn to its end, or until it waits for approvals.
 

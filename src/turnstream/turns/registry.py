@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -73,6 +73,8 @@ class Registry:
         """The lease of this process. Without it, no turn starts."""
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
+        self.hand_over: Callable[[], Awaitable[None]] | None = None
+        """Leaves turns to other nodes, before the others are ended."""
         self.on_withdrawal: Callable[[], None] = lambda: None
         """Called when a provider has withdrawn blocks of a turn."""
         self.measures = TurnMeasures()
@@ -381,6 +383,8 @@ class Registry:
         It returns in any case: storage has its own deadlines.
         """
         self.draining = True
+        if self.hand_over is not None:
+            await self.hand_over()
         executors = list(self._active.values())
         for executor in executors:
             executor.stop("shutdown")

@@ -157,6 +157,18 @@ class ClaimTurn(Operation[ClaimedTurn], frozen=True, kw_only=True):
         raise Fenced("the turn has no executor")
 
 
+class ReleaseTurn(Operation[None], frozen=True, kw_only=True):
+    """Takes a turn from its node, so that another one may claim it at once. Does nothing if it has ended."""
+
+    node: str
+    generation: int
+
+    def apply(self, connection: Connection) -> None:
+        where = {"at_id": self.turn_id, "at_generation": self.generation, "by_node": self.node}
+        taken_from = func.coalesce(turns.c.taken_from, turns.c.node)
+        connection.execute(_RESUME.values(node=None, taken_from=taken_from), where)
+
+
 class ResumeClaimed(Operation[TurnRecord], frozen=True, kw_only=True):
     """Marks a claimed turn as recovered: its new executor continues it. Returns its row. Raises Fenced.
 

@@ -1,0 +1,50 @@
+"""Turns that a node which stops leaves to the other nodes."""
+
+from __future__ import annotations
+
+import logging
+
+from turnstream.errors import StoreError
+from turnstream.nodes.node import OwnNode
+from turnstream.store.base import Store
+from turnstream.store.nodes import ListNodes
+from turnstream.store.operations.nodes import ReleaseTurn
+from turnstream.turns.executor import Executor
+from turnstream.turns.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+class HandOver:
+    """Leaves first answers without tools to other nodes, which begin them again."""
+
+    def __init__(self, store: Store, node: OwnNode, registry: Registry) -> None:
+        self._store = store
+        self._node = node
+        self._registry = registry
+
+    async def run(self) -> None:
+        """Hand over the running turns that another node can begin again, if there is such a node."""
+        if not self._node.is_shared or not self._node.lease.is_valid:
+            return
+        try:
+            nodes = await self._store.read(ListNodes())
+            own = self._node.id
+            if not any(n.record.state == "running" and not n.is_lapsed for n in nodes if n.record.id != own):
+                return
+            for executor in self._registry.running():
+                if is_movable(executor):
+                    executor.supersede()
+                    turn = executor.turn
+                    await self._store.write(
+                        ReleaseTurn(turn_id=turn.id, node=own, generation=turn.generation)
+                    )
+        except StoreError as error:
+            logger.warning("turns could not be handed over, and others continue them later: %s", error)
+
+
+def is_movable(executor: Executor) -> bool:
+    """Return True if another node can begin the turn again: it is the first answer of a model."""
+    is_first = executor.step == 0 and not executor.progress.runs_tools
+    is_begun = executor.writer.committed.is_set() and executor.outcome is None
+    return executor.turn.tools is not None and is_first and is_begun
