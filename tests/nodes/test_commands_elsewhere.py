@@ -60,6 +60,11 @@ async def test_a_node_that_does_not_answer_loses_the_turn(
         expected = stored_blocks(await second.turn(turn))
         assert watcher.fold.blocks == expected
         assert watcher.terminal_events() == ["turn_cancelled"]
+        late = Watcher(turn)
+        while not late.ended:  # the node that slept cuts its watchers once it knows, and they resume
+            await late.watch(first)
+        assert late.fold.blocks == expected
+        assert late.terminal_events() == ["turn_cancelled"]
         print(f"the interrupt took {took:.2f} s while the turn's node slept")
 
 
