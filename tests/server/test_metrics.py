@@ -1,5 +1,6 @@
 """`GET /metrics`: its values, and its allowed callers (requirements O1, P1)."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
@@ -17,7 +18,7 @@ from turnstream.core.usage import StepUsage, Usage
 from turnstream.engine import Engine
 from turnstream.server.auth import key_required
 from turnstream.store.base import TurnRecord
-from turnstream.turns.registry import _count_usage
+from turnstream.turns.ending import count_usage
 
 QUICK = "sim/echo:pace=0"
 SECONDS = 20.0
@@ -182,7 +183,7 @@ async def test_cost_is_told_by_model_step_by_step(tmp_path: Path) -> None:
         generation=1,
         steps=steps,
     )
-    _count_usage(engine._registry.measures, turn)
+    count_usage(engine._registry.measures, turn)
     told = values(engine.metrics.render()[0].decode())
     assert Decimal(str(told["cost_dollars_total{model=one,provider=acme}"])) == Decimal("0.00396")
     assert told["tokens_total{kind=output,model=one,provider=acme}"] == 246
