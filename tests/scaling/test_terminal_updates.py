@@ -61,7 +61,7 @@ async def test_an_update_costs_the_same_after_a_hundred_thousand_deltas() -> Non
     connection = ServerConnection(ServerAccess("http://127.0.0.1:9"))
     app = ChatApp(connection, Asking(), WindowOptions(animated=False, theme="textual-dark"))
     async with app.run_test(size=(100, 30)):
-        stream = Stream(app, LATE + 3 * UPDATES * PER_UPDATE)
+        stream = Stream(app, LATE + EARLY + 3 * UPDATES * PER_UPDATE)
         await stream.grow(EARLY)
         gc.collect()
         early = await stream.cost()

@@ -11,6 +11,7 @@ from tests.terminal.windows import LONG, server, texts, window
 from turnstream.terminal.shown_chat import Asking
 
 ECHO = Asking("sim/echo:pace=0")
+SHORT = Asking("sim/story:events=5,pace=0")
 STORY = Asking("sim/story:events=600,pace=0")
 
 
@@ -25,7 +26,7 @@ async def test_ctrl_j_begins_a_line_and_enter_sends_all(tmp_path: Path) -> None:
 async def test_a_megabyte_is_pasted_and_sent_whole(tmp_path: Path) -> None:
     pasted = "".join(f"line {number} of the paste\n" for number in range(45_000))
     assert len(pasted) > 1_000_000
-    async with server(tmp_path) as url, window(url, asking=ECHO) as shown:
+    async with server(tmp_path) as url, window(url, asking=SHORT) as shown:
         shown.app.prompt.post_message(events.Paste(pasted))
         await shown.until_shown("[pasted text 1: ")
         await shown.pilot.press("!", "enter")
