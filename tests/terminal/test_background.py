@@ -18,7 +18,9 @@ import pytest
 from tests.cli.programs import Program
 from tests.terminal.windows import Window, texts
 from turnstream.cli.background.finding import find_or_start
+from turnstream.cli.background.in_process import InProcessServer
 from turnstream.cli.background.place import BackgroundPlace, background_place
+from turnstream.config import load_settings
 from turnstream.terminal.app import ChatApp, WindowOptions
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
 from turnstream.terminal.shown_chat import Asking
@@ -168,3 +170,21 @@ async def test_in_process_the_window_needs_no_other_process(place: BackgroundPla
     assert ended.code == 0, ended
     assert "sim/echo:pace=0:\nHello\n[Ready. 1 token, $0.00.]" in ended.output
     assert not servers(place)
+
+
+@pytest.mark.requirement("O3")
+async def test_the_window_ends_within_five_seconds_while_a_provider_hangs(place: BackgroundPlace) -> None:
+    server = InProcessServer(load_settings(None), place.database_url)
+    await asyncio.to_thread(server.__enter__)
+    connection = ServerConnection(server.access)
+    app = ChatApp(connection, Asking("sim/echo:fault=hang"), WindowOptions(animated=False))
+    async with app.run_test() as pilot:
+        shown = Window(app, pilot)
+        await shown.ask("Hang")
+        await shown.until(lambda: app.conversation.running is not None, "running answer")
+        began = time.monotonic()
+        app.exit()
+    await connection.close()
+    await asyncio.to_thread(server.__exit__, None, None, None)
+    assert time.monotonic() - began < 5.0
+    assert not server._thread.is_alive()  # pyright: ignore[reportPrivateUsage]
