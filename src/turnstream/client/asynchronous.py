@@ -206,10 +206,10 @@ class AsyncClient:
         """Return the statistics of the caller's model calls: tokens, cost, times, errors and fallbacks.
 
         Args:
-            first_day: First day, in UTC, as a date or as `2026-01-31`. None: 30 days.
+            first_day: First day, in UTC, as a date or as `2026-01-31`. None: 30 days in all.
             last_day: Last day, which is included. None: today.
 
-        Raises InvalidRequest for a range of no day, or of more than 366.
+        Raises InvalidRequest if the range has no day, or more than 366 days.
         """
         days = {"first_day": first_day, "last_day": last_day}
         given = {name: None if day is None else str(day) for name, day in days.items()}

@@ -242,8 +242,8 @@ def _providers(
 ) -> dict[str, ProviderSettings]:
     """Return all providers. Those in `given` come first.
 
-    Each has the stream's timeout as its `idle` timeout unless it sets its own. A timeout that is not set
-    stays a default: see `providers.clocks.limits_of`.
+    A provider without its own `idle` timeout gets the stream's timeout as `idle`. It counts as set only if
+    the settings set the stream's timeout: see `providers.clocks.limits_of`.
     """
     described: dict[str, ProviderSettings] = {}
     for name, one in given.items():

@@ -84,7 +84,7 @@ class RedactedSource(TurnSource):
         self._source.begin(show_redacted)
 
     def book_with(self, book: Book) -> None:
-        """Take the function that adds a model call to the turn's account."""
+        """See `TurnSource.book_with`."""
         self._source.book_with(book)
 
     async def prepare(self) -> Notice | None:

@@ -104,9 +104,9 @@ class TurnSource:
         """Take the function that shows a transient event to watchers. It may be called until `close`."""
 
     def book_with(self, book: Book) -> None:
-        """Take the function that books the calls of a stream that the source reads itself.
+        """Take the function that adds a model call to the turn's account (`TurnAccount.book`).
 
-        See `TurnAccount.book`.
+        A source that reads a model's stream itself calls it for each model call.
         """
 
     async def prepare(self) -> Notice | None:

@@ -195,7 +195,7 @@ class Catalog:
 
     @property
     def base_urls(self) -> dict[str, str]:
-        """Base URLs by provider. An open region becomes `any`."""
+        """Base URLs by provider. A region that is not set is `any` in them."""
         return {
             name: description.endpoint.base_url.replace(REGION, self._region(description) or "any")
             for name, description in self._described.items()

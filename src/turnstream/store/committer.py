@@ -1,13 +1,13 @@
-"""The thread's half of the writer: groups of operations become transactions, in spite of failures.
+"""The part of the writer that runs in its thread: it commits groups of operations as transactions.
 
 A failed transaction is rolled back. The kind of the failure decides what follows:
 
-- The database is lost: the same transaction is repeated until it is back, for the time of an outage. The
-  answer to a COMMIT may be lost, so operations may be applied twice. Applying one again changes nothing, and
-  gives the same result.
-- Another transaction was preferred (a deadlock): the same transaction is repeated once.
-- Else the turns of the group are halved, and each half has its own transaction. So one bad row fails one
-  turn.
+- The database is lost: the same transaction is repeated until the database is back, or until the limit of an
+  outage. The answer to a COMMIT may be lost, so operations may be applied twice. Applying an operation again
+  changes nothing, and gives the same result.
+- The database chose another transaction (a deadlock): the same transaction is repeated once.
+- Any other failure: the group is split into two halves, with all operations of a turn in the same half. Each
+  half has its own transaction. So one bad row fails only one turn.
 """
 
 from __future__ import annotations

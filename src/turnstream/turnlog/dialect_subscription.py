@@ -204,10 +204,10 @@ class DialectSubscription(Subscription):
 
 
 def _without_repetition(event: TurnEvent, part: SentPart | None) -> tuple[TurnEvent, SentPart | None]:
-    """Return the event without text that the watcher has, and the part of the open block after it.
+    """Return the event without text that the watcher has, and the part that the watcher has after the event.
 
     Args:
-        part: The part of the open block that the watcher has, or None.
+        part: The part of the open block that the watcher has before the event, or None.
     """
     match event:
         case BlockStart():

@@ -41,11 +41,11 @@ class ReadState(Protocol):
 
 
 async def follow(feed: Feed, cursor: Cursor, log_of: Callable[[], TurnLog | None], read: ReadState) -> None:
-    """Feed the log of a turn to the turn's end, or until the feed's stream of the turn ends.
+    """Feed the log of a turn until the turn ends, or until the feed has no more items of it.
 
     Args:
         cursor: Cursor of the log's last event.
-        log_of: Returns the log, or None once no watcher holds it: then this returns.
+        log_of: Returns the log, or None once no watcher holds it. Then feeding stops.
         read: Called after a gap in the feed.
     """
     if (log := log_of()) is None:

@@ -174,7 +174,7 @@ class ChatCommands:
 
         Args:
             owner: The owner.
-            first_day: First day of the range, in UTC, as a date or as `2026-01-31`. None: 30 days.
+            first_day: First day of the range, in UTC, as a date or as `2026-01-31`. None: 30 days in all.
             last_day: Last day of the range. None: today.
 
         Raises InvalidRequest for a range of no day, or of too many.

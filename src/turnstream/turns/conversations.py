@@ -52,8 +52,8 @@ class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         messages: Messages before the new one. They need not alternate.
-        new: Blocks of the user's new message. Empty: the last message is answered. If it has an answer, it
-            gets another one, as does a new message that the chat has already with the same id.
+        new: Blocks of the user's new message. Empty: the last message is answered. A message that has an
+            answer gets another one. So does a new message whose id the chat has already.
         chat_id: The client's id of the chat. None for a protocol without such ids: then the conversation
             continues in any chat of the owner that has it, or begins a new one.
         message_ids: The client's ids of `messages`, or empty. None for a message without one.

@@ -48,7 +48,7 @@ _OUTCOME = tuple(column.name for column in outcome_columns.columns())
 
 @cache
 def _finish(statuses: frozenset[str], *, sets_model: bool) -> Update:
-    """Return the update that ends a turn with one of these statuses. Its values are named `to_` and a column.
+    """Return the update that ends a turn with one of these statuses. `to_COLUMN` is a column's parameter.
 
     Every turn's end waits for it, so it goes straight to the driver, which needs a fixed statement.
     """

@@ -44,7 +44,7 @@ class PostgresDatabase:
         self._url = url.set(drivername="postgresql+psycopg")
 
     def exists(self) -> bool:
-        """Return True: a database of a server is not created by turnstream."""
+        """Return True: the operator creates the database."""
         return True
 
     def lock(self) -> None:

@@ -145,7 +145,7 @@ def _columns(table: Table) -> str:
 
 
 def _given(table: Table, *more: str) -> str:
-    """Return the rows as a table `given`, whose columns are numbered from 1.
+    """Return the SQL of a table `given`, which has the rows. Its columns are numbered from 1.
 
     `more`: types of the arrays of further columns.
     """

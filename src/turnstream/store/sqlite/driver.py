@@ -71,7 +71,7 @@ class SqliteDriver:
 def any_text(stored: bytes) -> str:
     """Return stored text, with U+FFFD for bytes that are not UTF-8.
 
-    A text factory costs a call for each value.
+    It is set only where such bytes must not fail a read, because the driver calls it for each value.
     """
     return stored.decode("utf-8", "replace")
 

@@ -1,5 +1,7 @@
 """Recovery: ends turns whose executor died, with the text that the journal kept.
 
+On a shared database, this node may restart a turn that it has claimed instead of ending it (`restarting`).
+
 Recovery is per turn. A turn whose rows cannot be decoded ends as an error, is logged, and delays no other
 turn. The engine starts before all turns are recovered. A command or a watcher that needs a turn recovers that
 turn first.
@@ -249,9 +251,10 @@ class TurnRecovery:
         )
 
     async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
-        """Take over a turn and end it. Keep its open block up to the last journalled text.
+        """Take over a turn, and restart or end it. Keep its open block up to the last journalled text.
 
-        Return False if the turn had ended. Tool calls without a result get one. The usage is estimated.
+        Return False if the turn had ended. Tool calls without a result get one if the turn ends. The usage
+        is estimated then.
         """
         # The new generation's numbers begin above all that the lost executor can have used. The last number
         # that survived is the old generation's fence: a watcher with a higher cursor has seen lost text.

@@ -118,9 +118,9 @@ class _CallNames:
         return found
 
     def _first_open(self, name: str) -> str:
-        """Return the id of the first call without a result: of the tool `name`, or of any if that is empty.
+        """Return the id of the first call of the tool `name` without a result, or `name` if there is none.
 
-        Return `name` if there is no such call.
+        An empty `name` means any tool.
         """
         alike = self._open_calls_of_tool[name] if name else self._open_calls
         while alike and alike[0] in self._answered:

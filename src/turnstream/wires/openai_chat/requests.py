@@ -44,7 +44,7 @@ _DEFAULT_FORMAT_NAME = "answer"
 def encode_request(request: ModelRequest) -> HttpRequest:
     """Return the POST for `request`. Raises InvalidRequest for a request that this API does not support.
 
-    - `max_tokens` keeps its name, which every vendor accepts. OpenAI's reasoning models accept only
+    - `max_tokens` keeps its name, except for OpenAI's reasoning models: they accept only
       `max_completion_tokens`.
     - A thinking budget becomes `reasoning_effort`.
     - A param that is None is left out. So is `stream_options` of False, for vendors that refuse the field.

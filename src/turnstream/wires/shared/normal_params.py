@@ -1,4 +1,4 @@
-"""Reads normalized params (see `wires.base.ModelRequest`) and documents, for several wires."""
+"""Reads normalized params (see `wires.base.ModelRequest`) and the content of documents, for several wires."""
 
 from __future__ import annotations
 
