@@ -82,7 +82,10 @@ class Lease:
         return self._last is not None and heartbeat.received >= self.deadline
 
     def renew(self, heartbeat: ConfirmedHeartbeat) -> None:
-        """Count a heartbeat. If the lease had lapsed, no task writes a claimed turn any more."""
+        """Renew the lease from a heartbeat.
+
+        If the lease had lapsed, the caller has stopped the tasks of turns that other nodes claimed.
+        """
         if self._last is None or self.had_lapsed(heartbeat) or not self._continues(self._last, heartbeat):
             self._first = heartbeat
         self._last = heartbeat

@@ -143,10 +143,12 @@ class TurnState(NamedTuple):
 
 
 class KeysInUse:
-    """The idempotency keys of the requests under way, in the only process that writes to the store.
+    """The idempotency keys of this process's requests under way.
 
-    A request that has claimed a key may call the model before its rows are committed: no other request with
-    the key can have started a turn. A second one waits, and then finds the turn of the first.
+    A request that has claimed a key may call the model before its rows are committed: no other request of
+    this process can have started a turn with the key. A second request waits, and then finds the turn of the
+    first. On a shared database, a request of another process may commit first. Then this one's model call is
+    stopped, and it gets the turn of the other.
     """
 
     def __init__(self) -> None:

@@ -191,7 +191,7 @@ class TurnTask:
     def continue_with(
         self, writing: Coroutine[Any, Any, TurnRecord], launch: Callable[[], None]
     ) -> asyncio.Task[TurnRecord]:
-        """Continue a turn that waited, once its new generation is stored.
+        """Continue a turn that waited or that another node lost, once its new generation is stored.
 
         If the write fails, the source is closed. This object owns the returned task, and the task finishes
         even if no caller waits for it.

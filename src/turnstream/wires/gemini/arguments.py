@@ -1,8 +1,8 @@
 """Writes a function call's arguments, which arrive as pairs of JSON path and value, as one growing JSON text.
 
-The text grows while the values arrive in its order, which is the usual case: a container is closed as soon as
-a value outside of it arrives. A value inside a closed container cannot be appended. From then on values are
-only stored, and at the end their top-level fields are written again, complete. JSON readers take the last of
+Usually, values arrive in the order of the text, and each one is appended to it. A container is closed as soon
+as a value outside of it arrives. A later value inside that container cannot be appended. From then on, values
+are only stored. At the end, their top-level fields are written again, complete: JSON readers take the last of
 several fields with the same name.
 """
 

@@ -224,7 +224,7 @@ class _Tool(NamedTuple):
 
     @property
     def fragment_head(self) -> bytes:
-        """The bytes of a fragment's choice before its arguments."""
+        """Bytes of a chunk from its choice to the next fragment of the arguments."""
         return b'%b{"tool_calls":[{"index":%d,"function":{"arguments":' % (_CHOICE_HEAD, self.position)
 
     def first(self) -> _Delta:
