@@ -82,7 +82,7 @@ def _spellings(action: Action) -> Iterator[str]:
 
 
 def _meaning(action: Action) -> str:
-    return _sentence((action.help or "").replace("%(default)s", str(action.default))).replace("|", "\\|")
+    return _sentence((action.help or "") % vars(action)).replace("|", "\\|")
 
 
 def _sentence(text: str) -> str:

@@ -171,9 +171,9 @@ class JournalKeeper:
     Nothing is gathered during a write, so writes do not pile up on a slow store. The parts of a failed write
     are sent again, unchanged, with the next one: the store may have kept them.
 
-    Pages stay after their blocks are stored. So all open blocks are written whole if the journal exceeds
-    `size` characters and three times the length of the open blocks, or after a minute. Then the earlier pages
-    are deleted. The blocks are also written whole after segments were discarded.
+    Pages stay after their blocks are stored. So all open blocks are written whole after a minute, or earlier
+    if the journal exceeds both `size` characters and three times the length of the open blocks. Then the
+    earlier pages are deleted. The blocks are also written whole after segments were discarded.
 
     Attributes:
         is_followed: True while another node shows turns of this one.

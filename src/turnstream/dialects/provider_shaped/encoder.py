@@ -52,7 +52,7 @@ class AnswerState(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         encoder: The wire's encoder. None before the turn's start.
         block: The block that is being shown, or None.
-        frame: The bytes around the next deltas of that block, or None if they have to be fed.
+        frame: The bytes around the next deltas of that block. None if the encoder must write each delta.
         last_block: Index of the last block that the client saw, or -1.
         end: The events of the turn's end. Nothing may follow them.
     """

@@ -71,7 +71,7 @@ class SqliteDriver:
 def any_text(stored: bytes) -> str:
     """Return stored text, with U+FFFD for bytes that are not UTF-8.
 
-    It is set only where such bytes must not fail a read, because the driver calls it for each value.
+    The driver would call it for each value. So it is set only for reads that such bytes must not fail.
     """
     return stored.decode("utf-8", "replace")
 
