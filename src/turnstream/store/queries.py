@@ -129,7 +129,7 @@ _STARTED_WITH = (
 class StartedWith(Query[tuple[TurnRecord, ...]], frozen=True, kw_only=True):
     """Reads the alternatives that one request started with the answer `turn_id`, in their order.
 
-    One write starts all `count` answers, at moments that follow each other and are theirs only.
+    One write starts all `count` answers. It creates them at successive moments that no other turn has.
     """
 
     turn_id: str

@@ -192,7 +192,7 @@ class OutputBuilder(PartBlocks):
         return item
 
     def _announce(self, item: Item, raw: JsonObject) -> None:
-        """Take the item itself, after a piece of it has begun the item."""
+        """Take the fields of an item whose first piece came before them."""
         item.take(raw)
         self._items.name(item)
         if item.kind in INPUTS:
