@@ -156,7 +156,7 @@ class PathTurn(StoredTurn, frozen=True, kw_only=True):
 
     Attributes:
         siblings: Ids of the turn and its alternatives, oldest first.
-        events: The sources and notices of the turn, without its id.
+        events: The sources and notices of the turn. They lack the turn's id.
     """
 
     siblings: list[str]

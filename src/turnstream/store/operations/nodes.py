@@ -66,7 +66,7 @@ _CLAIMED = (
 class Heartbeat(Operation[int], frozen=True, kw_only=True):
     """Stores that a node is alive. Returns the database's time, in microseconds since the epoch.
 
-    The first heartbeat of a node adds its row, and so does one whose row was removed.
+    It adds the node's row if there is none: at the start, or after another node has removed the row.
 
     Args:
         lease: Microseconds in which no other node may claim the node's turns.

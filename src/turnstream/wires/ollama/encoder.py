@@ -39,7 +39,7 @@ class LineForm(NamedTuple):
     """The form of a line: the bytes around the answer's text.
 
     Attributes:
-        text: Bytes before the text, or before the empty text of a line with another content.
+        text: Bytes before the text. The text is empty in a line with other content.
         end: Bytes after the content.
     """
 
