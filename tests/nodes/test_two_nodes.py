@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.watching import Api, Watcher, stored_blocks
 from tests.nodes.cluster import LEASE, Cluster
+from turnstream.config import EngineSettings
 
 SECONDS = 120.0
 LONG = "sim/story:events=40000,pace=0.005"
@@ -49,14 +50,26 @@ async def test_each_node_runs_its_turns_and_ends_none_of_the_other(
         assert stopped["status"] == "cancelled"
 
 
+async def next_page(cluster: Cluster) -> None:
+    """Wait until the journal has all that was shown before."""
+    query = "SELECT max(page) FROM turnstream_journal"
+    ((seen,),) = await cluster.rows(query)
+    while (await cluster.rows(query))[0][0] in {None, seen}:  # noqa: ASYNC110 - a poll of a table
+        await asyncio.sleep(0.02)
+
+
 @pytest.mark.requirement("Q3")
+@pytest.mark.parametrize("is_journalled", [True, False], ids=["journalled", "lost"])
 async def test_the_answer_of_a_killed_node_begins_again_on_another(
-    cluster: Cluster, session: aiohttp.ClientSession
+    cluster: Cluster, session: aiohttp.ClientSession, *, is_journalled: bool
 ) -> None:
-    async with asyncio.timeout(SECONDS), cluster.node() as two, cluster.node() as one:
+    settings = EngineSettings() if is_journalled else EngineSettings(journal_interval=SECONDS)
+    async with asyncio.timeout(SECONDS), cluster.node() as two, cluster.node(engine=settings) as one:
         first, second = Api(one.url, session), Api(two.url, session)
         turn = await first.start(await first.create_chat(), "hello", "sim/story:events=400,pace=0.01")
         watcher = await watch_some(first, turn)
+        if is_journalled:
+            await next_page(cluster)
         await one.kill()
         killed = monotonic()
         while not await cluster.rows(
@@ -73,6 +86,9 @@ async def test_the_answer_of_a_killed_node_begins_again_on_another(
         assert watcher.fold.blocks == stored_blocks(row)
         names = [frame.name for frame in watcher.frames]
         codes = [frame.data.get("code") for frame in watcher.frames if frame.name == "notice"]
-        assert "block_reset" in names, "what was shown is retracted"
+        if is_journalled:
+            assert "block_reset" in names, "what was shown is retracted"
+        else:
+            assert "truncated" in codes, "the watcher is told that what it has is lost"
         assert "recovered" in codes, "the watcher is told"
         assert (await second.watched(turn)).fold.blocks == stored_blocks(row), "a late watcher gets the same"

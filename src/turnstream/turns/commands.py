@@ -77,12 +77,13 @@ class Commands:
         self.recovery = TurnRecovery(
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
         )
-        self.recovery.restart = Restarts(store, options.node, registry, self._models).restart
+        restarts = Restarts(store, options.node, registry, self._models)
+        self.recovery.restart = restarts.restart
         registry.hand_over = HandOver(store, options.node, registry).run
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self._remote = RemoteTurns(store, options.node, self.recovery)
         self.mirrors = Mirrors(store, registry, self._models, self._remote)
-        self.approvals.logs.mirrored = self.mirrors.release
+        self.approvals.logs.mirrored = restarts.mirrored = self.mirrors.release
         self.chats = ChatCommands(store, registry, self.approvals, self._remote)
         self._transient = TransientCommands(registry, self._models)
         self._stores_turns = options.stores_turns

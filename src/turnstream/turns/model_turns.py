@@ -287,9 +287,11 @@ class ModelTurns:
         executor.writer.blocks_completed = sum(not block.partial for block in blocks)
         return self._measured(executor)
 
-    def restarted_executor(self, turn: TurnRecord, position: LoopPosition) -> Executor:
-        """Return the executor of a turn that was claimed, and begins again at `position`."""
-        log = self.log_of(msgspec.structs.replace(turn, generation=turn.generation - 1))
+    def restarted_executor(self, turn: TurnRecord, log: TurnLog, position: LoopPosition) -> Executor:
+        """Return the executor of a turn that was claimed, and begins again at `position`.
+
+        `log`: the turn's log, at the last event that survived.
+        """
         account = TurnAccount(self._options.pricing)
         lease, debug = self._lease, self._options.debug
         executor = Executor(turn, log, self._store, account, position=position, lease=lease, debug=debug)

@@ -12,7 +12,7 @@ import msgspec
 
 from turnstream.core.admission import is_unreadable
 from turnstream.core.blocks import Block, Message
-from turnstream.core.cursor import first_generation
+from turnstream.core.cursor import Fence, ResetRecord, first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.core.usage import CallAttempt
@@ -23,6 +23,7 @@ from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.opening import ClientTurnId, Opening
 from turnstream.store.operations.start import StartedRecords
 from turnstream.store.queries import AllBlocks, GetTurn, StartedWith
+from turnstream.turnlog.base import History
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.wires.base import ToolDefinition
 
@@ -329,6 +330,19 @@ def assistant_turn(
         awaits_hook=awaits_hook or None,
         node=node,
         **asked,
+    )
+
+
+def history_of(turn: TurnRecord, last_seq: int) -> History:
+    """Return what a turn's row says about the turn's events.
+
+    Args:
+        last_seq: Seq of the last event. The start has no number if there is no event.
+    """
+    return History(
+        (min(1, last_seq), start_event(turn)),
+        tuple(ResetRecord(seq, index) for seq, index in turn.resets),
+        tuple(Fence(generation, seq) for generation, seq in turn.fences),
     )
 
 

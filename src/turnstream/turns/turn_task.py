@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from turnstream.core.cursor import Fence
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import ProviderError, StaleGeneration, StoreError
 from turnstream.model_loop.accounts import Summary
@@ -36,7 +35,7 @@ from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher
 from turnstream.turns.interruption import Interruption
-from turnstream.turns.new_turns import start_event
+from turnstream.turns.new_turns import history_of, start_event
 from turnstream.turns.writing import LeasedWriter, TurnWriter
 
 logger = logging.getLogger(__name__)
@@ -206,9 +205,8 @@ class TurnTask:
                 self.abandon()
                 return
             turn = self._finisher.turn = task.result()
-            fences = tuple(Fence(*fence) for fence in turn.fences)
-            history = self.log.history._replace(fences=fences)
-            self.log.taken_over(LogState(turn.generation, turn.last_seq, history, fences[-1].seq))
+            history = history_of(turn, turn.last_seq)
+            self.log.taken_over(LogState(turn.generation, turn.last_seq, history, history.fences[-1].seq))
             self.writer.committed.set()
             launch()
 

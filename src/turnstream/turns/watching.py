@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from turnstream.core.cursor import Cursor, Fence, ResetRecord
+from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import has_executor
 from turnstream.errors import Unavailable
 from turnstream.store.base import StoreReader, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.store.transient.store import TransientReader
-from turnstream.turnlog.base import DialectEncoder, History
+from turnstream.turnlog.base import DialectEncoder
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turnlog.ended_turns import EndedTurn
 from turnstream.turnlog.log import TurnLog
@@ -19,7 +19,7 @@ from turnstream.turns.archive import KeptParts, StoreArchive
 from turnstream.turns.commands import Commands
 from turnstream.turns.ending import terminal_event
 from turnstream.turns.model_turns import EncoderFactory
-from turnstream.turns.new_turns import start_event
+from turnstream.turns.new_turns import history_of
 
 Watching = TypeVar("Watching", bound=Subscription)
 
@@ -126,10 +126,6 @@ class SubscriptionMaker:
             self._encoder(turn.id, turn.generation),
             head=max(last - 1, 0),
         )
-        history = History(
-            (min(1, last), start_event(turn)),
-            tuple(ResetRecord(seq, index) for seq, index in turn.resets),
-            tuple(Fence(generation, seq) for generation, seq in turn.fences),
-        )
-        log.rebuilt(history, terminal_event(turn, total_blocks=total, blocks_completed=completed))
+        terminal = terminal_event(turn, total_blocks=total, blocks_completed=completed)
+        log.rebuilt(history_of(turn, last), terminal)
         return log

@@ -173,6 +173,8 @@ class Mirrors:
 
     async def _open(self, turn: TurnRecord) -> TurnLog:
         items = await self._state(turn.id)
+        if (executor := self._registry.executor(turn.id)) is not None:
+            return executor.log  # this node has taken the turn over meanwhile
         log = self.known(turn.id) or self._registry.waiting_logs.get(turn.id)
         if log is None or log.closed:
             log = self._turns.log_of(turn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turnstream.core.cursor import Fence, ResetRecord
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import BlockCatchup
 from turnstream.store.base import Store, TurnRecord
@@ -13,7 +12,7 @@ from turnstream.store.journal.items import FeedItem, LogEntry, LogSnapshot
 from turnstream.store.journal.pages import open_blocks, unbroken
 from turnstream.store.queries import CountBlocks
 from turnstream.turns.ending import terminal_event
-from turnstream.turns.new_turns import start_event
+from turnstream.turns.new_turns import history_of
 
 
 async def read_items(store: Store, turn_id: str) -> Sequence[FeedItem]:
@@ -49,15 +48,16 @@ async def _ended(store: Store, turn: TurnRecord) -> list[FeedItem]:
 def _snapshot(
     turn: TurnRecord, last: int, stored_seq: int, block: BlockCatchup | None = None, first_seq: int = 0
 ) -> LogSnapshot:
-    has_begun = last > 0
+    history = history_of(turn, last)
+    start_seq, start = history.start or (0, None)
     return LogSnapshot(
         turn.generation,
         last,
         stored_seq,
-        start_event(turn) if has_begun else None,
-        min(1, last),
-        tuple(ResetRecord(seq, index) for seq, index in turn.resets),
-        tuple(Fence(generation, seq) for generation, seq in turn.fences),
+        start if last else None,
+        start_seq,
+        history.resets,
+        history.fences,
         block,
         first_seq,
     )

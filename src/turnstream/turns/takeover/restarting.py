@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+
+import msgspec
 
 from turnstream.core.blocks import Block, is_client_call
 from turnstream.core.turn_events import BlockReset, Notice
@@ -15,8 +17,11 @@ from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.nodes import RECOVERED, CountRecoveries
 from turnstream.store.operations.nodes import ResumeClaimed
+from turnstream.turnlog.base import LogState
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.histories import read_history
 from turnstream.turns.model_turns import ModelTurns
+from turnstream.turns.new_turns import history_of
 from turnstream.turns.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -36,6 +41,8 @@ class Restarts:
         self._node = node
         self._registry = registry
         self._turns = turns
+        self.mirrored: Callable[[str], TurnLog | None] = lambda _turn_id: None
+        """Returns the log of a turn that another node wrote, if watchers hold it, and stops feeding it."""
 
     async def restart(self, turn: TurnRecord, blocks: Sequence[Block], survived: int) -> bool:
         """Continue a claimed turn with a new executor. Return False if it must end.
@@ -53,12 +60,14 @@ class Restarts:
         try:
             path = await read_history(self._store, turn.prev_turn_id)
             source = await self._turns.continued(turn, path)
-            executor = self._turns.restarted_executor(turn, self._position(blocks))
-            self._registry.reserve(executor, source)
+            self._registry.admit()
         except (RequestError, ProviderError, Unavailable) as error:
             logger.warning("turn %s cannot begin again, and ends: %s", turn.id, error)
             return False
         logger.warning("turn %s begins again here: its node was lost", turn.id)
+        # No await may come between these calls: a watcher finds the turn's mirror, or its executor.
+        executor = self._turns.restarted_executor(turn, self._log_of(turn, survived), _position(blocks))
+        self._registry.reserve(executor, source)
         write = ResumeClaimed(
             turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=survived
         )
@@ -66,9 +75,20 @@ class Restarts:
         await asyncio.shield(executor.continue_with(self._store.write(write), launch))
         return True
 
-    def _position(self, blocks: Sequence[Block]) -> LoopPosition:
-        after = max((block.sequence + 1 for block in blocks), default=0)
-        notice = Notice(RECOVERED, "the server that wrote this answer was lost: the answer begins again")
-        return LoopPosition(
-            sequence=after, step_shown=after > 0, restart=(BlockReset(0, shown=tuple(blocks)), notice)
-        )
+    def _log_of(self, turn: TurnRecord, survived: int) -> TurnLog:
+        """Return the log that the watchers here have, or a new one, at the last event that survived."""
+        log = self.mirrored(turn.id)
+        if log is not None and not log.closed:
+            return log
+        lost = msgspec.structs.replace(turn, generation=turn.generation - 1)
+        log = self._turns.log_of(lost)
+        log.skipped_to(LogState(lost.generation, survived, history_of(lost, survived), survived))
+        return log
+
+
+def _position(blocks: Sequence[Block]) -> LoopPosition:
+    after = max((block.sequence + 1 for block in blocks), default=0)
+    notice = Notice(RECOVERED, "the server that wrote this answer was lost: the answer begins again")
+    return LoopPosition(
+        sequence=after, step_shown=after > 0, restart=(BlockReset(0, shown=tuple(blocks)), notice)
+    )
