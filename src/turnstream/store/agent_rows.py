@@ -244,8 +244,8 @@ class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
     """Changes the written part of a message. Raises NotFound.
 
     Args:
-        turn_text: Text of the message's turn, which a first change of the text begins with. Empty if it has
-            no turn.
+        turn_text: Text of the message's turn. The first change starts from this text. Empty if the message
+            has no turn.
         content: The new text. None: the text stays.
         piece: Text that is added.
         token_count: Number of tokens that are added, or of the new text. None: it stays.

@@ -154,7 +154,7 @@ class FoundPath(NamedTuple):
 
 
 class SentMessage(NamedTuple):
-    """A message of a user that the client has sent now: its id, and the end of its path."""
+    """The user's new message, as the client has sent it: its id, and the end of the path up to it."""
 
     client_id: str
     end: PathEnd

@@ -75,8 +75,8 @@ class TurnLog(LogView):
 
         Nearly all events come this way.
 
-        Guarantees: see `show`. Followers are called before this returns. Do not call `grow` if the
-            caller appends more events at once.
+        Guarantees: see `show`. Followers are called before this returns. A caller that appends several
+        events at once uses `show`.
         """
         if self._terminal is not None:
             self._check_open()

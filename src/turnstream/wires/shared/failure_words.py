@@ -167,7 +167,7 @@ def meaning_of_words(words: str) -> FailureMeaning | None:
 
 
 def meaning_of_refusal(status: int | None, words: str) -> FailureMeaning | None:
-    """Return a more specific meaning of a refused request, or None if the request itself is refused."""
+    """Return a more specific meaning of a refused request, or None if its words have none."""
     if status not in _WORDS_STATUSES:
         return None
     return next((meaning for pattern, meaning in _REFUSAL_PATTERNS if pattern.search(words)), None)
