@@ -39,7 +39,7 @@ class WatchedEvents:
 
     @property
     def position(self) -> Cursor:
-        """Number of cursors that were received, for the limit of attempts."""
+        """A cursor that rises with each cursor received. The limit of attempts compares it."""
         return Cursor(0, self._moves)
 
     def connected(self) -> None:

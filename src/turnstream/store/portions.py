@@ -113,10 +113,11 @@ class ReadPortion(Query[tuple[Any, PortionStart | None]], frozen=True, kw_only=T
 class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=True):
     """Reads the ids of the turns from a chat's first turn to `turn_id`, and the first portion of these turns.
 
-    Only the last `depth` turns of a longer path are read. Both results are empty if the turn is unknown.
+    Only the last `depth` turns of a longer path are read.
 
     Args:
-        owner: Owner of the turn. Then NotFound is raised if the owner has no such turn. None: any owner.
+        owner: Owner of the turn. Raises NotFound if the owner has no such turn. None: any owner, and both
+            results are empty if the turn does not exist.
     """
 
     turn_id: str

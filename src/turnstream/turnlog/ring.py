@@ -137,7 +137,7 @@ class Ring:
                 self._make_room()
 
     def skip(self, count: int) -> None:
-        """Number `count` events whose text the next event carries."""
+        """Use up the numbers of `count` events, whose text the next event carries."""
         for _ in range(count):
             self._events.append(NUMBER_ONLY)
             self._frames.append(b"")

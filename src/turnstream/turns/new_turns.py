@@ -337,7 +337,7 @@ def history_of(turn: TurnRecord, last_seq: int) -> History:
     """Return what a turn's row says about the turn's events.
 
     Args:
-        last_seq: Seq of the last event. The start has no number if there is no event.
+        last_seq: Seq of the last event, or 0 if there is none. Then the start event has no number yet.
     """
     return History(
         (min(1, last_seq), start_event(turn)),

@@ -180,7 +180,7 @@ class ForkingEncoder(Encoder, Protocol):
     def delta_frame(self, index: int, block_type: BlockType) -> DeltaFrame | None:
         """Return the bytes around the next deltas of an open block.
 
-        Return None if its next delta changes the encoder's state, and has to be fed.
+        Return None if its next delta changes the encoder's state. Then `feed` must write it.
         """
         ...
 

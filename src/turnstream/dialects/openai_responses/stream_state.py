@@ -29,7 +29,7 @@ class ResponseState(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=Tru
         encoder: The wire's encoder before the deltas in `text`. It is never fed again. None before the turn's
             start.
         block: The block that is being shown, or None.
-        head: The bytes of the next delta before its text, or None if it has to be fed.
+        head: The bytes of the next delta before its text. None if the encoder must write it.
         text: Deltas that came since `encoder`, or None.
         number: Number of the next event or character.
         last_block: Index of the last block that was shown, or -1.

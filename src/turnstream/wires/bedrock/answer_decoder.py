@@ -67,9 +67,9 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
 
 
 def _blocked_input(trace: Any, events: list[StreamEvent]) -> list[RedactContent]:
-    """Return the redaction of the user's message.
+    """Return the redactions of the user's message.
 
-    A complete answer has no text of an output that was blocked.
+    The output needs none: a complete answer does not contain blocked output.
     """
     sent = SentText()
     for event in events:

@@ -154,9 +154,9 @@ class OpenAIResponsesEncoder(AnswerWriter):
         return other
 
     def delta_head(self, index: int) -> bytes | None:
-        """Return the bytes of a delta of an open block before its text. `DELTA_TAIL` and its number follow.
+        """Return the bytes of the next delta of a block before its text. `DELTA_TAIL` and a number follow it.
 
-        Return None if the next delta changes more than the text and the number, and has to be fed.
+        Return None if the delta changes more than the text and the number. Then `feed` must write it.
         """
         block = self._blocks.get(index)
         if block is None or self._held is not None or self._sequence <= self._sent:
