@@ -62,7 +62,7 @@ async def test_a_new_chat_and_back_by_search(tmp_path: Path) -> None:
         await shown.pilot.press("ctrl+s")
         await shown.until_shown("2 chats")
         await shown.pilot.press(*"apples")
-        await shown.until_shown("1 chats")
+        await shown.until_shown("1 chat.")
         await shown.pilot.press("enter")
         await shown.until(lambda: texts(shown) == ["about apples", "about apples"], "old chat")
 
@@ -110,7 +110,8 @@ async def test_export_writes_the_branch_and_never_over_a_file(tmp_path: Path) ->
         await shown.ask(f"/export {target}")
         await shown.until(target.exists, "file")
         await shown.until(lambda: "Written to" in shown.notices(), "notice")
-        assert target.read_text().count("keep this") == 2
+        written = "# keep this\n\n## You\n\nkeep this\n\n## sim/echo:pace=0\n\nkeep this\n"
+        assert target.read_text() == written
         await shown.ask(f"/export {target}")
         await shown.until(lambda: "cannot be written" in shown.notices(), "refusal")
 

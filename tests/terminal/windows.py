@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment
 from textual.pilot import Pilot
 
 from tests.server.live import serving
@@ -63,10 +64,10 @@ class ScriptedAnswer:
         self._queue.put_nowait(None)
 
 
-async def ask_scripted(engine: Engine, question: str = "Go") -> tuple[ScriptedAnswer, str]:
+async def ask_scripted(engine: Engine, question: str = "Go", **options: Any) -> tuple[ScriptedAnswer, str]:
     """Start a scripted turn; the script and the chat's id."""
     answer = ScriptedAnswer()
-    live = await engine.start(answer, blocks=[Block(0, "text", question)])
+    live = await engine.start(answer, blocks=[Block(0, "text", question)], **options)
     return answer, live.chat_id
 
 
@@ -111,16 +112,22 @@ class Window:
         self.app.prompt.fill(text)
         await self.pilot.press("enter")
 
-    def lines(self) -> list[str]:
-        """The characters on the screen."""
+    def rows(self) -> list[list[Segment]]:
+        """The styled characters on the screen, line by line."""
         width, height = self.app.size
         console = Console(
             width=width, height=height, file=StringIO(), force_terminal=True, color_system="truecolor",
-            record=True, legacy_windows=False, safe_box=False,
+            legacy_windows=False, safe_box=False,
         )  # fmt: skip
         compositor = self.app.screen._compositor  # pyright: ignore[reportPrivateUsage]
-        console.print(compositor.render_update(full=True))
-        return [line.rstrip() for line in console.export_text().splitlines()]
+        behind = self.app._background_screens  # pyright: ignore[reportPrivateUsage]
+        update = compositor.render_update(full=True, screen_stack=behind)
+        assert update is not None
+        return list(Segment.split_lines(part for part in console.render(update) if not part.control))
+
+    def lines(self) -> list[str]:
+        """The characters on the screen."""
+        return ["".join(segment.text for segment in row).rstrip() for row in self.rows()]
 
     def notices(self) -> str:
         """The texts of all notices."""

@@ -39,7 +39,7 @@ KEYS = (
     WindowKey("ctrl+down", "scroll('down')", "Ctrl+↓", "Scroll a line down", hidden=True),
     WindowKey("ctrl+home", "scroll('home')", "Ctrl+Home", "Scroll to the beginning", hidden=True),
     WindowKey("ctrl+end", "scroll('end')", "Ctrl+End", "Scroll to the end", hidden=True),
-    WindowKey("f1", "help", "f1", "Show the keys and the commands"),
+    WindowKey("f1", "help", "F1", "Show the keys and the commands"),
 )
 
 PROMPT_KEYS = (

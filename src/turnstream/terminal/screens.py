@@ -31,7 +31,7 @@ class ChatsScreen(ModalScreen[str | None]):
     DEFAULT_CSS = """
     ChatsScreen { align: center middle; }
     ChatsScreen > Vertical { width: 80%; height: 80%; border: round $primary; background: $surface; }
-    ChatsScreen OptionList { height: 1fr; border: none; }
+    ChatsScreen OptionList { height: 1fr; border: none; text-wrap: nowrap; text-overflow: ellipsis; }
     ChatsScreen Static { height: 1; color: $text-muted; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = []
@@ -77,7 +77,8 @@ class ChatsScreen(ModalScreen[str | None]):
         if page.chats:
             self._list.highlighted = 0
         more = "" if page.next is None else ", and older ones: search for them"
-        self._note.update(Content(f"{len(page.chats)} chats{more}. ↑ ↓ choose, Enter opens, Esc closes."))
+        chats = "chat" if len(page.chats) == 1 else "chats"
+        self._note.update(Content(f"{len(page.chats)} {chats}{more}. ↑ ↓ choose, Enter opens, Esc closes."))
 
     @on(Input.Submitted)
     def _choose(self) -> None:
@@ -106,7 +107,8 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
     HelpScreen > VerticalScroll {
-        width: 80%; height: 90%; border: round $primary; background: $surface; padding: 0 1;
+        width: 100%; max-width: 90; height: 90%; border: round $primary; background: $surface; padding: 0 1;
+        scrollbar-size-vertical: 1;
     }
     """
 

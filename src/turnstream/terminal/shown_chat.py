@@ -17,6 +17,10 @@ from turnstream.terminal.transcript_turn import TranscriptTurn, stored_state
 
 logger = logging.getLogger(__name__)
 
+TITLE_LENGTH = 60
+"""Characters of the question that are the title of a new chat."""
+_PROVISIONAL = {"provisional_title": True}
+"""Metadata of a new chat: the server may make a better title."""
 PAGE = 30
 """Turns that are read at a time."""
 MOST_PENDING = 256 * 1024
@@ -118,7 +122,9 @@ class ShownChat:
         last = next((turn for turn in reversed(self.turns) if turn.turn_id), None)
         try:
             if self.chat_id is None:
-                self._follow_chat((await self.connection.ask(lambda client: client.chats.create())).id)
+                title = " ".join(shown.text()[:1_000].split())[:TITLE_LENGTH] or None
+                chat = await self.connection.ask(lambda client: client.chats.create(title, _PROVISIONAL))
+                self._follow_chat(chat.id)
             chat_id, options = self.chat_id, self.asking.options()
             before = None if last is None else last.turn_id
             turn = await self.connection.ask(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Static
 
@@ -22,7 +23,11 @@ class StatusLine(Static):
         animated: False for an indicator that does not move.
     """
 
-    DEFAULT_CSS = "StatusLine { height: 1; color: $text-muted; padding: 0 1; }"
+    DEFAULT_CSS = """
+    StatusLine {
+        height: 1; color: $text-muted; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    """
 
     def __init__(self, conversation: ShownChat, *, animated: bool) -> None:
         super().__init__("", markup=False)
@@ -60,7 +65,7 @@ class StatusLine(Static):
         )
         right = [cost_words(conversation), printable_line(model or "", 60)]
         ends = " · ".join(filter(None, left)), " · ".join(filter(None, right))
-        room = max(self.size.width - len(ends[0]) - len(ends[1]) - 2, 1)
+        room = max(self.size.width - cell_len(ends[0]) - cell_len(ends[1]), 1)
         return printable_line(ends[0], 400) + " " * room + ends[1]
 
     def _indicator(self) -> str:

@@ -39,7 +39,7 @@ class ToolCard(Static):
     """The card of one call."""
 
     DEFAULT_CSS = """
-    ToolCard { height: auto; border-left: thick $primary; padding: 0 1; margin: 1 0 0 0; }
+    ToolCard { height: auto; border-left: thick $primary; padding: 0 1; margin: 0 0 1 0; }
     ToolCard.failed { border-left: thick $error; }
     ToolCard.asks { border-left: thick $warning; }
     """
@@ -60,7 +60,8 @@ class ToolCard(Static):
         if state.progress and state.result is None:
             lines.append(_cut(printable(state.progress.rstrip()), from_end=True))
         if state.result is not None:
-            lines.append(f"{'✗' if failed else '→'} {_cut(printable(result_text(state.result)))}")
+            result = _cut(printable(result_text(state.result))).replace("\n", "\n  ")
+            lines.append(f"{'✗' if failed else '→'} {result}")
         self.update(Content("\n".join(lines)))
 
 

@@ -77,7 +77,7 @@ class Transcript(VerticalScroll):
     async def set_folded(self, *, folded: bool) -> None:
         """Fold or open all thinking, and that which comes."""
         self.folded = folded
-        for view in self._views.values():
+        for view in tuple(self._views.values()):  # a draw may add turns meanwhile
             view.folded = folded
             for thinking in view.thinking_views():
                 await thinking.set_folded(folded=folded)
