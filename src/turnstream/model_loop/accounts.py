@@ -350,7 +350,7 @@ class TurnAccount:
     def _estimate(self, usage: Usage, output_bytes: int) -> Usage | None:
         """Return the estimated usage of a step that failed.
 
-        Return None if the provider reported as much, or if there is no model.
+        Return None if there is no model, or if the estimate adds nothing to the provider's report.
         """
         step = self._open
         if step is None or step.model is None or not step.answered or self._input_estimate is None:

@@ -63,7 +63,8 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         user_entries: Digests of the user turn's entries (`store.conversation_digest`).
         client_ids: Ids that the client gave to the turns.
         opening: Part of the conversation to store before these turns.
-        alternatives: Further pending turns that answer the same turn, at the moments that follow.
+        alternatives: Further pending turns that answer the same turn. Each is created one microsecond after
+            the one before it.
 
     Raises NotFound if the chat or the previous turn does not belong to the owner. Raises Conflict
     `turn_active` if the previous turn is running, `invalid_prev_turn` if a user turn would follow a user

@@ -71,7 +71,7 @@ class BedrockDecoder(AnswerStream):
 
     @property
     def finish(self) -> Finish | None:
-        """See `Decoder.finish`. The decoder of a model's own events decides for them."""
+        """See `Decoder.finish`. For a model's own events, this is what their decoder returns."""
         if self._failed_end is not None:
             return "certain"
         if self._is_over or self._stopped or self._model_events is None:
