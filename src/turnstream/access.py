@@ -48,9 +48,7 @@ def server_key(server: ServerSettings, environ: Mapping[str, str] | None = None)
 def check_key(key: str, name: str) -> None:
     """Raise ConfigurationError unless every client can send `key` in a header.
 
-    `name` is its name in the error.
-
-    Such a key is printable ASCII without spaces at its ends.
+    Such a key is printable ASCII without spaces at its ends. `name` is its name in the error.
     """
     if not key.isascii() or not key.isprintable() or key != key.strip() or not key:
         raise ConfigurationError(

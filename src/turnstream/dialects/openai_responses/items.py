@@ -43,7 +43,7 @@ def items_of_path(
 
 
 def _said(turn: TurnRecord, blocks: Sequence[Block]) -> list[StoredItem]:
-    """Return the items of the user's turn: a result each, and messages of the blocks between them."""
+    """Return the items of the user's turn: one for each result, and messages for the other blocks."""
     items: list[StoredItem] = []
     parts: list[Block] = []
 

@@ -232,8 +232,8 @@ class ChatCompletionCalls:
         return known if continues else at
 
     def _join_legacy(self, name: str) -> _OpenCall | None:
-        """Return the call of a `function_call` that a fragment of `tool_calls` repeats, at its first
-        repetition."""
+        """Return the call that came as `function_call`, if this fragment of `tool_calls` is the first to
+        repeat it."""
         legacy = self._legacy
         if legacy is None or len(self._all) > 1 or name not in ("", legacy.name):
             return None
