@@ -97,7 +97,10 @@ class CallState(NamedTuple):
 
 
 def kind_of(error: ProviderError, call: CallState | None = None) -> Kind:
-    """Return the kind of failure that `error` is for the given call. None: a streamed call without output."""
+    """Return the kind of failure that `error` is for a call.
+
+    `call`: the call's state. None: streamed, without output.
+    """
     streamed, prefilled, has_output = call or CallState()
     if isinstance(error, ContextLengthExceeded):
         return "too_long"

@@ -77,9 +77,8 @@ class BackgroundResponses:
     def play(self, asked: ModelRequest, context: PlayContext) -> Iterator[Action]:
         """Yield the actions of `playback.play`, and keep the response.
 
-        If no stream is requested, only queue it.
-
-        Faults are permanent.
+        If no stream is requested, only queue the response. The options `times` and `lasting` are
+        ignored.
         """
         context = context._replace(outages=None)
         try:
