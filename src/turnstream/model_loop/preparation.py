@@ -20,7 +20,7 @@ from turnstream.tools.runner import ToolRunner
 
 
 class Preparations:
-    """The preparations of one turn's tools, by call id. They run in parallel, at most as many as calls may.
+    """The preparations of one turn's tools, by call id. They run in parallel, within the limit of calls.
 
     Args:
         context_of: Makes the context of a call, by its id.

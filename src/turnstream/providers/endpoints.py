@@ -165,7 +165,7 @@ class Addresses:
 
 
 def other_base(base: SplitResult, path: str) -> SplitResult | None:
-    """Return `base` with `/v1` added, or without its version, if `path` may be below that.
+    """Return `base` with `/v1` added, or without its version, if the API may have `path` there.
 
     Return None if `path` has a version of its own, or if the base URL is the whole address.
     """

@@ -194,7 +194,7 @@ class Responses:
 
         Args:
             starting_after: Number of the last event that the client has. None: the client has none, or drops
-                events that it has by itself.
+                repeated events itself.
         """
         seal = await self._context.origin_key.seal()
         encoder = encoder_of(turn, starting_after=-1 if starting_after is None else starting_after, seal=seal)
