@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import statistics
+import sys
 import time
 
+import psutil
 import pytest
 
 from turnstream.core.stream_events import TextDelta
@@ -21,6 +23,8 @@ PER_UPDATE = 10
 """Deltas of one update: 100 a second, and 10 updates a second."""
 UPDATES = 60
 MOST = 1.3
+MOST_MEMORY = 24
+"""Bytes of resident memory for each character of the answer."""
 
 
 class Stream:
@@ -65,12 +69,22 @@ async def test_an_update_costs_the_same_after_a_hundred_thousand_deltas() -> Non
         await stream.grow(EARLY)
         gc.collect()
         early = await stream.cost()
-        for _ in range(LATE // 4_000):
+        memory = {}
+        for grown in range(4_000, LATE + 1, 4_000):
             await stream.grow(4_000)
-        gc.collect()
+            if grown in (LATE // 5, LATE):
+                gc.collect()
+                memory[grown] = psutil.Process().memory_info().rss
+        characters = len(stream.turn.text())
         late = await stream.cost()
         widgets = len(list(app.transcript.walk_children()))
     await connection.close()
     figures = f"{1e3 * early:.2f} ms at {EARLY} deltas, {1e3 * late:.2f} ms at {LATE}, {widgets} widgets"
+    growth = memory[LATE] - memory[LATE // 5]
+    sys.stdout.write(
+        f"{figures}; {growth / 2**20:.1f} MiB more at {LATE} deltas ({characters:,} characters) "
+        f"than at {LATE // 5}\n"
+    )
+    assert growth <= MOST_MEMORY * characters, growth
     assert widgets < 100, figures
     assert late <= MOST * early, figures
