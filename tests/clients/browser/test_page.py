@@ -56,7 +56,7 @@ def run(name: str, report: Path) -> dict[str, str]:
         ("safety", 4),
         ("look", 11),
         ("long", 2),
-        ("states", 3),
+        ("states", 9),
         ("stats", 7),
         ("deltas", 1),
     ],

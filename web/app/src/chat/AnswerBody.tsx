@@ -99,15 +99,18 @@ const STOPPED: Readonly<Record<string, string>> = {
   max_rounds: "The model used its tools too often. The answer ended.",
 };
 
+const WAITING = "Waiting for the model…";
+
 function Status({ turn, onRetry }: { turn: ShownTurn; onRetry: () => void }) {
   switch (turn.status) {
     case "pending":
-      return <Working text="Waiting for the model…" />;
+      return <Working text={WAITING} />;
     case "streaming": {
       if (turn.blocks.some((block) => block.open)) return null;
       const call = runningCall(turn);
       if (call !== null) return <Working text={`Running ${call}…`} />;
-      return <Working text={isRetrying(turn) ? "A call failed. Trying again…" : "Working…"} />;
+      if (isRetrying(turn)) return <Working text="A call failed. Trying again…" />;
+      return <Working text={turn.blocks.length === 0 && turn.steps.every(({ name }) => name === null) ? WAITING : "Working…"} />;
     }
     case "waiting":
       return <p className="status">Waiting for your approval.</p>;
@@ -117,7 +120,7 @@ function Status({ turn, onRetry }: { turn: ShownTurn; onRetry: () => void }) {
       return (
         <div className="notice error" role="alert">
           <Icon name="warning" />
-          <span>{turn.error?.message ?? "The answer failed."}</span>
+          <span>{failureOf(turn)}</span>
           <button type="button" onClick={onRetry}>
             Try again
           </button>
@@ -128,6 +131,11 @@ function Status({ turn, onRetry }: { turn: ShownTurn; onRetry: () => void }) {
       return reason === undefined ? null : <p className="notice">{reason}</p>;
     }
   }
+}
+
+function failureOf({ error }: ShownTurn): string {
+  if (error?.code === "orphaned") return "The server was interrupted while it wrote this answer. Text that was not stored yet is lost.";
+  return error?.message ?? "The answer failed.";
 }
 
 /** Return the name of the first tool that has no result yet, or null. */

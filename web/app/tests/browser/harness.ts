@@ -8,12 +8,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium, type Browser, type Page } from "playwright-core";
+import { expect } from "vitest";
 
 const PROJECT = fileURLToPath(new URL("../../../../", import.meta.url));
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const SECONDS = 30;
-/** Folder for pictures of the page. Without it no pictures are kept. */
-const PICTURES = process.env.TURNSTREAM_PICTURES;
+/** Folder for pictures of the page, which Git ignores. */
+const PICTURES = process.env.TURNSTREAM_PICTURES ?? join(PROJECT, ".tools/pictures");
+const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } } as const;
 
 export interface TestServer {
   readonly url: string;
@@ -204,10 +206,27 @@ export function chatOf(page: Page): string {
   return page.url().split("#/chat/")[1] ?? "";
 }
 
+/** Take a picture of the page as it is. */
 export async function picture(page: Page, name: string): Promise<void> {
-  if (PICTURES === undefined) return;
   mkdirSync(PICTURES, { recursive: true });
   await page.screenshot({ path: join(PICTURES, `${name}.png`) });
+}
+
+/** Take pictures of a state, light and dark, on a desktop and on a phone. Nothing may be wider than the window. */
+export async function pictures(page: Page, name: string, sizes = Object.keys(SIZES) as (keyof typeof SIZES)[]): Promise<void> {
+  const before = page.viewportSize();
+  // What moves would be seen half-way.
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  for (const size of sizes) {
+    await page.setViewportSize(SIZES[size]);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)).toBe(0);
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      await picture(page, `${name}-${size}-${colorScheme}`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: null, reducedMotion: null });
+  if (before !== null) await page.setViewportSize(before);
 }
 
 function squeezed(text: string): string {

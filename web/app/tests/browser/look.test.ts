@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Browser } from "playwright-core";
-import { ask, ended, launch, open, picture, startServer, type TestServer } from "./harness";
+import { ask, ended, launch, open, picture, pictures, startServer, type TestServer } from "./harness";
 import { seriousFindings } from "./accessibility";
 
 const BUILT = fileURLToPath(new URL("../../../../src/turnstream/server/page/built", import.meta.url));
@@ -36,11 +36,11 @@ test.each(["light", "dark"] as const)("axe finds nothing serious in any state (%
   const page = await (await browser.newContext({ colorScheme })).newPage();
   await open(page, server.url);
   expect(await seriousFindings(page)).toEqual([]);
-  await picture(page, `new-${colorScheme}`);
+  if (colorScheme === "light") await pictures(page, "new");
   await ask(page, "Show **all** of it:\n\n- a list");
   await ended(page);
   expect(await seriousFindings(page)).toEqual([]);
-  await picture(page, `answer-${colorScheme}`);
+  if (colorScheme === "light") await pictures(page, "answer");
   await page.getByLabel("Model", { exact: true }).selectOption("sim/thinking");
   await ask(page, "Think");
   await ended(page, 2);
@@ -49,7 +49,6 @@ test.each(["light", "dark"] as const)("axe finds nothing serious in any state (%
   await page.getByRole("button", { name: "Approve" }).waitFor();
   await page.locator("details").evaluateAll((folds) => { for (const fold of folds) fold.setAttribute("open", ""); });
   expect(await seriousFindings(page)).toEqual([]);
-  await picture(page, `approval-${colorScheme}`);
   await page.getByRole("button", { name: "Deny" }).click();
   await ended(page, 3);
   await page.getByRole("button", { name: "Rename" }).click();
@@ -66,7 +65,7 @@ test("an answer that fails has an explanation and a retry", async () => {
   await ask(page, "Fail");
   await page.locator(".turn.assistant .notice.error").waitFor({ timeout: 60_000 });
   expect(await seriousFindings(page)).toEqual([]);
-  await picture(page, "error");
+  await pictures(page, "error");
   await page.locator(".turn.assistant").getByRole("button", { name: "Try again" }).click();
   await page.locator(".turn.assistant .branches", { hasText: "2/2" }).waitFor();
   await page.context().close();
@@ -118,7 +117,7 @@ test("axe finds nothing serious in the other views", async () => {
   const dialog = page.getByRole("dialog");
   const checked = async (name: string) => {
     expect(await seriousFindings(page)).toEqual([]);
-    await picture(page, `view-${name}`);
+    await pictures(page, `view-${name}`);
   };
   const closed = async () => {
     await page.keyboard.press("Escape");
@@ -157,6 +156,7 @@ test("the place to sign in, and the chats on a phone, are accessible too", async
   await phone.goto(closedServer.url);
   await phone.getByLabel("The server’s key").waitFor();
   expect(await seriousFindings(phone)).toEqual([]);
+  await pictures(phone, "sign-in");
   await phone.getByLabel("The server’s key").fill("a-key");
   await phone.getByRole("button", { name: "Sign in" }).click();
   await ask(phone, "Hello");
@@ -164,6 +164,7 @@ test("the place to sign in, and the chats on a phone, are accessible too", async
   await phone.getByRole("button", { name: "Show the chats" }).click();
   await phone.getByRole("link", { name: "Hello" }).waitFor();
   expect(await seriousFindings(phone)).toEqual([]);
+  await pictures(phone, "sidebar", ["phone"]);
   await phone.keyboard.press("Escape");
   await expect.poll(() => phone.getByRole("link", { name: "Hello" }).isVisible()).toBe(false);
   await phone.context().close();
