@@ -44,7 +44,7 @@ part = @echo "== $(1)"; echo "$$(date +%s) $(1)" >>$(TIMES)
 times = @awk -v end="$$(date +%s)" -f scripts/times.awk $(TIMES)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve page wheel demo docs test test-clients survival lint format bench requirements clean
+.PHONY: help serve page wheel demo docs test test-clients survival soak lint format bench requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,9 @@ test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools
 
 survival: .venv/development.ready ## The sixteen faults of providers at full length, at two settings: two minutes
 	@$(BIN)/python -m tests.faults.full_length
+
+soak: .venv/development.ready ## Kill nodes of a shared database 200 times, five to six seconds each
+	@NODE_KILLS=200 $(BIN)/pytest -s tests/nodes/test_kill_lottery.py
 
 lint: .venv/development.ready .tools/web.packages ## Style, types and layers
 	@rm -f $(TIMES)
