@@ -28,7 +28,7 @@ INTERNAL = {"wires", "simulator"}
 NEXT_STEP = re.compile(
     r"\b(add|answer|ask|choose|convert|correct|delete|encode|give|install|keep|leave|list|listen|load|make|must|mend"
     r"|name|needs?|providers are|put|record|rename|resume|send|set|shorten|start|take|try|upgrade|use|wait|wrap|write|has to|at most"
-    r"|there (is|are)|turnstream \w+|is this the address)\b"
+    r"|there (is|are)|turnstream \w+|is it the URL)\b"
 )
 """Words of a message that say what the caller can do, or name the only valid values."""
 

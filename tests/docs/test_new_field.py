@@ -106,12 +106,14 @@ def test_a_new_field_takes_three_files_and_a_migration(
 def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -> None:
     """Names in a field's own operations do not count: a time that is set once, steps that are stored one by
     one, the branch that a chat shows, a conversation of an agent's page, announcements to an owner's
-    watchers, and counts of statistics."""
+    watchers, the cost of a made title, and counts of statistics."""
     progress, announced = {"store/operations/progress.py"}, {"store/announcements.py"}
+    titles = {"store/operations/titles.py"}
     chat = {"store/operations/chats.py", "store/operations/deleting.py"}
     own = {
         "started_at": progress,
-        "steps": progress,
+        "steps": progress | titles,
+        "cost_estimated": titles,
         "asked_model": announced,
         "active_turn_id": chat | announced | {"store/agent_rows.py"},
         "fallbacks": {"store/statistics/grouping.py", "store/statistics/query.py"},

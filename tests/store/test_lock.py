@@ -137,7 +137,7 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         ("sqlite://turns.db", "sqlite:///relative/path"),
         ("sqlite:///turns.db?timeout=5", "an SQLite URL contains only a path"),
         ("mysql://localhost/turns", "mysql is not supported as a database"),
-        ("postgresql://localhost", "names no database"),
+        ("postgresql://localhost", "does not name a database"),
         ("turns.db", "give sqlite:///PATH"),
         ("", "give sqlite:///PATH"),
     ],

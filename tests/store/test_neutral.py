@@ -108,7 +108,8 @@ async def test_each_write_again_changes_nothing_and_what_ran_compiles_for_postgr
     end = finish(turn, blocks=(make_block(turn, 1),), attempts=(attempt,))
     assert await store.write(end)
     before = await state(store, chat.id, turn.id)
-    assert await store.write(end) is False, "the turn has ended; its row says how"
+    assert await store.write(end) is True, "the write is repeated, as if its answer was lost"
+    assert await store.write(finish(turn, "error")) is False, "the turn has ended; its row says how"
     assert await state(store, chat.id, turn.id) == before
     assert (await store.read(GetTurn(owner=OWNER, turn_id=turn.id))).status == "complete"
     await store.write(DeleteChat(owner=OWNER, chat_id=chat.id))

@@ -103,7 +103,7 @@ async def test_a_poisoned_write_fails_its_turn_and_no_other(store: SqlStore):
     async with held(store):
         tasks = await queue(store, operations)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert len(commits) == 1 + 49, "the group was not retried turn by turn"
+    assert len(commits) <= 2 * len(bin(len(turns))), "the group was not halved"
     for operation, answer in zip(operations, answers, strict=True):
         if operation.turn_id != unlucky.id:
             assert answer is None

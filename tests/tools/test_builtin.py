@@ -103,5 +103,6 @@ def test_the_bounds_leave_room_for_everyday_arithmetic(expression: str, value: s
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("zone", ["x" * 10_000, "../../dev/zero", "/dev/zero", "Europe", "a\0b", ""])
 def test_the_clock_reads_nothing_but_time_zones(zone: str) -> None:
-    with pytest.raises(ToolError, match="there is no time zone"):
+    with pytest.raises(ToolError, match="is unknown: give a name") as caught:
         clock(zone)
+    assert len(str(caught.value)) < 400, "an error repeats only the start of a long name"

@@ -91,8 +91,8 @@ class OpenDatabase(Protocol):
         """
         ...
 
-    def failure_of(self, error: BaseException) -> Failure:
-        """Return the kind of a failure."""
+    def failure_of(self, error: BaseException, *, is_read: bool = False) -> Failure:
+        """Return the kind of a failure of a write or a read."""
         ...
 
     def interrupt(self, connection: Connection) -> None:

@@ -236,7 +236,7 @@ class _RunningRead:
             try:
                 return self._read(kept)
             except Exception as error:
-                if self._database.failure_of(error) != "lost" or self._is_unwanted():
+                if self._database.failure_of(error, is_read=True) != "lost" or self._is_unwanted():
                     raise
             kept.close()
             sleep(_RECONNECT_SECONDS)

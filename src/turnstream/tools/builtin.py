@@ -83,7 +83,9 @@ def clock(time_zone: Annotated[str, Field(max_length=MAX_ZONE)] = "UTC") -> str:
     try:
         zone = ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ToolError(f"the time zone {time_zone} is unknown: give a name such as Europe/Vienna") from None
+        raise ToolError(
+            f"the time zone {time_zone[:80]!r} is unknown: give a name such as Europe/Vienna"
+        ) from None
     return datetime.now(zone).isoformat(timespec="seconds")
 
 

@@ -55,7 +55,7 @@ class SetMadeTitle(Operation[bool], frozen=True, kw_only=True):
     def apply(self, connection: Connection) -> bool:
         found = read_turns(connection, connection.execute(_TURN, {"turn_id": self.turn_id}))
         if not found:
-            raise NotFound("the turn does not exist any more")
+            raise NotFound("no such turn: list the turns of its chat")
         rows = [attempt_row(self.turn_id, call) for call in self.calls]
         if driver_of(connection).insert(connection, attempts, rows) == len(rows) > 0:
             self._book(connection, found[0])

@@ -91,8 +91,8 @@ class OpenPostgres:
         """Read as `OpenDatabase.read` does. `interrupt` ends the read early."""
         return fetch()
 
-    def failure_of(self, error: BaseException) -> Failure:
-        return failure_of(error)
+    def failure_of(self, error: BaseException, *, is_read: bool = False) -> Failure:
+        return failure_of(error, is_read=is_read)
 
     def interrupt(self, connection: Connection) -> None:
         """Ask the server to end the statement that runs on a connection. Give it up if that does not help."""

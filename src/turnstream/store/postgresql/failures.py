@@ -12,17 +12,18 @@ _CONFLICTS = frozenset({"40001", "40P01"})
 """A serialization failure and a deadlock: the server has rolled one of two transactions back."""
 _UNAVAILABLE = frozenset({
     "25P03",  # the process slept, and its transaction was ended
-    "25006",  # the server is a standby now: another one was promoted
     "53300",  # too many connections
     "57P01",  # the operator ends the connection
     "57P02",  # a process of the server has crashed
     "57P03",  # the server starts, stops or recovers
 })  # fmt: skip
+_STANDBY = "25006"
+"""A write in a read-only transaction. The server is a standby now: another one was promoted."""
 _CONNECTION_CLASS = "08"
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Return the kind of a failure.
+def failure_of(error: BaseException, *, is_read: bool = False) -> Failure:
+    """Return the kind of a failure of a write, or of a read, whose transactions are read-only everywhere.
 
     A failure without a code of the server is one of the connection: the server is not there, it does not
     answer, or it has ended the connection.
@@ -39,4 +40,6 @@ def failure_of(error: BaseException) -> Failure:
         return "lost" if is_of_connection else "refused"
     if code in _CONFLICTS:
         return "conflict"
+    if code == _STANDBY:
+        return "refused" if is_read else "lost"
     return "lost" if code in _UNAVAILABLE or code.startswith(_CONNECTION_CLASS) else "refused"

@@ -104,7 +104,7 @@ def _refuse_to_wait(_rows: TransientRows, _operation: StartWaiting) -> None:
 
 def _finish(rows: TransientRows, operation: FinishTurn) -> bool:
     if rows.turn.status in TERMINAL_STATUSES:
-        return False
+        return operation.ended(rows.turn) == rows.turn  # the write is repeated
     for row in operation.blocks:
         _add_block(rows, row)
     rows.attempts = operation.attempts
