@@ -13,6 +13,7 @@ from turnstream.config import ServerSettings, load_settings
 from turnstream.engine import Engine
 from turnstream.errors import ConfigurationError
 from turnstream.server.auth import key_required
+from turnstream.server.page.built_page import BuiltPage
 
 LISTED = "https://app.example"
 OTHER = "https://evil.example"
@@ -108,13 +109,22 @@ async def page(port: int, headers: str = "") -> str:
     return answer
 
 
-async def test_the_address_of_the_server_answers_a_person(client: Client) -> None:
-    answer = await page(client.port)
+@pytest.fixture
+def _no_built_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has the plain page, also in a checkout where the page was built."""
+    monkeypatch.setattr(BuiltPage, "load", lambda *_: None)
+
+
+@pytest.mark.usefixtures("_no_built_page")
+async def test_the_address_of_the_server_answers_a_person(tmp_path: Path) -> None:
+    async with serving(Engine(f"sqlite:///{tmp_path}/t.sqlite").application()) as port:
+        answer = await page(port)
     assert 'href="/docs"' in answer
-    assert f"--url http://127.0.0.1:{client.port}" in answer
+    assert f"--url http://127.0.0.1:{port}" in answer
     assert "<code>sim/demo</code> <small>default</small>" in answer
 
 
+@pytest.mark.usefixtures("_no_built_page")
 async def test_models_are_shown_to_callers_alone(tmp_path: Path) -> None:
     engine = Engine(f"sqlite:///{tmp_path}/t.sqlite", authenticate=key_required("k" * 32))
     async with serving(engine.application()) as port:

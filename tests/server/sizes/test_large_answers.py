@@ -58,9 +58,9 @@ async def test_every_answer_is_the_document_that_its_view_is(tmp_path: Path, sha
         assert [len(entry.blocks) for entry in path] == [len(lengths) for lengths in SHAPES[shape]]
         views = [TurnView.of_turn(entry.turn, entry.blocks).model_dump() for entry in path]
         answer = (await client.call("GET", f"/chats/{chat_id}/path")).json
-        expected = [{**view, "siblings": [view["id"]]} for view in views]
+        expected = [{**view, "siblings": [view["id"]], "events": []} for view in views]
         assert answer == {"chat_id": chat_id, "turns": expected, "previous": None}
-        assert list(answer["turns"][-1])[-2:] == ["blocks", "siblings"]
+        assert list(answer["turns"][-1])[-3:] == ["blocks", "siblings", "events"]
         listed = (await client.call("GET", f"/chats/{chat_id}/turns")).json
         assert listed == {"turns": [{**view, "blocks": []} for view in views], "previous": None}
         assert (await client.call("GET", f"/turns/{turn_id}")).json == views[-1]
