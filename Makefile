@@ -14,7 +14,7 @@ JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7 ag-ui provider-sdks portkey
 # The built page: the last file of its build.
 PAGE := src/turnstream/server/page/built/index.html
 # Tests that measure how long things take, or load the whole machine: they run by themselves.
-ALONE := tests/e2e tests/faults tests/scaling
+ALONE := tests/e2e tests/faults tests/nodes tests/scaling
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 

@@ -21,7 +21,7 @@ _EXPECTED_ENDS = frozenset({None, "end_turn", "stop_sequence", "tool_use"})
 QUESTION_LENGTH = 4_000
 """Characters of a question that are shown."""
 QUESTION_LINES = 40
-_QUIET_NOTES = frozenset({"choices_ignored", "stage"})
+_QUIET_NOTES = frozenset({"other_candidates", "other_choices", "stage"})
 
 
 class TextBlockWidget(Widget):
