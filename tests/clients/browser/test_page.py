@@ -51,7 +51,7 @@ def run(name: str, report: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("chat", 18),
+        ("chat", 19),
         ("resilience", 4),
         ("safety", 4),
         ("look", 11),

@@ -1,3 +1,4 @@
+import { useLiveEvents } from "@turnstream/client/react";
 import { useEffect, useRef, useState } from "react";
 import { useChatPart, usePage, usePagePart } from "../data/context";
 import { Icon } from "../parts/Icon";
@@ -7,6 +8,8 @@ import { ModelSelect } from "./ModelSelect";
 import { Options } from "./Options";
 import { MOST_BYTES, readFile, type AttachedFile } from "./files";
 
+const NONE: readonly string[] = [];
+
 /** The text to send, its files, the model, and the buttons that send and stop. */
 export function Composer() {
   const page = usePage();
@@ -14,6 +17,8 @@ export function Composer() {
   const options = usePagePart((snapshot) => snapshot.options);
   const chatId = useChatPart(({ chat_id }) => chat_id);
   const running = useChatPart((snapshot) => snapshot.running);
+  const siblings = useChatPart(({ messages }) => messages.at(-1)?.siblings ?? NONE);
+  const started = useLiveEvents(page.live).running;
   const isSending = useChatPart(({ sending }) => sending);
   const last = useChatPart(({ messages }) => messages.findLast(({ role }) => role === "assistant")?.turn ?? null);
   const [text, setText] = useState(() => readDraft(chatId));
@@ -25,6 +30,9 @@ export function Composer() {
   const model = options.model ?? last?.asked_model ?? null;
   const isBusy = running !== null || isSending;
   const canSend = !isBusy && (text.trim() !== "" || files.length > 0);
+
+  // The shown answer has ended: its alternatives that are still written can be stopped, or left behind by sending.
+  const canStop = running !== null || (!canSend && siblings.some((id) => started.has(id)));
 
   useEffect(() => { input.current?.focus(); }, []);
   useEffect(() => { writeDraft(chatId, text); }, [chatId, text]);
@@ -117,7 +125,7 @@ export function Composer() {
             if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
               event.preventDefault();
               if (!event.repeat) void send();
-            } else if (event.key === "Escape" && running !== null) {
+            } else if (event.key === "Escape" && canStop) {
               stop();
             } else if (event.key === "ArrowUp" && text === "") {
               const edits = document.querySelectorAll<HTMLButtonElement>('.turn.user button[aria-label="Edit question"]');
@@ -147,7 +155,7 @@ export function Composer() {
           </button>
           <span className="space" />
           {/* The second click of a double click on "Send" must not stop the answer. */}
-          {running === null ? (
+          {!canStop ? (
             <button type="submit" className="primary" disabled={!canSend} aria-label="Send" title="Send (Enter)">
               <Icon name="send" />
             </button>

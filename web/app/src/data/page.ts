@@ -101,10 +101,10 @@ export class Page extends Store<PageSnapshot> {
   /** Stop the answer that is being written, and the alternatives that are written beside it. */
   async stop(): Promise<void> {
     const { messages, running } = this.getSnapshot().chat.getSnapshot();
-    if (running === null) return;
     const started = this.live.getRunning();
-    const others = messages.find(({ live }) => live === running)?.siblings.filter((id) => id !== running.id && started.has(id)) ?? [];
-    await this.attempt(() => Promise.all([running.id, ...others].map((id) => client.stop(id))));
+    const answer = running === null ? messages.at(-1) : messages.find(({ live }) => live === running);
+    const ids = answer?.siblings.filter((id) => id === running?.id || started.has(id)) ?? [];
+    await this.attempt(() => Promise.all(ids.map((id) => client.stop(id))));
   }
 
   async exportChat(form: ExportForm): Promise<void> {

@@ -275,6 +275,20 @@ test("Stop ends all answers that are written side by side", async () => {
   await expect.poll(() => page.locator(".turn.compared .column.cancelled").count()).toBe(2);
 });
 
+test("Stop ends the alternatives that are still written when the shown answer has ended", async () => {
+  await page.getByRole("button", { name: "Answers to the next question: 1" }).click();
+  await page.getByLabel("Model of answer 1").selectOption("sim/echo");
+  await page.getByRole("button", { name: "Add an answer" }).click();
+  await page.getByLabel("Model of answer 2").selectOption("sim/story");
+  await page.getByRole("button", { name: "Done" }).click();
+  await ask(page, "Short");
+  await page.locator(".column.complete").waitFor();
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  await page.locator(".column.cancelled").waitFor();
+  await page.getByRole("button", { name: "Send" }).waitFor();
+  expect(await page.locator(".column.complete").count()).toBe(1);
+});
+
 test("another model answers again", async () => {
   await ask(page, "again, please");
   await ended(page);
