@@ -53,7 +53,7 @@ class Witness(Watcher):
 
 
 class Figures:
-    """What a lottery has counted, over all rounds."""
+    """Counts of a lottery, over all rounds."""
 
     def __init__(self) -> None:
         self.taken_over: list[float] = []
