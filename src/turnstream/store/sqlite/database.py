@@ -99,7 +99,7 @@ class OpenSqlite:
             driver.text_factory = str
             driver.set_progress_handler(None, 0)
 
-    def failure_of(self, error: BaseException, *, is_read: bool = False) -> Failure:  # noqa: ARG002 - the seam's
+    def failure_of(self, error: BaseException, *, is_read: bool = False) -> Failure:  # noqa: ARG002
         """Return `refused`: a file is not lost, and its transactions do not conflict."""
         return "refused"
 
