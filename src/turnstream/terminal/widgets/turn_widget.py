@@ -68,6 +68,22 @@ class TextBlockWidget(Widget):
         return view
 
 
+class TurnHead(Static):
+    """The name above a turn, and the signs that lead to its other branches."""
+
+    def __init__(self, state: TranscriptTurn) -> None:
+        super().__init__("", classes="head")
+        self._state = state
+
+    def action_previous_branch(self) -> None:
+        """Ask for the branch before this one."""
+        self.post_message(TurnWidget.BranchAsked(self._state, -1))
+
+    def action_next_branch(self) -> None:
+        """Ask for the branch after this one."""
+        self.post_message(TurnWidget.BranchAsked(self._state, 1))
+
+
 class TurnWidget(Widget):
     """A turn. `draw` shows what has changed in its state."""
 
@@ -97,7 +113,7 @@ class TurnWidget(Widget):
         self.state = state
         self.folded = folded
         self._views: dict[int, TextBlockWidget | ToolCard | Static] = {}
-        self._head = Static("", classes="head")
+        self._head = TurnHead(state)
         self._notes = Static("", classes="notes")
         self._end = Static("", classes="end", markup=False)
         self._drawn_ids: tuple[object, ...] = ()
@@ -128,14 +144,6 @@ class TurnWidget(Widget):
     def thinking_views(self) -> list[ThinkingView]:
         """Return the views of all thinking in the turn."""
         return list(self.query(ThinkingView))
-
-    def action_previous_branch(self) -> None:
-        """Ask for the answer before this one."""
-        self.post_message(self.BranchAsked(self.state, -1))
-
-    def action_next_branch(self) -> None:
-        """Ask for the answer after this one."""
-        self.post_message(self.BranchAsked(self.state, 1))
 
     async def _draw_block(self, index: int) -> None:
         block = self.state.blocks.get(index)
