@@ -6,10 +6,13 @@ import asyncio
 import re
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Collection
 from pathlib import Path
 
 import aiohttp
+import psutil
 import psycopg
 import pytest
 
@@ -35,15 +38,21 @@ async def address(process: Process) -> str:
     raise AssertionError("the server has ended")
 
 
-def joined(url: str, count: int) -> list[int]:
-    """Return the process ids of the nodes, once there are `count` that run."""
+def joined(url: str, known: Collection[int], count: int) -> list[int]:
+    """Return the process ids of running nodes, without the known ones, once there are `count`.
+
+    Raises TimeoutError.
+    """
+    until = time.monotonic() + DEADLINE
     with psycopg.connect(url, autocommit=True) as connection:
-        while True:
+        while time.monotonic() < until:
             rows = connection.execute(
                 "SELECT address FROM turnstream_nodes WHERE state = 'running'"
             ).fetchall()
-            if len(rows) >= count:
-                return [int(re.findall(r"\d+", row[0])[-1]) for row in rows]
+            pids = {int(re.findall(r"\d+", row[0])[-1]) for row in rows} - {*known}
+            if len(pids) >= count:
+                return sorted(pids)
+    raise TimeoutError(f"{count} more nodes did not join")
 
 
 async def test_workers_are_nodes_and_one_that_dies_is_replaced(
@@ -53,13 +62,12 @@ async def test_workers_are_nodes_and_one_that_dies_is_replaced(
     process = await asyncio.create_subprocess_exec(*serve(url), stdout=PIPE)
     try:
         at = await address(process)
-        async with asyncio.timeout(DEADLINE):
-            pids = await asyncio.to_thread(joined, url, 2)
-            assert process.pid not in pids
-            # A worker that dies sooner could not start, which would end the command.
-            await asyncio.to_thread(lives_for, pids[0], 5.5)
-            kill(pids[0])
-            assert len(await asyncio.to_thread(joined, url, 3)) == 3
+        pids = await asyncio.to_thread(joined, url, (), 2)
+        assert process.pid not in pids
+        # A worker that dies sooner could not start, which would end the command.
+        await asyncio.to_thread(lives_for, pids[0], 5.5)
+        kill(pids[0])
+        await asyncio.to_thread(joined, url, pids, 1)
         async with aiohttp.ClientSession() as session, session.get(f"{at}/readyz") as response:
             assert response.status == 200
         terminate(process.pid)
@@ -74,10 +82,6 @@ async def test_workers_are_nodes_and_one_that_dies_is_replaced(
 
 def lives_for(pid: int, seconds: float) -> None:
     """Return once a process is that old."""
-    import time
-
-    import psutil
-
     born = psutil.Process(pid).create_time()
     with pytest.raises(psutil.TimeoutExpired):
         psutil.Process(pid).wait(max(0.01, born + seconds - time.time()))
