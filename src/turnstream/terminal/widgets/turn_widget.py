@@ -68,7 +68,7 @@ class TextBlockWidget(Widget):
         return view
 
 
-class TurnHead(Static):
+class TurnHeading(Static):
     """The name above a turn, and the signs that lead to its other branches."""
 
     def __init__(self, state: TranscriptTurn) -> None:
@@ -113,7 +113,7 @@ class TurnWidget(Widget):
         self.state = state
         self.folded = folded
         self._views: dict[int, TextBlockWidget | ToolCard | Static] = {}
-        self._head = TurnHead(state)
+        self._head = TurnHeading(state)
         self._notes = Static("", classes="notes")
         self._end = Static("", classes="end", markup=False)
         self._drawn_ids: tuple[object, ...] = ()
