@@ -54,7 +54,8 @@ class BackgroundWork:
         self._parts = parts
         commands = parts.commands
         self._claiming = Claiming(parts.store, parts.node, commands.registry, commands.recovery)
-        self._heartbeats = Heartbeats(parts.store, parts.node, self._regain_lease)
+        registry = commands.registry
+        self._heartbeats = Heartbeats(parts.store, parts.node, lambda: registry.draining, self._regain_lease)
         mirrors = commands.mirrors
         mirrors.feed.append = parts.journal.append
         self._signals = NodeSignals(parts.store, commands.registry, parts.node, parts.journal, mirrors.feed)

@@ -19,6 +19,7 @@ from turnstream.config import NodeSettings
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import first_generation, parse_cursor
 from turnstream.core.native_fold import TERMINAL_NAMES
+from turnstream.core.stream_events import ContentBlockStart, StreamEvent, TextDelta
 from turnstream.engine import Engine
 from turnstream.store.base import Operation, Query
 from turnstream.store.journal.following import ReadUnfinished
@@ -178,3 +179,24 @@ async def test_a_mirror_that_is_being_made_during_the_recovery_is_not_used(pair:
     assert subscription.log is executor.log
     await read(subscription, client)
     await check(pair, turn_id, client)
+
+
+@pytest.mark.requirement("Q3")
+async def test_a_turn_of_a_host_applications_source_ends_with_an_error_of_its_own(pair: Pair) -> None:
+    more = asyncio.Event()
+
+    async def source() -> AsyncIterator[StreamEvent]:
+        yield ContentBlockStart(0, "text")
+        yield TextDelta(0, "half an ")
+        await more.wait()
+
+    turn = await pair.one.start(source())
+    client = Client()
+    subscription = await pair.one.subscribe(turn.id)
+    while not client.now.blocks:
+        await read(subscription, client, frames=1)
+    async with taken_over(pair, turn.id):
+        pass
+    more.set()
+    stored, *_ = await pair.two.commands.state("local", turn.id)
+    assert (stored.status, stored.error_code) == ("error", "source_lost")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import aiohttp
 import pytest
 
 from tests.faults.watching import GONE, Api, Watcher, stored_blocks
 from tests.nodes.cluster import Cluster
+from turnstream.turns.takeover.restarting import MOST_RECOVERIES
 
 SECONDS = 120.0
 TURNS = 5
@@ -44,3 +45,45 @@ async def test_without_time_to_drain_the_answers_begin_again_on_another_node(
             assert watcher.fold.blocks == stored_blocks(row)
         resets = sum(frame.name == "block_reset" for watcher in watchers for frame in watcher.frames)
         print(f"{TURNS} turns moved: 0 failed, {resets} began again")
+
+
+@pytest.mark.requirement("Q6")
+async def test_planned_stops_do_not_count_toward_the_recoveries(
+    cluster: Cluster, session: aiohttp.ClientSession
+) -> None:
+    """More nodes are stopped under one answer than may be lost."""
+    stops = MOST_RECOVERIES + 1
+    async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(cluster.node()) for _ in range(stops + 1)]
+        apis = [Api(node.url, session) for node in nodes]
+        turn = await apis[0].start(await apis[0].create_chat(), "hello", "sim/story:events=400,pace=0.02")
+        watcher = Watcher(turn)
+        for _ in range(stops):
+            ((address,),) = await cluster.rows(
+                "SELECT address FROM turnstream_nodes JOIN turnstream_turns ON node = turnstream_nodes.id"
+                " WHERE turnstream_turns.id = %s",
+                turn,
+            )
+            pid = int(address.rpartition("pid ")[2].rstrip(")"))
+            owner = next(node for node in nodes if node.pid == pid)
+            seen = len(watcher.frames)
+            await watcher.watch(
+                Api(owner.url, session), until=lambda _, seen=seen: len(watcher.frames) > seen + 15
+            )
+            os.kill(owner.pid, signal.SIGTERM)
+            assert await owner.ended() == 0
+            nodes.remove(owner)
+            while not await cluster.rows(  # noqa: ASYNC110 - a poll of a row
+                "SELECT 1 FROM turnstream_turns WHERE id = %s AND taken_from IS NULL AND node IS NOT NULL",
+                turn,
+            ):
+                await asyncio.sleep(0.05)
+        (last,) = nodes
+        while not watcher.ended:
+            await watcher.watch(Api(last.url, session))
+        row = await Api(last.url, session).turn(turn)
+        assert (row["status"], watcher.terminal_events()) == ("complete", ["turn_complete"])
+        assert watcher.fold.blocks == stored_blocks(row)
+        codes = [frame.data.get("code") for frame in watcher.frames if frame.name == "notice"]
+        assert codes.count("moved") == stops
+        assert "recovered" not in codes

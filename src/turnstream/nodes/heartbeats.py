@@ -19,15 +19,24 @@ class Heartbeats:
     """Renews the lease of a node that shares its database. Does nothing for a node that has its own.
 
     Args:
+        is_draining: Returns True if this node takes no new turns, and leaves its turns to others. It is asked
+            at each heartbeat.
         on_lapse: Called when a heartbeat succeeds after the lease had lapsed. Nothing is shown before it has
             returned. It may raise StoreError.
     """
 
-    def __init__(self, store: Store, node: OwnNode, on_lapse: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node: OwnNode,
+        is_draining: Callable[[], bool],
+        on_lapse: Callable[[], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._on_lapse = on_lapse
         self._node = node
-        self._state: NodeState = "running"
+        self._is_draining = is_draining
+        self._has_ended = False
 
     async def join(self) -> None:
         """Add this node to those of the database. Raises StoreError."""
@@ -53,11 +62,16 @@ class Heartbeats:
         """Store that this node has ended: other nodes may claim its unfinished turns at once."""
         if not self._node.is_shared or self._node.lease.deadline < 0:
             return
-        self._state = "ended"
+        self._has_ended = True
         try:
             await self._send()
         except StoreError as error:
             logger.warning("other nodes see the end of this node only after its lease: %s", error)
+
+    def _state(self) -> NodeState:
+        if self._has_ended:
+            return "ended"
+        return "draining" if self._is_draining() else "running"
 
     async def _send(self) -> None:
         node = self._node
@@ -65,7 +79,7 @@ class Heartbeats:
             id=node.id,
             address=node.address,
             lease=int(node.lease.seconds * MICROSECONDS),
-            state=self._state,
+            state=self._state(),
         )
         sent = boot_seconds()
         stored = await self._store.write(heartbeat)

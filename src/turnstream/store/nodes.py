@@ -25,7 +25,7 @@ _OWN = select(turns.c.id, turns.c.generation).where(IS_WRITTEN, turns.c.node == 
 
 
 RECOVERED = "recovered"
-"""Code of the notice that another node continues a turn."""
+"""Code of the notice that another node continues a turn, after the turn's node was lost."""
 _RECOVERIES = (
     select(func.count())
     .select_from(annotations)

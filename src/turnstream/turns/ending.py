@@ -52,6 +52,15 @@ LOST_EXECUTOR = OutcomeRecord(
     error_code="orphaned",
     error_message="the server went down while the answer was written; what had been kept is here: ask again",
 )
+LOST_SOURCE = OutcomeRecord(
+    status="error",
+    error_code="source_lost",
+    error_message=(
+        "the server that ran this turn was lost, and no other server has the source of its content: "
+        "start it again"
+    ),
+)
+"""Outcome of a turn whose source belongs to a host application."""
 UNRECOVERABLE = OutcomeRecord(
     status="error",
     error_code="database_error",

@@ -26,6 +26,7 @@ _BEAT = (
     .values(heartbeat_at=DatabaseTime(), state=bindparam("to_state"))
     .returning(nodes.c.heartbeat_at)
 )
+_DRAIN = update(nodes).where(nodes.c.id == bindparam("at_id")).values(state="draining")
 _LAPSED = select(nodes.c.id).where(IS_LAPSED).order_by(nodes.c.id).with_for_update()
 _HAS_NO_NODE = or_(turns.c.node.is_(None), ~exists().where(nodes.c.id == turns.c.node))
 _LAPSED_SINCE = nodes.c.heartbeat_at < DatabaseTime() - bindparam("age")
@@ -158,7 +159,10 @@ class ClaimTurn(Operation[ClaimedTurn], frozen=True, kw_only=True):
 
 
 class ReleaseTurn(Operation[None], frozen=True, kw_only=True):
-    """Takes a turn from its node, so that another one may claim it at once. Does nothing if it has ended."""
+    """Takes a turn from its node, so that another one may claim it at once. Does nothing if it has ended.
+
+    Also stores that the node is draining: the node that claims the turn sees that the turn was not lost.
+    """
 
     node: str
     generation: int
@@ -166,6 +170,7 @@ class ReleaseTurn(Operation[None], frozen=True, kw_only=True):
     def apply(self, connection: Connection) -> None:
         where = {"at_id": self.turn_id, "at_generation": self.generation, "by_node": self.node}
         taken_from = func.coalesce(turns.c.taken_from, turns.c.node)
+        connection.execute(_DRAIN, {"at_id": self.node})
         connection.execute(_RESUME.values(node=None, taken_from=taken_from), where)
 
 

@@ -34,7 +34,14 @@ from turnstream.store.queries import (
     UnfinishedTurns,
 )
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, UNRECOVERABLE, cancelled_results, final_outcome
+from turnstream.turns.ending import (
+    LOST_EXECUTOR,
+    LOST_SOURCE,
+    STOPPED,
+    UNRECOVERABLE,
+    cancelled_results,
+    final_outcome,
+)
 from turnstream.turns.takeover.lost_usage import READ_SECONDS, LostUsage
 
 logger = logging.getLogger(__name__)
@@ -275,7 +282,8 @@ class TurnRecovery:
         restart = None if is_cancelled or turn.taken_from is None else self.restart
         if restart is not None and await restart(turn, blocks, survived):
             return True
-        outcome = STOPPED["cancelled"] if is_cancelled else LOST_EXECUTOR
+        lost = LOST_SOURCE if turn.tools is None and turn.taken_from is not None else LOST_EXECUTOR
+        outcome = STOPPED["cancelled"] if is_cancelled else lost
         for block in cancelled_results(unanswered_calls(blocks), _after(blocks), outcome):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1

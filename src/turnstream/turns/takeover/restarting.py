@@ -15,7 +15,7 @@ from turnstream.errors import ProviderError, RequestError, Unavailable
 from turnstream.model_loop.driver import LoopPosition
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store, TurnRecord
-from turnstream.store.nodes import RECOVERED, CountRecoveries
+from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
 from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
@@ -27,7 +27,14 @@ from turnstream.turns.registry import Registry
 logger = logging.getLogger(__name__)
 
 MOST_RECOVERIES = 2
-"""Times that one turn is continued after its node was lost. Then it ends with the text that it has."""
+"""Times that one turn is continued after its node was lost. Then it ends with the text that it has.
+
+Times that its node was stopped as planned do not count.
+"""
+
+
+_RECOVERED = Notice(RECOVERED, "the server that wrote this answer was lost: the answer begins again")
+_MOVED = Notice("moved", "the server that wrote this answer was stopped: the answer begins again")
 
 
 class Restarts:
@@ -55,7 +62,9 @@ class Restarts:
         """
         if turn.tools is None or turn.prev_turn_id is None or any(map(is_client_call, blocks)):
             return False
-        if await self._store.read(CountRecoveries(turn_id=turn.id)) >= MOST_RECOVERIES:
+        notice = _MOVED if await self._was_stopped(turn) else _RECOVERED
+        recoveries = await self._store.read(CountRecoveries(turn_id=turn.id))
+        if notice is _RECOVERED and recoveries >= MOST_RECOVERIES:
             return False
         try:
             path = await read_history(self._store, turn.prev_turn_id)
@@ -64,9 +73,10 @@ class Restarts:
         except (RequestError, ProviderError, Unavailable) as error:
             logger.warning("turn %s cannot begin again, and ends: %s", turn.id, error)
             return False
-        logger.warning("turn %s begins again here: its node was lost", turn.id)
+        logger.warning("turn %s begins again here: %s", turn.id, notice.message)
         # No await may come between these calls: a watcher finds the turn's mirror, or its executor.
-        executor = self._turns.restarted_executor(turn, self._log_of(turn, survived), _position(blocks))
+        position = _position(blocks, notice)
+        executor = self._turns.restarted_executor(turn, self._log_of(turn, survived), position)
         self._registry.reserve(executor, source)
         write = ResumeClaimed(
             turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=survived
@@ -74,6 +84,11 @@ class Restarts:
         launch = partial(self._registry.launch, executor, source)
         await asyncio.shield(executor.continue_with(self._store.write(write), launch))
         return True
+
+    async def _was_stopped(self, turn: TurnRecord) -> bool:
+        """Return True if the turn's node left the turn to others because it was being stopped."""
+        nodes = await self._store.read(ListNodes())
+        return any(n.record.id == turn.taken_from and n.record.state != "running" for n in nodes)
 
     def _log_of(self, turn: TurnRecord, survived: int) -> TurnLog:
         """Return the log that the watchers here have, or a new one, at the last event that survived."""
@@ -86,9 +101,8 @@ class Restarts:
         return log
 
 
-def _position(blocks: Sequence[Block]) -> LoopPosition:
+def _position(blocks: Sequence[Block], notice: Notice) -> LoopPosition:
     after = max((block.sequence + 1 for block in blocks), default=0)
-    notice = Notice(RECOVERED, "the server that wrote this answer was lost: the answer begins again")
     return LoopPosition(
         sequence=after, step_shown=after > 0, restart=(BlockReset(0, shown=tuple(blocks)), notice)
     )
