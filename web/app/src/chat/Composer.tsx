@@ -1,5 +1,5 @@
 import { useLiveEvents } from "@turnstream/client/react";
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState, type MouseEvent } from "react";
 import { useChatPart, usePage, usePagePart } from "../data/context";
 import { Icon } from "../parts/Icon";
 import { readDraft, writeDraft } from "./drafts";
@@ -9,6 +9,8 @@ import { Options } from "./Options";
 import { MOST_BYTES, readFile, type AttachedFile } from "./files";
 
 const NONE: readonly string[] = [];
+/** Milliseconds after a question is sent in which a click is still the second one of a double click on "Send". */
+const DOUBLE_CLICK = 700;
 
 /** The text to send, its files, the model, and the buttons that send and stop. */
 export function Composer() {
@@ -27,6 +29,7 @@ export function Composer() {
   const [problem, setProblem] = useState<string | null>(null);
   const input = useRef<HTMLTextAreaElement>(null);
   const picker = useRef<HTMLInputElement>(null);
+  const sentAt = useRef(-Infinity);
   const model = options.model ?? last?.asked_model ?? null;
   const isBusy = running !== null || isSending;
   const canSend = !isBusy && (text.trim() !== "" || files.length > 0);
@@ -39,6 +42,7 @@ export function Composer() {
 
   const send = async () => {
     if (!canSend) return;
+    sentAt.current = performance.now();
     const [sentText, sentFiles] = [text, files];
     setText("");
     setFiles([]);
@@ -66,6 +70,10 @@ export function Composer() {
   };
 
   const stop = () => void page.stop();
+  const stopByClick = ({ detail, timeStamp }: MouseEvent) => {
+    const isKeyboard = detail === 0;
+    if (isKeyboard || (detail < 2 && timeStamp - sentAt.current > DOUBLE_CLICK)) stop();
+  };
 
   return (
     <div
@@ -160,7 +168,7 @@ export function Composer() {
               <Icon name="send" />
             </button>
           ) : (
-            <button type="button" className="primary" onClick={(event) => { if (event.detail < 2) stop(); }} aria-label="Stop" title="Stop (Esc)">
+            <button type="button" className="primary" onClick={stopByClick} aria-label="Stop" title="Stop (Esc)">
               <Icon name="stop" /> Stop
             </button>
           )}
