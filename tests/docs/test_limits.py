@@ -55,7 +55,7 @@ FIXED: dict[str, float] = {
     "a request's line, headers, chunk sizes and trailers": connection.HEAD_LIMIT,
     "time for a request's head": connection.HEAD_SECONDS,
     "time for a request's body": limited_route.BODY_SECONDS,
-    "bytes of a body that extend this time by one second": limited_route.BODY_RATE,
+    "received bytes of a body that extend its time by one second": limited_route.BODY_RATE,
     "memory for all bodies that are being read (the first 64 KiB of each do not count)": bodies.BODIES_LIMIT,
     "a source that does not stop when its turn does": STOP_SECONDS,
     "ended turns in memory": MAX_RETAINED,
