@@ -11,7 +11,9 @@ from tests.server.live import serving
 from turnstream.engine import Engine
 
 _COMMAND = """
-import atexit, sys
+import atexit, os, sys
+for name in [name for name in os.environ if name.startswith("TURNSTREAM_")]:
+    del os.environ[name]  # the suite's own: a name without a section is looked up in the settings
 def report():
     loaded = {name.partition(".")[0] for name in sys.modules} | set(sys.modules)
     print("loaded:", *sorted(loaded), file=sys.stderr)

@@ -314,3 +314,11 @@ def test_events_that_differ_around_their_deltas_are_read_one_by_one() -> None:
     assert sum(isinstance(event, TextDelta) for event in events) == 200
     assert isinstance(decoder._template, LeanReader)
     assert not decoder._template.reads_bytes
+
+
+@pytest.mark.parametrize("position", [2**31 + 1, 2**63, -(2**70), True, 1.5])
+def test_calls_of_any_index_are_read(position: Any) -> None:
+    call = {"index": position, "id": "c", "function": {"name": "f", "arguments": ""}}
+    pieces = [{"index": position, "function": {"arguments": text}} for text in ("{", '"a"', ":1", "}")]
+    frames = [chunk({"tool_calls": [piece], "token_ids": [n]}) for n, piece in enumerate([call, *pieces])]
+    lean_after(*frames)

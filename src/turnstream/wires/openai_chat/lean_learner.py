@@ -45,6 +45,9 @@ _ANSWERS = (
     "reasoning_details", "signature",
 )  # fmt: skip
 
+_LARGEST_POSITION = 2**31
+"""Index of a call up to which fragments have a decoder of their own. A type cannot name any integer."""
+
 
 class _UnsignedEntry(msgspec.Struct, gc=False):
     """An entry of `thinking_blocks` without a signature."""
@@ -146,7 +149,7 @@ class LeanLearner:
     ) -> LeanReader | None:
         calls = delta.get("tool_calls")
         position = calls[0].get("index") if is_list(calls) and calls and is_object(calls[0]) else None
-        if not isinstance(position, int):
+        if type(position) is not int or abs(position) > _LARGEST_POSITION:
             return None
         decoders = _decoders("tool_calls", shapes, position)
         found = _text_in(decoders, payload)
