@@ -125,6 +125,7 @@ class ShownChat:
                 title = " ".join(shown.text()[:1_000].split())[:TITLE_LENGTH] or None
                 chat = await self.connection.ask(lambda client: client.chats.create(title, _PROVISIONAL))
                 self._follow_chat(chat.id)
+                self.title = chat.title
             chat_id, options = self.chat_id, self.asking.options()
             before = None if last is None else last.turn_id
             turn = await self.connection.ask(

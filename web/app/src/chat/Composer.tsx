@@ -9,7 +9,7 @@ import { Options } from "./Options";
 import { MOST_BYTES, readFile, type AttachedFile } from "./files";
 
 const NONE: readonly string[] = [];
-/** Milliseconds after a question is sent in which a click is still the second one of a double click on "Send". */
+/** Milliseconds after a click on "Send" in which another click is still the second one of a double click. */
 const DOUBLE_CLICK = 700;
 
 /** The text to send, its files, the model, and the buttons that send and stop. */
@@ -29,7 +29,7 @@ export function Composer() {
   const [problem, setProblem] = useState<string | null>(null);
   const input = useRef<HTMLTextAreaElement>(null);
   const picker = useRef<HTMLInputElement>(null);
-  const sentAt = useRef(-Infinity);
+  const clickedAt = useRef(-Infinity);
   const model = options.model ?? last?.asked_model ?? null;
   const isBusy = running !== null || isSending;
   const canSend = !isBusy && (text.trim() !== "" || files.length > 0);
@@ -42,7 +42,6 @@ export function Composer() {
 
   const send = async () => {
     if (!canSend) return;
-    sentAt.current = performance.now();
     const [sentText, sentFiles] = [text, files];
     setText("");
     setFiles([]);
@@ -72,7 +71,7 @@ export function Composer() {
   const stop = () => void page.stop();
   const stopByClick = ({ detail, timeStamp }: MouseEvent) => {
     const isKeyboard = detail === 0;
-    if (isKeyboard || (detail < 2 && timeStamp - sentAt.current > DOUBLE_CLICK)) stop();
+    if (isKeyboard || (detail < 2 && timeStamp - clickedAt.current > DOUBLE_CLICK)) stop();
   };
 
   return (
@@ -164,7 +163,7 @@ export function Composer() {
           <span className="space" />
           {/* The second click of a double click on "Send" must not stop the answer. */}
           {!canStop ? (
-            <button type="submit" className="primary" disabled={!canSend} aria-label="Send" title="Send (Enter)">
+            <button type="submit" className="primary" disabled={!canSend} onClick={({ timeStamp }) => { clickedAt.current = timeStamp; }} aria-label="Send" title="Send (Enter)">
               <Icon name="send" />
             </button>
           ) : (
