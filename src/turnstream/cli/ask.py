@@ -8,7 +8,7 @@ import signal
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from turnstream.cli.command import Command, add_config, add_database
+from turnstream.cli.command import Command, add_config, add_database, add_server
 from turnstream.errors import InvalidOutput, StoreLocked, TurnstreamError
 
 if TYPE_CHECKING:
@@ -34,13 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_content(parser)
     _add_chat(parser)
     _add_output(parser)
-    parser.add_argument("--url", help="URL of the server to use; without it, the engine runs in this process")
-    parser.add_argument(
-        "--api-key-env",
-        metavar="NAME",
-        default="TURNSTREAM_API_KEY",
-        help="the environment variable with the server's key (default: %(default)s)",
-    )
+    add_server(parser, "URL of the server to use; without it, the engine runs in this process")
     add_database(parser, "without --url: the database that keeps the turn (default: the user's own)")
     add_config(parser)
 

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from turnstream.cli.command import Command, add_config
+from turnstream.cli.command import Command, add_config, add_server
 from turnstream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,15 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-l", "--last", action="store_true", help="open the chat that changed last")
     parser.add_argument("-m", "--model", metavar="PROVIDER/MODEL", help="see `turnstream models`")
     parser.add_argument("-s", "--system", metavar="TEXT", help="the system prompt")
-    parser.add_argument(
-        "--url", help="URL of the server to use; without it, a server of your own runs in the background"
-    )
-    parser.add_argument(
-        "--api-key-env",
-        metavar="NAME",
-        default="TURNSTREAM_API_KEY",
-        help="the environment variable with the server's key (default: %(default)s)",
-    )
+    add_server(parser, "URL of the server to use; without it, a server of your own runs in the background")
     parser.add_argument(
         "--in-process", action="store_true", help="run the engine in this process: it ends with the window"
     )

@@ -6,6 +6,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import NamedTuple
 
+SERVER_KEY = "TURNSTREAM_API_KEY"
+"""The environment variable with the key of a server, unless `--api-key-env` names another."""
+
 
 class Command(NamedTuple):
     """A subcommand.
@@ -23,6 +26,17 @@ class Command(NamedTuple):
     examples: str
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
+
+
+def add_server(parser: ArgumentParser, what: str) -> None:
+    """Add the options that name a server and its key. `what`: the help text of `--url`."""
+    parser.add_argument("--url", help=what)
+    parser.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        default=SERVER_KEY,
+        help="the environment variable with the server's key (default: %(default)s)",
+    )
 
 
 def add_config(parser: ArgumentParser) -> None:

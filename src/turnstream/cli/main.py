@@ -14,7 +14,7 @@ from textwrap import indent
 from typing import NoReturn
 
 from turnstream.cli import ask, audit, chat, database, decode, models, record, serve, simulate
-from turnstream.cli.command import Command
+from turnstream.cli.command import SERVER_KEY, Command
 from turnstream.cli.history import logs, stats
 from turnstream.cli.setup import completion, keys, templates
 from turnstream.cli.terminal import OutputFailed
@@ -153,7 +153,9 @@ def _show_version() -> int:
 
 
 def _report_misspelt_variables() -> None:
-    if any(name.startswith("TURNSTREAM_") and "__" not in name for name in os.environ):
+    # The settings are loaded for other names only: their import takes most of a command's start.
+    unknown = [name for name in os.environ if name.startswith("TURNSTREAM_") and "__" not in name]
+    if set(unknown) - {SERVER_KEY, "TURNSTREAM_CONFIG"}:
         from turnstream.config import misspelt_variables
 
         for words in misspelt_variables(os.environ):

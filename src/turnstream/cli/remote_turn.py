@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+from turnstream.cli.command import SERVER_KEY
 from turnstream.cli.followed_turn import Question
 from turnstream.client import AsyncClient, AsyncTurn, NativeEvent, Retry
 from turnstream.errors import Unauthorized
@@ -42,7 +43,7 @@ class RemoteTurn:
             )
         except Unauthorized as refused:
             await self._client.close()
-            hint = "set TURNSTREAM_API_KEY, or name the variable with --api-key-env"
+            hint = f"set {SERVER_KEY}, or name the variable with --api-key-env"
             raise Unauthorized(f"{refused.message} ({hint})") from refused
         except BaseException:
             await self._client.close()
