@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+from contextlib import suppress
 
 from filelock import FileLock, Timeout
 
@@ -50,17 +51,21 @@ def _start(place: BackgroundPlace, idle_seconds: float, config: str | None) -> N
     # The server writes to the pipe when it is ready. If it ends before, the pipe is closed.
     ready, begun = os.pipe()
     try:
-        with place.log_path.open("ab") as log:
-            launcher = subprocess.Popen(  # noqa: S603 - this Python, with fixed arguments
-                [*command, f"--ready-descriptor={begun}"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[begun],
-            )
-        os.close(begun)
-        launcher.wait(START_SECONDS)  # the server itself is not a child of this process
+        try:
+            # A launcher that does not end is killed. Its end of the pipe is then closed, as after a failure.
+            with place.log_path.open("ab") as log, suppress(subprocess.TimeoutExpired):
+                subprocess.run(  # noqa: S603 - this Python, with fixed arguments
+                    [*command, f"--ready-descriptor={begun}"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=[begun],
+                    timeout=START_SECONDS,  # the server itself is not a child of this process
+                    check=False,
+                )
+        finally:
+            os.close(begun)
         readable, _, _ = select.select([ready], [], [], START_SECONDS)
         started = bool(readable and os.read(ready, 1))
     finally:
