@@ -14,8 +14,8 @@ import pytest
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator.script import story
 from turnstream.terminal.app import ChatApp, WindowOptions
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
-from turnstream.terminal.shown_chat import Asking
 from turnstream.terminal.transcript_turn import TranscriptTurn
 
 EARLY, LATE = 1_000, 100_000

@@ -18,7 +18,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
 )
 from turnstream.core.turn_events import Source, StepStart
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 
 Scene: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Window]]
 SCENES: dict[str, Scene] = {}

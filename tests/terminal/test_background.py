@@ -22,8 +22,8 @@ from turnstream.cli.background.in_process import InProcessServer
 from turnstream.cli.background.place import BackgroundPlace, background_place
 from turnstream.config import load_settings
 from turnstream.terminal.app import ChatApp, WindowOptions
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
-from turnstream.terminal.shown_chat import Asking
 
 SECONDS = 60.0
 STORY = "sim/story:events=400,pace=0.02"

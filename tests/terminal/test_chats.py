@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests.terminal.windows import LONG, server, texts, window
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 
 ECHO = Asking("sim/echo:pace=0")
 

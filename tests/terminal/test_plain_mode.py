@@ -13,9 +13,9 @@ import pytest
 
 import turnstream as ts
 from tests.terminal.windows import server
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.plain_mode import PlainChat
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
-from turnstream.terminal.shown_chat import Asking
 
 
 class TypedLines:

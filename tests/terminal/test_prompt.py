@@ -8,7 +8,7 @@ import pytest
 from textual import events
 
 from tests.terminal.windows import LONG, server, texts, window
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 
 ECHO = Asking("sim/echo:pace=0")
 SHORT = Asking("sim/story:events=5,pace=0")

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from tests.nodes.proxy import TcpProxy
 from tests.terminal.windows import ask_scripted, served, server, texts, window
 from turnstream.client import AsyncClient
-from turnstream.terminal.shown_chat import PAGE, Asking
+from turnstream.terminal.asking import Asking
+from turnstream.terminal.shown_chat import PAGE
 
 ECHO = Asking("sim/echo:pace=0")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.terminal.windows import LONG, Window, server, texts, window
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 
 ECHO = Asking("sim/echo:pace=0")
 

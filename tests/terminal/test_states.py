@@ -10,7 +10,7 @@ import pytest
 from tests.terminal.test_sending import running
 from tests.terminal.windows import HUNG, LONG, server, window
 from turnstream.config import RetrySettings
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 
 ONCE = RetrySettings(attempts=1)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.terminal.windows import server, window
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.think_text import ThinkText, ThoughtPiece
 
 

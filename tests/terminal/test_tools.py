@@ -10,7 +10,7 @@ import pytest
 import turnstream as ts
 from tests.terminal.windows import ask_scripted, served, server, window
 from turnstream.core.turn_events import Source, StepStart
-from turnstream.terminal.shown_chat import Asking
+from turnstream.terminal.asking import Asking
 
 TOOLS = Asking("sim/tools:pace=0")
 

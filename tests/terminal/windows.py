@@ -22,8 +22,8 @@ from turnstream.core.stream_events import MessageStop, TextDelta
 from turnstream.core.turn_events import SourceEvent
 from turnstream.engine import Engine
 from turnstream.terminal.app import ChatApp, WindowOptions
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
-from turnstream.terminal.shown_chat import Asking
 
 SECONDS = 30.0
 SIZE = (80, 24)

@@ -13,8 +13,8 @@ from turnstream.errors import ConfigurationError
 if TYPE_CHECKING:
     from turnstream.config import Settings
     from turnstream.core.blocks import Block
+    from turnstream.terminal.asking import Asking
     from turnstream.terminal.server_connection import ServerConnection
-    from turnstream.terminal.shown_chat import Asking
 
 IDLE_SECONDS = 600.0
 """Seconds without windows and turns after which the background server ends."""
@@ -109,7 +109,7 @@ async def _in_background(arguments: Namespace, settings: Settings) -> int:
 
 
 async def _show(arguments: Namespace, settings: Settings, connection: ServerConnection) -> int:
-    from turnstream.terminal.shown_chat import Asking
+    from turnstream.terminal.asking import Asking
 
     try:
         chat_id = arguments.chat

@@ -16,12 +16,13 @@ from textual.widgets import TextArea
 
 from turnstream.core.blocks import Block
 from turnstream.errors import TurnstreamError
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.command_runner import CommandRunner
 from turnstream.terminal.keys import KEYS
 from turnstream.terminal.printable import printable_line
 from turnstream.terminal.screens import ChatsScreen, HelpScreen
 from turnstream.terminal.server_connection import ServerConnection
-from turnstream.terminal.shown_chat import Asking, ShownChat
+from turnstream.terminal.shown_chat import ShownChat
 from turnstream.terminal.slash_commands import COMMANDS, completions, parse
 from turnstream.terminal.widgets.prompt import CompletionList, Prompt
 from turnstream.terminal.widgets.status_line import StatusLine
@@ -117,9 +118,8 @@ class ChatApp(App[None]):
             await self._changed.wait()
             self._changed.clear()
             began = time.monotonic()
-            await self.transcript.draw(
-                conversation.turns, conversation.order, has_older=conversation.previous is not None
-            )
+            turns = tuple(conversation.turns)  # more may come during the draw
+            await self.transcript.draw(turns, conversation.order, has_older=conversation.previous is not None)
             self.status.show()
             self.draws += 1
             conversation.drawn.set()

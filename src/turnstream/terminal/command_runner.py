@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from turnstream.client.questions import Content
 from turnstream.core.blocks import Block
 from turnstream.errors import InvalidRequest, TurnstreamError
-from turnstream.terminal.shown_chat import ShownChat, markdown_of
+from turnstream.terminal.shown_chat import ShownChat
 from turnstream.terminal.slash_commands import GivenCommand, parsed_params
+from turnstream.terminal.transcript_turn import markdown_of
 
 
 class Window(Protocol):

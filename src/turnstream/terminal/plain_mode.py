@@ -13,12 +13,13 @@ from typing import Any, TextIO
 
 from turnstream.core.blocks import Block
 from turnstream.errors import TurnstreamError
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.block_summary import summary_of
 from turnstream.terminal.command_runner import CommandRunner
 from turnstream.terminal.printable import printable, printable_line
 from turnstream.terminal.progress import cost_words
 from turnstream.terminal.server_connection import ServerConnection
-from turnstream.terminal.shown_chat import Asking, ShownChat
+from turnstream.terminal.shown_chat import ShownChat
 from turnstream.terminal.slash_commands import COMMANDS, parse
 from turnstream.terminal.think_text import ThinkText
 from turnstream.terminal.transcript_turn import GrowingBlock, TranscriptTurn

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import aclosing, contextmanager, suppress
+from typing import Any
 
-from turnstream.client import AsyncClient, AsyncEvents, AsyncTurn, NativeEvent, QuestionOptions, StoredTurn
-from turnstream.client.questions import Content, new_key, turn_blocks
+from turnstream.client import AsyncClient, AsyncEvents, AsyncTurn, NativeEvent
+from turnstream.client.answers import PathTurn
+from turnstream.client.questions import Content, turn_blocks
 from turnstream.errors import Conflict, ConnectionFailed, NotFound, TurnstreamError, Unavailable
+from turnstream.terminal.asking import Asking
 from turnstream.terminal.server_connection import ServerConnection
-from turnstream.terminal.transcript_turn import TranscriptTurn, stored_state
+from turnstream.terminal.transcript_turn import TranscriptTurn, sent_question
 
 logger = logging.getLogger(__name__)
 
@@ -31,27 +33,10 @@ READ_SECONDS = 0.02
 """Seconds of folding after which the window may draw and take keys."""
 DRAW_SECONDS = 5.0
 """Seconds that reading waits for a draw."""
+SUBSCRIBE_SECONDS = 1.0
+"""Seconds that the first question of a chat waits for the chat's events to begin."""
 RECOVERY_SECONDS = 1.0
 """Seconds between two attempts to find a lost server."""
-
-
-class Asking(NamedTuple):
-    """Options of the next question. Those that are None are the server's, or those of the last answer."""
-
-    model: str | None = None
-    system: str | None = None
-    params: dict[str, Any] | None = None
-    tools: list[str] | None = None
-
-    def options(self) -> QuestionOptions:
-        """Return the options, and the key that makes the request safe to repeat."""
-        return QuestionOptions(
-            model=self.model,
-            system=self.system,
-            params=self.params,
-            tools=self.tools,
-            idempotency_key=new_key(),
-        )
 
 
 class ShownChat:
@@ -88,7 +73,10 @@ class ShownChat:
         self._ended: dict[str, TranscriptTurn] = {}
         self._refreshing = asyncio.Lock()
         self._stale = False
+        self._missed = False
+        """True if turns may have ended without their events: before the events were asked for."""
         self._followed = asyncio.Event()
+        self._subscribed = asyncio.Event()
 
     @property
     def running(self) -> TranscriptTurn | None:
@@ -115,31 +103,31 @@ class ShownChat:
 
     async def send(self, content: Content) -> None:
         """Ask. Raises Conflict while an answer streams, and the errors of the request."""
-        if self.sending or self.running is not None:
-            raise Conflict("the answer is still streaming: Esc stops it", code="turn_active")
-        self.sending = True
-        shown = self._show_question(content)
-        last = next((turn for turn in reversed(self.turns) if turn.turn_id), None)
-        try:
-            if self.chat_id is None:
-                title = " ".join(shown.text()[:1_000].split())[:TITLE_LENGTH] or None
-                chat = await self.connection.ask(lambda client: client.chats.create(title, _PROVISIONAL))
-                self._follow_chat(chat.id)
-                self.title = chat.title
-            chat_id, options = self.chat_id, self.asking.options()
-            before = None if last is None else last.turn_id
-            turn = await self.connection.ask(
-                lambda client: client.send(content, chat_id=chat_id, prev_turn_id=before, **options)
-            )
-            self._add_answer(turn.turn_id)
-            await self.refresh()
-        except BaseException:
-            if shown in self.turns and not shown.turn_id:
-                self.turns.remove(shown)
-                self._reordered()
-            raise
-        finally:
-            self.sending = False
+        with self._sending():
+            last = next((turn for turn in reversed(self.turns) if turn.turn_id), None)
+            shown = self._show_question(content)
+            try:
+                await self._send(content, shown, None if last is None else last.turn_id)
+            except BaseException:
+                if shown in self.turns and not shown.turn_id:
+                    self.turns.remove(shown)
+                    self._reordered()
+                raise
+
+    async def _send(self, content: Content, shown: TranscriptTurn, before: str | None) -> None:
+        if self.chat_id is None:
+            title = " ".join(shown.text()[:1_000].split())[:TITLE_LENGTH] or None
+            chat = await self.connection.ask(lambda client: client.chats.create(title, _PROVISIONAL))
+            self._follow_chat(chat.id)
+            self.title = chat.title
+            with suppress(TimeoutError):  # an answer that is faster than its events would lack its notices
+                await asyncio.wait_for(self._subscribed.wait(), SUBSCRIBE_SECONDS)
+        chat_id, options = self.chat_id, self.asking.options()
+        turn = await self.connection.ask(
+            lambda client: client.send(content, chat_id=chat_id, prev_turn_id=before, **options)
+        )
+        self._add_answer(turn.turn_id)
+        await self.refresh()
 
     async def edit(self, turn: TranscriptTurn, content: Content) -> None:
         """Ask another question in place of `turn`, in a new branch."""
@@ -152,14 +140,21 @@ class ShownChat:
         await self._start_again(lambda client: client.regenerate(turn.turn_id, **options))
 
     async def _start_again(self, starting: Callable[[AsyncClient], Awaitable[AsyncTurn]]) -> None:
+        with self._sending():
+            await self.connection.ask(starting)
+            await self.refresh()
+
+    @contextmanager
+    def _sending(self) -> Generator[None, None, None]:
         if self.sending or self.running is not None:
             raise Conflict("the answer is still streaming: Esc stops it", code="turn_active")
         self.sending = True
         try:
-            await self.connection.ask(starting)
-            await self.refresh()
+            yield
         finally:
             self.sending = False
+            if self._stale:
+                self._followed.set()  # follows anew, which reads the branch
 
     async def stop(self) -> None:
         """Stop the running turn, on the server."""
@@ -191,7 +186,7 @@ class ShownChat:
             path = await self.connection.client.chats.path(chat_id, limit=PAGE, before=previous)
             if (chat_id, previous) != (self.chat_id, self.previous):
                 return False
-            self.turns[:0] = [stored_state(turn, turn.siblings) for turn in path.turns]
+            self.turns[:0] = [self._merged(turn, {}, missed=False) for turn in path.turns]
             self.previous = path.previous
         self._reordered()
         return True
@@ -202,42 +197,41 @@ class ShownChat:
             chat_id = self.chat_id
             if chat_id is None:
                 return
-            self._stale = False
-            path = await self.connection.client.chats.path(chat_id, limit=PAGE)
+            missed, self._stale, self._missed = self._missed, False, False
+            try:
+                path = await self.connection.client.chats.path(chat_id, limit=PAGE)
+            except BaseException:
+                self._stale, self._missed = True, missed or self._missed
+                raise
             if chat_id != self.chat_id:
                 return
             known = {turn.turn_id: turn for turn in self.turns} | self._ended | self._live
-            self.turns = [self._merged(turn, turn.siblings, known) for turn in path.turns]
+            self.turns = [self._merged(turn, known, missed=missed) for turn in path.turns]
             self.previous = path.previous
         self._reordered()
 
-    def _merged(
-        self, stored: StoredTurn, siblings: list[str], known: dict[str, TranscriptTurn]
-    ) -> TranscriptTurn:
-        state = known.get(stored.id)
+    def _merged(self, stored: PathTurn, known: dict[str, TranscriptTurn], *, missed: bool) -> TranscriptTurn:
+        state = known.get(stored.id) or TranscriptTurn(stored.id, stored.role)
         # What the events say may be newer than the answer to this request, which was on its way.
-        is_newer = stored.completed_at is not None and state is not None and state.status != stored.status
-        if state is None or state.role == "user" or (state.ended and is_newer):
-            state = stored_state(stored, siblings)
+        is_newer = stored.completed_at is not None and state.status != stored.status
+        if stored.id not in known or state.role == "user" or (is_newer and (state.ended or missed)):
+            state.take_stored(stored)
+            self._live.pop(state.turn_id, None)
         if not state.ended:
             self._live[state.turn_id] = state
             self.began_at = self.began_at or time.monotonic()
-        state.siblings, state.prev_turn_id = siblings, stored.prev_turn_id
+        state.siblings, state.prev_turn_id = stored.siblings, stored.prev_turn_id
         return state
 
     def _show_question(self, content: Content) -> TranscriptTurn:
-        shown = TranscriptTurn("", "user")
-        for index, block in enumerate(turn_blocks(content)):
-            text = block.get("text_content")
-            event = {"block_index": index, "block_type": block["block_type"], "complete": True}
-            shown.feed("block_catchup", event | {"accumulated_text": text, "content": block.get("content")})
+        shown = sent_question(turn_blocks(content))
         self.turns.append(shown)
         self._reordered()
         return shown
 
     def _add_answer(self, turn_id: str) -> None:
         if all(turn.turn_id != turn_id for turn in self.turns):
-            self.turns.append(self._live_turn(turn_id))
+            self.turns.append(self._ended.get(turn_id) or self._live_turn(turn_id))
             self._reordered()
 
     def _live_turn(self, turn_id: str) -> TranscriptTurn:
@@ -261,6 +255,7 @@ class ShownChat:
 
     def _follow_chat(self, chat_id: str | None) -> None:
         self.chat_id = chat_id
+        self._subscribed.clear()
         self._followed.set()
 
     # -- what the server tells -------------------------------------------------------------------------------
@@ -289,6 +284,8 @@ class ShownChat:
         while True:
             events = self.connection.client.events(chat_id, after=last_id)
             try:
+                if self._stale:
+                    await self.refresh()
                 await self._read(events)
                 self._end(self.problem or "this chat was deleted")
                 return
@@ -319,7 +316,7 @@ class ShownChat:
             async for event in stream:
                 self._set_connected(connected=True)
                 self._take(event)
-                if self._stale:
+                if self._stale and not self.sending:
                     await self.refresh()
                 if time.monotonic() - began > READ_SECONDS:
                     self.on_change()
@@ -340,7 +337,8 @@ class ShownChat:
         name, data = event
         match name:
             case "events_start":
-                self._stale = bool(self.turns)
+                self._stale = self._missed = True
+                self._subscribed.set()
             case "turn_started":
                 self._started(data)
             case "chat_changed" | "chat_created":
@@ -353,15 +351,22 @@ class ShownChat:
             case "user_redacted":
                 self._stale = True
             case _ if "turn_id" in data:
-                turn = self._live_turn(data["turn_id"])
-                turn.feed(name, data)
-                if turn.ended:
-                    del self._live[turn.turn_id]
-                    self._ended[turn.turn_id] = turn
-                    if len(self._ended) > MOST_ENDED:
-                        del self._ended[next(iter(self._ended))]
+                self._feed(data["turn_id"], name, data)
             case _:
                 pass
+
+    def _feed(self, turn_id: str, name: str, data: dict[str, Any]) -> None:
+        turn = self._live.get(turn_id)
+        if turn is None:
+            if any(shown.turn_id == turn_id and shown.ended for shown in self.turns):
+                return  # its stored state was read while these events were on their way
+            turn = self._live_turn(turn_id)
+        turn.feed(name, data)
+        if turn.ended:
+            del self._live[turn_id]
+            self._ended[turn_id] = turn
+            if len(self._ended) > MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     def _started(self, data: dict[str, Any]) -> None:
         turn = self._live_turn(data["turn_id"])
@@ -385,12 +390,3 @@ class ShownChat:
         if connected != self.connected:
             self.connected = connected
             self.on_change()
-
-
-def markdown_of(turns: Sequence[TranscriptTurn], title: str | None) -> str:
-    """Return turns as one Markdown document."""
-    parts = [f"# {title}"] if title else []
-    for turn in turns:
-        head = "You" if turn.role == "user" else turn.model or "Answer"
-        parts.append(f"## {head}\n\n{turn.text()}")
-    return "\n\n".join(parts) + "\n"

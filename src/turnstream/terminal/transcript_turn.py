@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from turnstream.client.answers import StoredTurn
@@ -175,6 +175,37 @@ class TranscriptTurn:
             case _:
                 pass
 
+    def take_stored(self, stored: StoredTurn) -> None:
+        """Become what the server has stored. Notes stay: they are not stored."""
+        for row in stored.blocks:
+            self.feed(
+                "block_catchup",
+                {
+                    "block_index": row.sequence,
+                    "block_type": row.block_type,
+                    "complete": True,
+                    "accumulated_text": row.text_content,
+                    "content": row.content,
+                    "partial": row.partial,
+                },
+            )
+        self.feed(
+            "block_reset", {"block_index": 1 + max((row.sequence for row in stored.blocks), default=-1)}
+        )
+        self.characters = 0
+        self.model, self.status, self.stop_reason = stored.model, stored.status, stored.stop_reason
+        self.cost, self.unpriced, self.output_tokens = stored.cost, stored.unpriced, stored.output_tokens
+        self.failure = None if stored.error is None else f"{stored.error.message} ({stored.error.code})"
+        self.fold.approvals = {
+            approval.approval_id: {
+                "approval_id": approval.approval_id,
+                "tool_use_id": approval.tool_use_id,
+                "tool_name": approval.tool_name,
+                "expires_at": approval.expires_at,
+            }
+            for approval in stored.approvals
+        }
+
     def _begin(self, data: Mapping[str, Any]) -> None:
         self.model = data.get("model") or self.model
         self.status, self.failure = "streaming", None
@@ -279,32 +310,24 @@ class TranscriptTurn:
                 self.changed.add(block.index)
 
 
-def stored_state(stored: StoredTurn, siblings: list[str]) -> TranscriptTurn:
-    """Return the state of a turn as the server has stored it."""
-    state = TranscriptTurn(stored.id, stored.role)
-    state.prev_turn_id, state.siblings = stored.prev_turn_id, siblings
-    for row in stored.blocks:
-        state.feed(
-            "block_catchup",
-            {
-                "block_index": row.sequence,
-                "block_type": row.block_type,
-                "complete": True,
-                "accumulated_text": row.text_content,
-                "content": row.content,
-                "partial": row.partial,
-            },
-        )
-    state.characters = 0
-    state.model, state.status, state.stop_reason = stored.model, stored.status, stored.stop_reason
-    state.cost, state.unpriced, state.output_tokens = stored.cost, stored.unpriced, stored.output_tokens
-    if stored.error is not None:
-        state.failure = f"{stored.error.message} ({stored.error.code})"
-    for approval in stored.approvals:
-        state.fold.approvals[approval.approval_id] = {
-            "approval_id": approval.approval_id,
-            "tool_use_id": approval.tool_use_id,
-            "tool_name": approval.tool_name,
-            "expires_at": approval.expires_at,
-        }
-    return state
+def sent_question(blocks: Sequence[Mapping[str, Any]]) -> TranscriptTurn:
+    """Return the state of a question that the server does not have yet.
+
+    Args:
+        blocks: Blocks of the question, as a request has them.
+    """
+    question = TranscriptTurn("", "user")
+    for index, block in enumerate(blocks):
+        text = block.get("text_content")
+        event = {"block_index": index, "block_type": block["block_type"], "complete": True}
+        question.feed("block_catchup", event | {"accumulated_text": text, "content": block.get("content")})
+    return question
+
+
+def markdown_of(turns: Sequence[TranscriptTurn], title: str | None) -> str:
+    """Return turns as one Markdown document."""
+    parts = [f"# {title}"] if title else []
+    for turn in turns:
+        head = "You" if turn.role == "user" else turn.model or "Answer"
+        parts.append(f"## {head}\n\n{turn.text()}")
+    return "\n\n".join(parts) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
@@ -40,8 +41,10 @@ class Transcript(VerticalScroll):
         self._empty = Static(greeting, classes="empty", markup=False)
         self._column = Vertical(self._older, self._empty)  # fills the view: short chats begin at its top
 
+    def compose(self) -> ComposeResult:
+        yield self._column
+
     def on_mount(self) -> None:
-        self.mount(self._column)
         self.anchor()
 
     async def draw(self, turns: Sequence[TranscriptTurn], order: int, *, has_older: bool) -> None:
