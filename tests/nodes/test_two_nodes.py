@@ -6,14 +6,16 @@ import asyncio
 from time import monotonic
 
 import aiohttp
+import psycopg
 import pytest
 
 from tests.faults.watching import Api, Watcher, stored_blocks
 from tests.nodes.cluster import LEASE, Cluster
-from turnstream.config import EngineSettings
+from turnstream.config import EngineSettings, NodeSettings
 
 SECONDS = 120.0
 LONG = "sim/story:events=40000,pace=0.005"
+_OWNED = "SELECT node, generation FROM turnstream_turns WHERE id = %s"
 
 
 async def watch_some(api: Api, turn_id: str) -> Watcher:
@@ -48,6 +50,32 @@ async def test_each_node_runs_its_turns_and_ends_none_of_the_other(
         assert not watcher.ended, "the end of the second node has not ended it"
         _, stopped = await first.call("POST", f"/api/turns/{turn}/interrupt")
         assert stopped["status"] == "cancelled"
+
+
+@pytest.mark.requirement("Q3", "Q7")
+async def test_a_write_that_waits_for_a_lock_costs_its_node_no_lease(
+    cluster: Cluster, session: aiohttp.ClientSession
+) -> None:
+    """Another program locks the row of a turn for two leases, while the turn's end is written."""
+    nodes = NodeSettings(lease=3.0)
+    async with asyncio.timeout(SECONDS), cluster.node(nodes=nodes), cluster.node(nodes=nodes) as one:
+        first = Api(one.url, session)
+        watched, locked = [await first.start(await first.create_chat(), "hello", LONG) for _ in range(2)]
+        watcher = await watch_some(first, watched)
+        (before,) = await cluster.rows(_OWNED, watched)
+        async with await psycopg.AsyncConnection.connect(cluster.url) as outsider:
+            await outsider.execute("SELECT 1 FROM turnstream_turns WHERE id = %s FOR UPDATE", (locked,))
+            stopping = asyncio.create_task(first.call("POST", f"/api/turns/{locked}/interrupt"))
+            await outsider.execute("SELECT pg_sleep(%s)", (2 * nodes.lease,))
+            waits = await cluster.rows("SELECT 1 FROM pg_locks WHERE NOT granted")
+            await outsider.rollback()
+        await stopping
+        assert waits, "the write has waited all the time"
+        assert await cluster.rows(_OWNED, watched) == [before], "no other node has claimed the turn"
+        seen = len(watcher.frames)
+        await watcher.watch(first, until=lambda _: len(watcher.frames) > seen + 10)
+        assert {frame.id.partition("-")[0] for frame in watcher.frames} == {str(before[1])}
+        await first.call("POST", f"/api/turns/{watched}/interrupt")
 
 
 async def next_page(cluster: Cluster) -> None:

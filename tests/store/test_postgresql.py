@@ -18,11 +18,14 @@ from sqlalchemy import Connection, text
 
 from tests.postgresql import PostgresServer
 from tests.store.samples import DEADLINE, OWNER, running_turn, save, stored_chat
+from turnstream.core.identifiers import new_id
 from turnstream.errors import StoreError
 from turnstream.store import readers
 from turnstream.store.base import Operation, Query
 from turnstream.store.database import driver_of
 from turnstream.store.migrations import NEWEST, upgrade_database
+from turnstream.store.nodes import ListNodes
+from turnstream.store.operations.nodes import BeginDrain, Heartbeat, ReadOwnTurns
 from turnstream.store.postgresql.text import escape, unescape
 from turnstream.store.queries import AllBlocks, GetChat, GetTurn
 from turnstream.store.schema import secrets
@@ -87,6 +90,41 @@ async def test_a_connection_that_ended_is_made_again(store: SqlStore, url: str):
     assert await asyncio.to_thread(end_connections, url) >= 2
     assert (await store.read(GetChat(owner=OWNER, chat_id=chat.id))) == chat
     assert await stored_chat(store)
+
+
+async def waits_for_a_lock(url: str) -> None:
+    """Return once a connection to the database waits for a lock."""
+    query = (
+        "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    async with (
+        asyncio.timeout(DEADLINE),
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
+    ):
+        while await (await connection.execute(query)).fetchone() is None:
+            pass
+
+
+@pytest.mark.requirement("Q3")
+async def test_heartbeats_do_not_wait_for_other_writes(store: SqlStore, url: str):
+    """A write of a turn waits for a lock. Heartbeats, and the reads that fence a node, are answered."""
+    turn = await running_turn(store)
+    async with await psycopg.AsyncConnection.connect(url) as outsider:
+        await outsider.execute("SELECT 1 FROM turnstream_turns WHERE id = %s FOR UPDATE", (turn.id,))
+        writing = asyncio.create_task(store.write(save(turn, 0)))
+        await waits_for_a_lock(url)
+        node = new_id()
+        async with asyncio.timeout(DEADLINE):
+            times = [await store.write(Heartbeat(id=node, address="here", lease=1)) for _ in range(3)]
+            await store.write(BeginDrain(node=node))
+            assert await store.write(ReadOwnTurns(node=node)) == {}
+        assert not writing.done()
+        await outsider.rollback()
+    await writing
+    assert times == sorted(times)
+    (seen,) = await store.read(ListNodes())
+    assert (seen.record.id, seen.record.state) == (node, "draining")
 
 
 class Incomplete(Operation[None], frozen=True, kw_only=True):

@@ -1,5 +1,7 @@
 """The writer while it opens and closes, with failures, and when its process is killed."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +16,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection, event
@@ -28,7 +30,7 @@ from tests.store.samples import (
 )
 from tests.store.writing import held, opened, queue, sequences
 from turnstream.errors import Conflict, StoreError
-from turnstream.store.base import TurnRecord
+from turnstream.store.base import Operation, TurnRecord
 from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.store.sql import SqlStore
 
@@ -46,7 +48,8 @@ async def test_closing_commits_what_was_queued(database: Path):
             tasks = await queue(store, [save(turn, sequence) for sequence in range(100)])
             closing = asyncio.create_task(store.close())
             await asyncio.sleep(0)
-            for operation in (save(turn, 100), finish(turn)):
+            late: list[Operation[Any]] = [save(turn, 100), finish(turn)]
+            for operation in late:
                 with pytest.raises(StoreError, match="the store was closed"):
                     await store.write(operation)
             with pytest.raises(StoreError, match="the store was closed"):
@@ -209,6 +212,23 @@ async def test_what_fits_on_a_full_disk_is_stored_though_its_group_was_not(
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(answer) for answer in answers] == [bool, StoreError]
     assert (await sqlite_store.read(GetTurn(owner=None, turn_id=small.id))).status == "complete"
+
+
+async def test_each_write_has_its_own_error_if_no_transaction_can_begin(sqlite_store: SqlStore):
+    turn = await running_turn(sqlite_store)
+    assert sqlite_store._writer is not None
+    refusal = StoreError("the database cannot be opened", retryable=False)
+
+    @event.listens_for(sqlite_store._writer._committer._database.writer, "begin")
+    def refuse(_: Connection) -> None:
+        raise refusal
+
+    tasks = await queue(sqlite_store, [save(turn, 0), save(turn, 1)])
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert len({id(refusal), *map(id, answers)}) == 3
+    for answer in answers:
+        assert isinstance(answer, StoreError)
+        assert (str(answer), answer.retryable) == (str(refusal), False)
 
 
 # -- sudden death

@@ -206,6 +206,8 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
         raise NotImplementedError
 
     batched: ClassVar[bool] = False
+    renews_lease: ClassVar[bool] = False
+    """True if a node's lease depends on the write. It does not wait for other writes then."""
 
     @property
     def changed_owner(self) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any
 
 from sqlalchemy import Connection
@@ -164,9 +165,10 @@ def _failures(cause: BaseException | None, count: int) -> list[StoreError]:
 
 def _failure(cause: BaseException | None) -> StoreError:
     if isinstance(cause, StoreError):
-        return cause
-    error = StoreError(
-        f"the database refused the write: {describe_failure(cause)}" if cause else "no database"
-    )
+        error = copy(cause)  # without its traceback
+    else:
+        error = StoreError(
+            f"the database refused the write: {describe_failure(cause)}" if cause else "no database"
+        )
     error.__cause__ = cause
     return error

@@ -21,7 +21,6 @@ _NODES = select(nodes, IS_LAPSED.label("is_lapsed"), DatabaseTime().label("now")
 
 IS_WRITTEN = and_(RUNNING, turns.c.status != "waiting", turns.c.role != "user")
 """Condition of the turns that a task writes."""
-_OWN = select(turns.c.id, turns.c.generation).where(IS_WRITTEN, turns.c.node == bindparam("of_node"))
 
 
 RECOVERED = "recovered"
@@ -56,15 +55,6 @@ class ListNodes(Query[list[SeenNode]], frozen=True, kw_only=True):
             SeenNode(node_rows.record(row[:-2]), bool(row.is_lapsed), row.now)
             for row in connection.execute(_NODES)
         ]
-
-
-class GenerationsOf(Query[dict[str, int]], frozen=True, kw_only=True):
-    """Reads the generations of the turns that a node writes, by turn id."""
-
-    node: str
-
-    def fetch(self, connection: Connection) -> dict[str, int]:
-        return {row.id: row.generation for row in connection.execute(_OWN, {"of_node": self.node})}
 
 
 class CountRecoveries(Query[int], frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from turnstream.errors import NotStarted, StoreError, TurnstreamError
@@ -55,6 +55,8 @@ class SqlStore:
         """True if any number of processes may write the database."""
         self._open: OpenDatabase | None = None
         self._writer: Writer | None = None
+        self._lease_writer: Writer | None = None
+        """The writer of heartbeats. In a database with one process, it is the writer of all."""
         self._readers: Readers | None = None
         self._was_opened = False
 
@@ -71,14 +73,9 @@ class SqlStore:
         self._was_opened = True
         # A write waits for another program's lock on the database for less time than its own deadline.
         self._open = database = self._database.open(self._write_timeout * 0.8, _READER_THREADS)
-        self._writer = Writer(
-            database,
-            timeout=self._write_timeout,
-            outage=self.outage if self._database.is_shared else 0.0,
-            capacity=self._capacity,
-            measures=self.measures,
-            on_change=self._note_change,
-        )
+        self._writer = self._lease_writer = self._start_writer(database, "turnstream-writer")
+        if self._database.is_shared:
+            self._lease_writer = self._start_writer(database, "turnstream-lease")
         self._readers = Readers(
             database,
             threads=_READER_THREADS,
@@ -93,10 +90,11 @@ class SqlStore:
         Raises StoreError if the last writes take over 30 s. The lock is kept then.
         """
         self._open = None
-        writer, self._writer = self._writer, None
+        writers = dict.fromkeys(each for each in (self._writer, self._lease_writer) if each is not None)
+        self._writer = self._lease_writer = None
         readers, self._readers = self._readers, None
-        if writer is not None and readers is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._shut_down, writer, readers)
+        if readers is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._shut_down, tuple(writers), readers)
 
     def health(self) -> str | None:
         """Return the reason if new writes would be lost, else None. The reason is logged once."""
@@ -112,15 +110,28 @@ class SqlStore:
 
         After a timeout the operation may still be applied.
         """
-        if self._writer is None:
+        writer = self._lease_writer if operation.renews_lease else self._writer
+        if writer is None:
             raise self._not_open()
-        return await self._writer.submit(operation)
+        return await writer.submit(operation)
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Return the query's answer. It includes all writes committed before this call. See `Store.read`."""
         if self._readers is None:
             raise self._not_open()
         return await self._readers.fetch(query, seconds=seconds)
+
+    def _start_writer(self, database: OpenDatabase, thread: str) -> Writer:
+        """Return a new writer with a thread and a connection of its own."""
+        return Writer(
+            database,
+            thread=thread,
+            timeout=self._write_timeout,
+            outage=self.outage if self._database.is_shared else 0.0,
+            capacity=self._capacity,
+            measures=self.measures,
+            on_change=self._note_change,
+        )
 
     def _note_change(self, owner: str) -> None:
         self.on_change(owner)
@@ -145,9 +156,10 @@ class SqlStore:
         if not preparing.cancelled() and preparing.exception() is None:
             self._database.unlock()
 
-    def _shut_down(self, writer: Writer, readers: Readers) -> None:
+    def _shut_down(self, writers: Sequence[Writer], readers: Readers) -> None:
         try:
-            writer.close(_CLOSE_TIMEOUT)
+            for writer in writers:
+                writer.close(_CLOSE_TIMEOUT)
         finally:
             readers.close()
         self._database.unlock()

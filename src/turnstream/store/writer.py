@@ -1,4 +1,4 @@
-"""The one writer: a thread that commits writes in groups.
+"""The writer: a thread that commits writes in groups. One writer has all writes of turns.
 
     write(operation) ─► queue ─► the thread takes all queued writes ─► BEGIN, apply in order, COMMIT
                                                                          └─► one call into the event loop
@@ -47,6 +47,7 @@ class Writer:
     own.
 
     Args:
+        thread: Name of the thread.
         timeout: Seconds that a write may take.
         outage: Seconds that writes wait for a database that is lost.
         capacity: Largest number of waiting writes.
@@ -57,6 +58,7 @@ class Writer:
         self,
         database: OpenDatabase,
         *,
+        thread: str = "turnstream-writer",
         timeout: float,
         outage: float,
         capacity: int,
@@ -78,7 +80,7 @@ class Writer:
         self._closed = False
         self._outage = Outage(outage)
         self._committer = Committer(database, self._outage)
-        self._thread = threading.Thread(target=self._run, name="turnstream-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=thread, daemon=True)
         self._thread.start()
 
     # -- on the event loop -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
@@ -57,11 +57,22 @@ _RESUME = (
 )
 _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
+_OWN = select(turns.c.id, turns.c.generation).where(IS_WRITTEN, turns.c.node == bindparam("of_node"))
 _CLAIMED = (
     select(turns.c.id, turns.c.generation, turns.c.taken_from)
     .where(IS_WRITTEN, turns.c.node == bindparam("by_node"), turns.c.taken_from.is_not(None))
     .order_by(turns.c.created_at, turns.c.id)
 )
+
+
+class ReadOwnTurns(Operation[dict[str, int]], frozen=True, kw_only=True):
+    """Reads the generations of the turns that a node writes, by turn id. It waits for no write or read."""
+
+    renews_lease: ClassVar[bool] = True
+    node: str
+
+    def apply(self, connection: Connection) -> dict[str, int]:
+        return {row.id: row.generation for row in connection.execute(_OWN, {"of_node": self.node})}
 
 
 class Heartbeat(Operation[int], frozen=True, kw_only=True):
@@ -73,6 +84,7 @@ class Heartbeat(Operation[int], frozen=True, kw_only=True):
         lease: Microseconds in which no other node may claim the node's turns.
     """
 
+    renews_lease: ClassVar[bool] = True
     id: str
     address: str
     lease: int
@@ -158,11 +170,18 @@ class ClaimTurn(Operation[ClaimedTurn], frozen=True, kw_only=True):
         raise Fenced("the turn has no executor")
 
 
-class ReleaseTurn(Operation[None], frozen=True, kw_only=True):
-    """Takes a turn from its node, so that another one may claim it at once. Does nothing if it has ended.
+class BeginDrain(Operation[None], frozen=True, kw_only=True):
+    """Stores that a node is draining: a node that claims its turns sees that they were not lost."""
 
-    Also stores that the node is draining: the node that claims the turn sees that the turn was not lost.
-    """
+    renews_lease: ClassVar[bool] = True
+    node: str
+
+    def apply(self, connection: Connection) -> None:
+        connection.execute(_DRAIN, {"at_id": self.node})
+
+
+class ReleaseTurn(Operation[None], frozen=True, kw_only=True):
+    """Takes a turn from its node, so that another one may claim it at once. Does nothing if it has ended."""
 
     node: str
     generation: int
@@ -170,7 +189,6 @@ class ReleaseTurn(Operation[None], frozen=True, kw_only=True):
     def apply(self, connection: Connection) -> None:
         where = {"at_id": self.turn_id, "at_generation": self.generation, "by_node": self.node}
         taken_from = func.coalesce(turns.c.taken_from, turns.c.node)
-        connection.execute(_DRAIN, {"at_id": self.node})
         connection.execute(_RESUME.values(node=None, taken_from=taken_from), where)
 
 

@@ -26,7 +26,8 @@ from turnstream.store.postgresql.failures import failure_of
 Answer = TypeVar("Answer")
 
 _CANCEL_SECONDS = 2.0
-_WRITERS = 1
+_WRITERS = 2
+"""Connections for writes: that of turns, and that of heartbeats."""
 _SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('turnstream schema'), hashtext(current_schema()))")
 
 
@@ -49,7 +50,7 @@ class PostgresDatabase:
 
     def lock(self) -> None:
         """Check that the database can be reached. Any number of nodes may write it."""
-        writer = writer_engine(self._url, StatementLimits.of_lock(CONNECT_SECONDS), _WRITERS)
+        writer = writer_engine(self._url, StatementLimits.of_lock(CONNECT_SECONDS), 1)
         try:
             with writer.connect():
                 pass

@@ -13,8 +13,8 @@ from turnstream.errors import NotFound, StoreError
 from turnstream.nodes.lease import MICROSECONDS
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
-from turnstream.store.nodes import GenerationsOf, ListNodes
-from turnstream.store.operations.nodes import ClaimTurns, RemoveNodes
+from turnstream.store.nodes import ListNodes
+from turnstream.store.operations.nodes import ClaimTurns, ReadOwnTurns, RemoveNodes
 from turnstream.store.queries import GetTurn
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.recovery import TurnRecovery
@@ -81,14 +81,14 @@ class Claiming:
     async def supersede_claimed(self) -> None:
         """Stop the tasks of turns that other nodes have claimed meanwhile. Raises StoreError."""
         running = [each for each in self._registry.running() if each.writer.committed.is_set()]
-        owned = await self._store.read(GenerationsOf(node=self._node.id))
+        owned = await self._store.write(ReadOwnTurns(node=self._node.id))
         for executor in running:
             if executor.outcome is None and owned.get(executor.turn.id) != executor.turn.generation:
                 executor.supersede()
 
     async def _recover_own(self) -> None:
         """Recover the turns that this node should write, but for which it has no task. Raises StoreError."""
-        for turn_id in await self._store.read(GenerationsOf(node=self._node.id)):
+        for turn_id in await self._store.write(ReadOwnTurns(node=self._node.id)):
             if self._registry.get(turn_id) is None:
                 with suppress(NotFound):  # deleted meanwhile
                     await self._recovery.end(await self._store.read(GetTurn(owner=None, turn_id=turn_id)))

@@ -8,7 +8,7 @@ from turnstream.errors import StoreError
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
 from turnstream.store.nodes import ListNodes
-from turnstream.store.operations.nodes import ReleaseTurn
+from turnstream.store.operations.nodes import BeginDrain, ReleaseTurn
 from turnstream.turns.executor import Executor
 from turnstream.turns.registry import Registry
 
@@ -32,6 +32,7 @@ class HandOver:
             own = self._node.id
             if not any(n.record.state == "running" and not n.is_lapsed for n in nodes if n.record.id != own):
                 return
+            await self._store.write(BeginDrain(node=own))
             for executor in self._registry.running():
                 if is_movable(executor):
                     executor.supersede()
