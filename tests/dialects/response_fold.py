@@ -70,7 +70,8 @@ class ResponseFold:
                 key = _key(kind, event)
                 self.texts[key] = self.texts.get(key, "") + event["delta"]
             case _ if (field := _whole(event)) is not None and kind.endswith(".done"):
-                assert self.texts.get(_key(kind, event), "") == event[field]
+                shown = self.texts.get(_key(kind, event), "")
+                assert shown == event[field], f"{shown!r} was shown, not {event[field]!r}: {event}"
             case _:
                 pass
 

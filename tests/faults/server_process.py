@@ -40,7 +40,7 @@ from turnstream.config import (
     RetrySettings,
     ServerSettings,
 )
-from turnstream.engine import VERSION, Engine
+from turnstream.engine import NATIVE, VERSION, Engine
 from turnstream.errors import TurnstreamError
 from turnstream.server.application import build_application
 from turnstream.server.uvicorn_server import address_of, bind, loop_factory, run_application
@@ -79,6 +79,7 @@ class ServerPlan:
     drain_seconds: float = 0.0
     tool_notes: Path | None = None
     nodes: NodeSettings = field(default_factory=NodeSettings)
+    protocols: Sequence[str] = NATIVE
 
     @property
     def url(self) -> str:
@@ -131,7 +132,9 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
     async with engine:
         bound = bind("127.0.0.1", 0)
         url = address_of(bound, "127.0.0.1")
-        application = build_application(engine.router(), version=VERSION, health=engine._background)
+        application = build_application(
+            engine.router(protocols=plan.protocols), version=VERSION, health=engine._background
+        )
         _add_inspection(application, engine)
         await run_application(
             application,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -16,9 +16,10 @@ import pytest
 from tests.faults.killing import InTool
 from tests.faults.processes import RunningProcess
 from tests.faults.tools import STEPS, read_notes
-from tests.faults.watching import Api, Frame, Watcher, stored_blocks
+from tests.faults.watching import Api, stored_blocks
 from tests.nodes.cluster import LEASE, Cluster
-from turnstream.core.blocks import Block
+from tests.nodes.witnesses import PROTOCOLS, NativeWitness, ResponseWitness, UiWitness, Witness
+from turnstream.dialects.ai_sdk.chunk_writer import Major
 
 KILLS = int(os.environ.get("NODE_KILLS", "20"))
 """`make soak` asks for more."""
@@ -28,28 +29,20 @@ BUSY_SECONDS = 1.5
 """Allowance for a machine that runs other tests, beside lease + 1 s."""
 STORIES = ("sim/story:events=120,pace=0.01", "sim/story:events=60,pace=0.03", "sim/story:events=20,pace=0.01")
 TOOLS = "sim/tools:pace=0.01"
+MAJORS: tuple[Major, ...] = (5, 6, 7)
 
 
-@dataclass
-class Witness(Watcher):
-    """A watcher that remembers the blocks that it was told are complete, and not told to drop."""
+@dataclass(frozen=True)
+class Watched:
+    """A turn, and its watchers: a native one, and one in each other protocol."""
 
-    acknowledged: dict[int, Block] = field(default_factory=dict, repr=False)
+    native: NativeWitness
+    others: tuple[Witness, ...]
 
-    def take(self, frame: Frame) -> None:
-        super().take(frame)
-        match frame.name:
-            case "block_stop":
-                index = frame.data["block_index"]
-                self.acknowledged[index] = self.stopped[index]
-            case "block_reset":
-                first = frame.data["block_index"]
-                self.acknowledged = {n: block for n, block in self.acknowledged.items() if n < first}
-            case "notice" if frame.data["code"] == "truncated":
-                kept = frame.data.get("block_index") or 0
-                assert not [n for n in self.acknowledged if n >= kept], (frame, self.acknowledged)
-            case _:
-                pass
+    @property
+    def turn_id(self) -> str:
+        """Id of the turn."""
+        return self.native.turn_id
 
 
 class Figures:
@@ -59,14 +52,21 @@ class Figures:
         self.taken_over: list[float] = []
         self.turns = self.orphaned = self.begun_again = self.inside_tools = self.truncated = 0
         self.ends: dict[str, int] = {}
+        self.other_ends: dict[str, int] = {}
+        self.resumed = 0
 
-    def count(self, witness: Witness) -> None:
+    def count(self, watched: Watched) -> None:
         self.turns += 1
-        codes = {frame.data.get("code") for frame in witness.frames if frame.name == "notice"}
+        frames = watched.native.frames
+        codes = {frame.data.get("code") for frame in frames if frame.name == "notice"}
         self.begun_again += "recovered" in codes
         self.truncated += "truncated" in codes
-        (end,) = witness.terminal_events()
+        (end,) = watched.native.terminal_events()
         self.ends[end] = self.ends.get(end, 0) + 1
+        for witness in watched.others:
+            end = f"{witness.name} {witness.error or 'whole'}"
+            self.other_ends[end] = self.other_ends.get(end, 0) + 1
+            self.resumed += witness.connections > 1
 
 
 class Lottery:
@@ -82,7 +82,9 @@ class Lottery:
         self.joined: dict[int, float] = {}
 
     async def join(self, kill: InTool | None = None) -> RunningProcess:
-        node = await self.stack.enter_async_context(self.cluster.node(tool_notes=self.notes, kill=kill))
+        node = await self.stack.enter_async_context(
+            self.cluster.node(tool_notes=self.notes, kill=kill, protocols=PROTOCOLS)
+        )
         self.nodes.append(node)
         self.joined[node.pid] = monotonic()
         return node
@@ -101,10 +103,13 @@ class Lottery:
         else:
             victim = self.nodes[0]
         survivors = [node for node in self.nodes if node is not victim]
-        calls = [await self._start(victim, model) for model in (*STORIES[:2], TOOLS)]
-        calls += [await self._start(survivors[0], self.draw.choice(STORIES))]
-        witnesses = [Witness(turn_id) for turn_id in calls]
-        watching = [asyncio.create_task(self._watch(witness)) for witness in witnesses]
+        turns = [await self._start(victim, model) for model in (*STORIES[:2], TOOLS)]
+        turns += [await self._start(survivors[0], self.draw.choice(STORIES))]
+        watching = [
+            asyncio.create_task(self._watch(witness))
+            for watched in turns
+            for witness in (watched.native, *watched.others)
+        ]
         if not at_tool:
             await asyncio.sleep(self.draw.uniform(0.02, 0.9))  # the moment is drawn
             victim.kill_now()
@@ -115,17 +120,25 @@ class Lottery:
         if not at_tool:
             await self.join()
         await asyncio.gather(*watching)
-        for witness in witnesses:
-            await self._check(witness)
+        for watched in turns:
+            await self._check(watched)
         began = read_notes(self.notes).began
         assert max(began.values(), default=0) <= 1, "no call of a tool ran twice"
         self.figures.inside_tools += at_tool
 
-    async def _start(self, node: RunningProcess, model: str) -> str:
+    async def _start(self, node: RunningProcess, model: str) -> Watched:
         api = self.api(node)
-        return await api.start(await api.create_chat(), "hello", model)
+        chat = await api.create_chat()
+        status, started = await api.post_turn(chat, "hello", model)
+        while status == 503:  # heartbeats are late on a busy machine: the node says so, and clients try again
+            await asyncio.sleep(0.1)
+            status, started = await api.post_turn(chat, "hello", model)
+        assert status == 201, started
+        turn = started["assistant_turn"]["id"]
+        others = UiWitness(turn, chat, self.draw.choice(MAJORS)), ResponseWitness(turn, chat)
+        return Watched(NativeWitness(turn), others)
 
-    async def _watch(self, witness: Witness) -> None:
+    async def _watch(self, witness: NativeWitness | Witness) -> None:
         """Watch a turn to its end, on any node that is there."""
         while not witness.ended:
             await witness.watch(self.api())
@@ -155,17 +168,21 @@ class Lottery:
             self.figures.taken_over.append(took)
             assert took < LEASE + 1.0 + BUSY_SECONDS, f"{took:.2f} s"
 
-    async def _check(self, witness: Witness) -> None:
-        self.figures.count(witness)
-        rows = [await self.api(node).turn(witness.turn_id) for node in self.nodes]
+    async def _check(self, watched: Watched) -> None:
+        self.figures.count(watched)
+        native = watched.native
+        rows = [await self.api(node).turn(watched.turn_id) for node in self.nodes]
         assert rows[0] == rows[1]
         stored = stored_blocks(rows[0])
-        assert witness.fold.blocks == stored
-        missing = [block for block in witness.acknowledged.values() if block not in stored]
+        assert native.fold.blocks == stored
+        missing = [block for block in native.acknowledged.values() if block not in stored]
         assert missing == [], "an acknowledged block is missing"
-        late = await self.api().watched(witness.turn_id)
-        assert late.terminal_events() == witness.terminal_events()
+        late = NativeWitness(watched.turn_id)
+        await self._watch(late)
+        assert late.terminal_events() == native.terminal_events()
         assert late.fold.blocks == stored
+        for witness in watched.others:
+            await witness.check(self.api(), rows[0], stored)
 
 
 @pytest.mark.timeout(SECONDS)
@@ -188,5 +205,6 @@ async def test_kills_of_nodes_lose_no_acknowledged_block_and_run_no_tool_twice(
             f"{figures.turns} turns, {figures.orphaned} of them left by a killed node; "
             f"taken over within {max(figures.taken_over):.2f} s (lease {LEASE:g} s); "
             f"{figures.begun_again} began again, {figures.truncated} watchers lost text that they saw; "
-            f"ends: {figures.ends}; {len(read_notes(notes).began)} calls of tools, none twice"
+            f"ends: {figures.ends}; in other protocols: {figures.other_ends}, {figures.resumed} over more than "
+            f"one connection; {len(read_notes(notes).began)} calls of tools, none twice"
         )

@@ -98,11 +98,12 @@ class RepetitionEncoder:
 
     Args:
         repeats: Returns the state of the dialect from which the stream continues after a repetition, given
-            its state and the seq of the retraction. None: the state does not change.
+            its state and the seq of the retraction. It returns None if the stream must end. Default: the
+            state does not change.
     """
 
     def __init__(
-        self, encoder: AppendingEncoder, repeats: Callable[[object, int], object] | None = None
+        self, encoder: AppendingEncoder, repeats: Callable[[object, int], object | None] | None = None
     ) -> None:
         self.name = encoder.name
         self._encoder = encoder
@@ -145,7 +146,8 @@ class RepetitionEncoder:
             return b"", state
         if not event.shown:
             return self._fail(state, seq)
-        return b"", Repeating(state if self._repeats is None else self._repeats(state, seq), event.shown)
+        inner = state if self._repeats is None else self._repeats(state, seq)
+        return self._fail(state, seq) if inner is None else (b"", Repeating(inner, event.shown))
 
     def _fail(self, state: object, seq: int) -> tuple[bytes, object]:
         return self._encoder.encode(state, seq, RETRACTED)

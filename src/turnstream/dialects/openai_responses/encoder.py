@@ -203,11 +203,16 @@ class ResponsesEncoder(AppendingEncoder):
 
     # -- attempts --------------------------------------------------------------------------------------------
 
-    def repeats(self, state: object, seq: int) -> object:
-        """Return the state from which the stream continues after a retraction, if the text is repeated."""
+    def repeats(self, state: object, seq: int) -> object | None:
+        """Return the state from which the stream continues after a retraction, if the text is repeated.
+
+        Return None if the client has text of which the turn's log knows nothing: a lost node showed it.
+        """
         now = cast(ResponseState, state)
         if now.encoder is None:
             return state
+        if self._is_unsaid(now, seq):
+            return None
         encoder = self._caught_up(now)
         self._number_attempt(encoder, seq)
         return self._after(now, seq, encoder, divides=now.divides)
