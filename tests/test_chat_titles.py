@@ -84,11 +84,44 @@ async def test_the_first_answer_gives_the_chat_a_title_and_pays_for_it(tmp_path:
         assert Decimal(state.turn.cost or "") == Decimal(answer.cost or "") + Decimal(title.cost or "")
         assert Decimal(title.cost or "") > 0
         # The second answer makes no title.
-        await running.commands.chats.update("local", chat_id, title=None)
         _, later = await answered(running, "And at night?", chat_id=chat_id, prev_turn_id=turn_id)
         other, _ = await answered(running, "Another chat")
         await chat_when(running, other, "Question:")
         assert len((await running.commands.state("local", later)).attempts) == 1
+
+
+async def test_a_title_that_a_restart_prevented_is_made_after_the_next_answer(tmp_path: Path) -> None:
+    async with engine(tmp_path, None) as stopped:
+        chat = await stopped.commands.chats.create(
+            "local", title="Why is the sky", metadata={chat_titles.PROVISIONAL: True}
+        )
+        named = await stopped.commands.chats.create(
+            "local", title="My own", metadata={chat_titles.PROVISIONAL: True}
+        )
+        _, first = await answered(stopped, "Why is  the sky\nblue?", chat_id=chat.id)
+        _, other = await answered(stopped, "Why?", chat_id=named.id)
+    async with engine(tmp_path, "sim/echo") as running:
+        await answered(running, "Really?", chat_id=named.id, prev_turn_id=other)
+        _, second = await answered(running, "And at night?", chat_id=chat.id, prev_turn_id=first)
+        await chat_when(running, chat.id, "Question:")
+        answer, title = (await running.commands.state("local", second)).attempts
+        assert (answer.step, title.step) == (0, 1)
+        assert len((await running.commands.state("local", first)).attempts) == 1
+        # A person's title stays, also if its chat says that it may be replaced.
+        assert (await running.commands.store.read(GetChat(owner="local", chat_id=named.id))).title == "My own"
+
+
+async def test_only_the_first_answers_of_a_chat_make_a_title(tmp_path: Path) -> None:
+    async with engine(tmp_path, None) as stopped:
+        chat_id, last = await answered(stopped, "One")
+        for text in ("Two", "Three")[: chat_titles.MAX_ANSWERS - 1]:
+            _, last = await answered(stopped, text, chat_id=chat_id, prev_turn_id=last)
+    async with engine(tmp_path, "sim/echo") as running:
+        _, late = await answered(running, "Four", chat_id=chat_id, prev_turn_id=last)
+        for text in ("Another chat", "A third chat"):
+            other, _ = await answered(running, text)
+            await chat_when(running, other, "Question:")
+        assert len((await running.commands.state("local", late)).attempts) == 1
         assert (await running.commands.store.read(GetChat(owner="local", chat_id=chat_id))).title is None
 
 

@@ -1,9 +1,10 @@
 """Titles of chats that a model makes, where `[engine] title_model` names one.
 
-    a turn ends ─► the queue ─► is it the first answer of a chat without a title of its own?
+    a turn ends ─► the queue ─► is it an early answer of a chat without a title of its own?
                                   └─ a transient turn of the title's model ─► title and cost, in one write
 
-A title is a convenience. So each failure is logged, and not repeated: the chat keeps the title that it has.
+A title is a convenience. So each failure is logged, and the chat keeps the title that it has. The next answer
+makes up for a title that failed, or that a restart of the server prevented.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ MAX_DUE = 1_000
 """Turns that are due. Further turns get no title from a model."""
 TITLE_SECONDS = 60.0
 """Seconds for one title, with all calls of the model."""
+MAX_ANSWERS = 3
+"""Answers of a branch that may give its chat a title. The first one nearly always does."""
 PROVISIONAL = "provisional_title"
 """Key of a chat's metadata that is true if its title may be replaced, as the title of a page's new chat."""
 MAX_TITLE = 80
 """Characters of a title."""
 _EXCERPT = 2_000
-"""Characters of the question, and of the answer, that the model reads."""
+"""Characters of each question, and of each answer, that the model reads."""
 _TOKENS = 500
 """Tokens of the title's call. Models that think before they answer need more than a title has."""
 _SYSTEM = (
@@ -44,7 +47,7 @@ _SYSTEM = (
 
 
 class TitleWriter:
-    """Makes a title after the first answer of a chat. `run` is the task that owns the calls.
+    """Makes a title after an early answer of a chat. `run` is the task that owns the calls.
 
     `model`: `provider/model` of the titles, or None to make none.
     """
@@ -55,7 +58,7 @@ class TitleWriter:
         self._due: asyncio.Queue[str] = asyncio.Queue(MAX_DUE)
 
     def ended(self, turn_id: str) -> None:
-        """Make a title soon if this turn is the first answer of its chat. Its end is stored."""
+        """Make a title soon if this turn is an early answer of a chat without one. Its end is stored."""
         if self._model is not None and not self._due.full():
             self._due.put_nowait(turn_id)
 
@@ -83,16 +86,18 @@ class TitleWriter:
     async def _make(self, turn_id: str, model: str) -> None:
         store = self._commands.store
         turn = await store.read(GetTurn(owner=None, turn_id=turn_id))
-        if turn.status != "complete" or not turn.chat_id or turn.prev_turn_id is None:
-            return
-        question = await store.read(GetTurn(owner=None, turn_id=turn.prev_turn_id))
-        if question.prev_turn_id is not None:
+        if turn.status != "complete" or not turn.chat_id:
             return
         chat = await store.read(GetChat(owner=turn.owner, chat_id=turn.chat_id))
-        if not _wants_title(chat):
+        if not _may_replace_title(chat):
             return
-        texts = [await self._text_of(one) for one in (question, turn)]
-        made = await self._answer(turn.owner, model, f"Question:\n{texts[0]}\n\nAnswer:\n{texts[1]}")
+        branch = await self._short_branch(turn)
+        texts = [await self._text_of(one) for one in branch]
+        if not texts or not _wants_title(chat, texts):
+            return
+        labels = ("Question" if one.role == "user" else "Answer" for one in branch)
+        prompt = "\n\n".join(f"{label}:\n{text}" for label, text in zip(labels, texts, strict=True))
+        made = await self._answer(turn.owner, model, prompt)
         known = await store.read(AttemptsOfTurn(turn_id=turn_id))
         step = max((call.step for call in known), default=-1) + 1
         calls = tuple(msgspec.structs.replace(call, step=step + call.step) for call in made.attempts)
@@ -124,14 +129,35 @@ class TitleWriter:
             raise
         return await self._commands.state(owner, started.id)
 
+    async def _short_branch(self, turn: TurnRecord) -> list[TurnRecord]:
+        """Return the turns from the first question to this answer, or none if there are more than a few."""
+        branch = [turn]
+        while branch[0].prev_turn_id is not None:
+            if len(branch) == 2 * MAX_ANSWERS:
+                return []
+            branch.insert(
+                0, await self._commands.store.read(GetTurn(owner=None, turn_id=branch[0].prev_turn_id))
+            )
+        return branch if len(branch) > 1 else []
+
     async def _text_of(self, turn: TurnRecord) -> str:
         blocks = await self._commands.store.read(AllBlocks(turn_id=turn.id))
         texts = (row.block.text_content or "" for row in blocks if row.block.block_type == "text")
         return "\n".join(texts)[:_EXCERPT]
 
 
-def _wants_title(chat: ChatRecord) -> bool:
+def _may_replace_title(chat: ChatRecord) -> bool:
     return chat.title is None or chat.metadata.get(PROVISIONAL) is True
+
+
+def _wants_title(chat: ChatRecord, texts: list[str]) -> bool:
+    """Return True if the chat has no title yet, or still has the beginning of its first question.
+
+    The first answer replaces any provisional title.
+    """
+    if chat.title is None or len(texts) == 2:
+        return True
+    return " ".join(texts[0].split()).startswith(" ".join(chat.title.split()))
 
 
 def _title_of(made: TurnState) -> str | None:
