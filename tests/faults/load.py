@@ -17,7 +17,7 @@ from turnstream.core.history import CANCELLED_BY_ERROR
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator import texts
 from turnstream.simulator.script import story
-from turnstream.turns.takeover.recovery import unanswered_calls
+from turnstream.turns.takeover.positions import unanswered_calls
 
 _AGENT_SAYS = (
     texts.THOUGHT,

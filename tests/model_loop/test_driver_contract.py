@@ -1,5 +1,8 @@
 """The contract of the model loop's driver with its sinks: one suite, for the server's and the library's."""
 
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportAssignmentType=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +31,8 @@ from turnstream.errors import ConnectionFailed, StreamIncomplete, TurnstreamErro
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.memory_sink import MemorySink
 from turnstream.model_loop.accounts import TurnAccount
-from turnstream.model_loop.driver import LoopDriver, LoopPosition
+from turnstream.model_loop.driver import LoopDriver
+from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.sources import Batches, StepFailure, StepRecovery, Stream, TurnSource
 from turnstream.providers.base import CalledModel, Take
 

@@ -112,3 +112,16 @@ def test_the_records_fields_are_the_tables_columns():
     from turnstream.store.schema import tool_runs
 
     assert [column.name for column in tool_runs.columns] == list(ToolRun.__struct_fields__)
+
+
+@pytest.mark.requirement("Q4")
+async def test_a_lost_executor_that_stores_a_result_takes_nothing_out_of_the_ledger(store: SqlStore):
+    turn = await turn_with_call(store)
+    begun = await store.write(begin(turn))
+    await store.write(end(begun))
+    content = {"tool_use_id": "call-1", "content": "found"}
+    row = msgspec.structs.replace(make_block(turn, 1), block=Block(1, "tool_result", None, content))
+    late = SaveBlock(turn_id=turn.id, generation=turn.generation - 1, row=row)
+    with pytest.raises(Fenced):
+        await store.write(late)
+    assert [run.output for run in await runs(store, turn)] == ["found"]

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import NamedTuple, cast
+from typing import cast
 
 import msgspec
 
@@ -35,6 +35,7 @@ from turnstream.core.turn_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import ProviderError, StreamIncomplete
 from turnstream.model_loop.accounts import ModelCall, Summary, TurnAccount
+from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.sink import OwnEvent, Sink
 from turnstream.model_loop.source_shutdown import SourceKilled, close_stream, raise_if_source_cancelled
 from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
@@ -47,28 +48,6 @@ logger = logging.getLogger(__name__)
 _YIELD_EVERY = 8
 """Batches after which other tasks may run, even if the source always has more."""
 _OWN_EVENTS = frozenset({BlockReset, Data, Notice, RedactContent, Source, StepStart, StepStop, ToolProgress})
-
-
-class LoopPosition(NamedTuple):
-    """The point in a turn at which a driver begins.
-
-    Args:
-        step: Number of the step.
-        first: Sequence of the step's first block.
-        sequence: Sequence of the open block, or of the next block if none is open.
-        open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
-        step_shown: True if the step's StepStart has been shown.
-        answered: True if the step's model call is complete. The driver begins with the results of its tools.
-        restart: Events that say that the step begins again: the reset of its blocks, and a notice.
-    """
-
-    step: int = 0
-    first: int = 0
-    sequence: int = 0
-    open_block: OpenBlock | None = None
-    step_shown: bool = False
-    answered: bool = False
-    restart: tuple[BlockReset, Notice] | None = None
 
 
 class LoopDriver:

@@ -37,7 +37,7 @@ from turnstream.model_loop.sources import (
     Stream,
     TurnSource,
 )
-from turnstream.model_loop.tool_calls import AnsweredStep, ToolContexts, ToolUse, UnansweredCall
+from turnstream.model_loop.tool_calls import ResumedStep, ToolContexts, ToolUse, UnansweredCall
 from turnstream.providers.base import CalledModel
 from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import CallPlan, ShownBlocks
@@ -82,7 +82,7 @@ class ModelSource(TurnSource):
     Args:
         request: The first call.
         read_past: Reads the turns up to this one, this one included.
-        answered: The step whose calls run first, if the turn waited for their approvals. None: a new turn.
+        resumed: The step at which the turn continues. None: a new turn.
         prepare: Prepares the calls before the first of them. None: they are made as they are.
         redaction: Rules for the conversation that the models get. None: no rules.
     """
@@ -96,7 +96,7 @@ class ModelSource(TurnSource):
         read_past: ReadPast,
         tools: ToolUse,
         *,
-        answered: AnsweredStep | None = None,
+        resumed: ResumedStep | None = None,
         prepare: Prepare | None = None,
         redaction: RedactionFilter | None = None,
     ) -> None:
@@ -110,9 +110,13 @@ class ModelSource(TurnSource):
         self._context: tuple[Message, ...] = ()
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
-        self._calls = [UnansweredCall(*call) for call in answered.calls] if answered is not None else []
-        self._rounds = answered.number if answered is not None else 0
-        self._continues = False
+        number, calls = resumed or ResumedStep(0)
+        self._calls = [UnansweredCall(*call) for call in calls or ()]
+        self._rounds = number
+        self._continues = number > 0
+        """True if another model call follows."""
+        self._was_answered = calls is not None
+        """True until the calls of a resumed step, if any are left, have got their results."""
         self._pending: list[PendingApproval] = []
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._contexts = ToolContexts(tools)
@@ -176,26 +180,27 @@ class ModelSource(TurnSource):
         self._plan.succeeded()
         reason = stop.stop_reason if stop is not None else None
         calls = self._calls
+        was_answered, self._was_answered = self._was_answered, False
         self._continues = False
         usable = [call.name.tool_use_id for call in calls if unusable(call.block) is None]
         self._preparations.keep(usable if reason not in _ABORTED_STOPS else ())
         if not calls and reason == "pause_turn":
             self._rounds += 1
             self._continues = self._may_run()
-        if not calls or reason in _ABORTED_STOPS:
+        if not (calls or was_answered) or reason in _ABORTED_STOPS:
             return None
         self._rounds += 1
         for_client = [call for call in calls if tool_name(call.block) in self._clients]
         ours = [call for call in calls if tool_name(call.block) not in self._clients]
         if any(not call.block.partial for call in for_client):
             self.stop_reason = "tool_use"
-        elif not ours:
+        elif calls and not ours:
             return None  # the turn ends as the model's answer did: no client can run a call that was cut off
         elif self._rounds > self._tools.runner.limits.rounds:
             self.stop_reason = MAX_ROUNDS
         else:
             self._continues = True
-        return _Results(self, ours) if ours else None
+        return _Results(self, ours) if ours or was_answered else None
 
     @property
     def pending(self) -> Sequence[PendingApproval]:

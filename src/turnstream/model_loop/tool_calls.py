@@ -40,16 +40,17 @@ class ToolUse(NamedTuple):
     ledger: ToolLedger = NoLedger()
 
 
-class AnsweredStep(NamedTuple):
-    """A step at which a turn continues: its tool calls have approvals, and no results.
+class ResumedStep(NamedTuple):
+    """A step at which a turn continues.
 
     Attributes:
         number: Number of the step.
-        calls: The calls, each with the answer to its approval, or None if it has none.
+        calls: Tool calls without results, each with the answer to its approval, or None if it has none. The
+            model's answer is complete then. None: the model is called.
     """
 
     number: int
-    calls: tuple[tuple[Block, ApprovalAnswer | None], ...]
+    calls: tuple[tuple[Block, ApprovalAnswer | None], ...] | None = None
 
 
 class UnansweredCall:

@@ -28,8 +28,9 @@ from turnstream.errors import (
     TurnstreamError,
     Unavailable,
 )
+from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.sources import Batches, Stream, TurnSource
-from turnstream.model_loop.tool_calls import AnsweredStep
+from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.store.approvals import ApprovalsOfTurn, FindDueApprovals, WaitingTurnsOf
 from turnstream.store.base import ApprovalRecord, Store, TurnRecord
 from turnstream.store.operations.approvals import AnswerApproval, ContinueTurn, ExpireApproval
@@ -40,7 +41,8 @@ from turnstream.turns.executor import Executor
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import ModelTurns
 from turnstream.turns.registry import Registry
-from turnstream.turns.takeover.recovery import TurnRecovery, unanswered_calls
+from turnstream.turns.takeover.positions import resumed_step, unanswered_calls
+from turnstream.turns.takeover.recovery import TurnRecovery
 from turnstream.turns.waiting_logs import WaitingLogs
 
 logger = logging.getLogger(__name__)
@@ -209,11 +211,19 @@ class ApprovalCommands:
                 self._registry.admit()
             path = await read_history(self._store, turn_id)
             blocks = path[-1][1]
-            answered = answered_step(blocks, approvals)
+            step = max((approval.step for approval in approvals), default=0)
+            answered = resumed_step(step, unanswered_calls(blocks), approvals)
             log = await self.logs.of(turn)
             continued = msgspec.structs.replace(turn, generation=turn.generation + 1, status="streaming")
             source = await self._source(continued, path, answered, cancel=cancel)
-            executor = await self._turns.next_executor(continued, log, blocks, answered.number)
+            account = await self._turns.account_of(turn)
+            executor = self._turns.next_executor(
+                continued,
+                log,
+                account,
+                _results_of(step, blocks),
+                kept=sum(not each.partial for each in blocks),
+            )
             self._registry.reserve(executor, source, ends=cancel)
             if cancel:
                 executor.stop("cancelled")
@@ -226,9 +236,9 @@ class ApprovalCommands:
             return executor
 
     async def _source(
-        self, turn: TurnRecord, path: Path, answered: AnsweredStep, *, cancel: bool
+        self, turn: TurnRecord, path: Path, answered: ResumedStep, *, cancel: bool
     ) -> TurnSource:
-        calls = [call for call, _ in answered.calls]
+        calls = [call for call, _ in answered.calls or ()]
         if cancel:
             return _EndingSource(calls, TurnstreamError("the turn is cancelled"))
         try:
@@ -237,20 +247,10 @@ class ApprovalCommands:
             return _EndingSource(calls, error)
 
 
-def answered_step(blocks: Sequence[Block], approvals: Sequence[ApprovalRecord]) -> AnsweredStep:
-    """Return the step at which a waiting turn continues: its calls without a result, with their answers.
-
-    Args:
-        blocks: All blocks of the turn.
-        approvals: Approvals of the turn, those of earlier steps included.
-    """
-    known = {
-        approval.sequence: ApprovalAnswer(approval.approved, approval.reason, approval.input_digest)
-        for approval in approvals
-        if approval.approved is not None
-    }
-    calls = tuple((call, known.get(call.sequence)) for call in unanswered_calls(blocks))
-    return AnsweredStep(max((approval.step for approval in approvals), default=0), calls)
+def _results_of(step: int, blocks: Sequence[Block]) -> LoopPosition:
+    """Return the position before the results of a step, after all blocks of the turn."""
+    sequence = max((block.sequence + 1 for block in blocks), default=0)
+    return LoopPosition(step, sequence, sequence, step_shown=True, answered=True)
 
 
 class _EndingSource(TurnSource):

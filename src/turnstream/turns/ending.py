@@ -61,6 +61,15 @@ LOST_SOURCE = OutcomeRecord(
     ),
 )
 """Outcome of a turn whose source belongs to a host application."""
+LOST_TOOLS = OutcomeRecord(
+    status="error",
+    error_code="tools_missing",
+    error_message=(
+        "the server that wrote this answer was lost, and the one that took it over lacks some of its tools: "
+        "ask again"
+    ),
+)
+"""Outcome of a turn with tools that are not registered on the node that took it over."""
 UNRECOVERABLE = OutcomeRecord(
     status="error",
     error_code="database_error",

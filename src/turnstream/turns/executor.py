@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from turnstream.errors import StaleGeneration, TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
-from turnstream.model_loop.driver import LoopDriver, LoopPosition
+from turnstream.model_loop.driver import LoopDriver
+from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.source_shutdown import SourceKilled, close_in_time
 from turnstream.model_loop.sources import PendingApproval, TurnSource
 from turnstream.nodes.lease import Lease

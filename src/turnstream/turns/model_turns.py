@@ -13,11 +13,11 @@ from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.errors import Conflict, InvalidRequest
 from turnstream.model_loop.accounts import ModelCall, TurnAccount
-from turnstream.model_loop.driver import LoopPosition
 from turnstream.model_loop.model_source import ModelSource
+from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.redacted_source import redacted_source
 from turnstream.model_loop.sources import TurnSource
-from turnstream.model_loop.tool_calls import AnsweredStep, ToolUse
+from turnstream.model_loop.tool_calls import ResumedStep, ToolUse
 from turnstream.nodes.node import OwnNode
 from turnstream.providers.base import CalledModel
 from turnstream.providers.catalog import Catalog
@@ -150,15 +150,13 @@ class ModelTurns:
         planned = planned._replace(history_limit=limit, past=None if is_stored else past)
         return request, partial(self._source, owner, planned)
 
-    async def continued(
-        self, turn: TurnRecord, path: Path, answered: AnsweredStep | None = None
-    ) -> TurnSource:
+    async def continued(self, turn: TurnRecord, path: Path, resumed: ResumedStep | None = None) -> TurnSource:
         """Return the source of a turn that continues. Raises the errors of `prepare`.
 
         Args:
             turn: The turn, with the generation of the executor that continues it.
-            path: The turns up to this one. This one is included if it continues after its approvals.
-            answered: The step whose calls were approved. None: the turn begins again.
+            path: The turns up to this one. This one is included if a step is resumed.
+            resumed: The step at which it continues. None: the turn begins again.
         """
         known = self.tools.tools
         tools = tuple(tool for tool in turn.tools or () if not isinstance(tool, str) or tool in known)
@@ -166,7 +164,7 @@ class ModelTurns:
         target = turn.asked_model or turn.model or self._catalog.default_model
         call = ModelRequest(target, (), turn.system, definitions, turn.params)
         planned = await self._planned(call, offered, turn.fallbacks, _past(path, ()))
-        return self._source(turn.owner, planned, turn, answered)
+        return self._source(turn.owner, planned, turn, resumed)
 
     async def _planned(
         self,
@@ -182,7 +180,7 @@ class ModelTurns:
         return _PlannedCall(request, models, offered)
 
     def _source(
-        self, owner: str, planned: _PlannedCall, turn: TurnRecord, answered: AnsweredStep | None = None
+        self, owner: str, planned: _PlannedCall, turn: TurnRecord, resumed: ResumedStep | None = None
     ) -> TurnSource:
         if planned.past is None:
             approvals = Approvals(partial(self._was_approved, turn.chat_id))
@@ -196,7 +194,7 @@ class ModelTurns:
         prepare = None if self._preparer is None else partial(self._preparer.prepare, turn)
         sent = self._options.redaction.sent
         source = ModelSource(
-            plan, planned.request, past, use, answered=answered, prepare=prepare, redaction=sent
+            plan, planned.request, past, use, resumed=resumed, prepare=prepare, redaction=sent
         )
         return self.redacted(source)
 
@@ -262,39 +260,25 @@ class ModelTurns:
         executor.is_stored = is_stored
         return self._measured(executor)
 
-    async def next_executor(
-        self, turn: TurnRecord, log: TurnLog, blocks: Sequence[Block], step: int
+    async def account_of(self, turn: TurnRecord) -> TurnAccount:
+        """Return the account of a turn that continues, with its ended calls. Raises StoreError."""
+        attempts = await self._store.read(AttemptsOfTurn(turn_id=turn.id))
+        calls = [ModelCall.of(attempt, self._model_of(attempt.model)) for attempt in attempts]
+        return TurnAccount(self._options.pricing, calls)
+
+    def next_executor(
+        self, turn: TurnRecord, log: TurnLog, account: TurnAccount, position: LoopPosition, *, kept: int
     ) -> Executor:
-        """Return the executor that continues a waiting turn at the results of a step. Raises StoreError.
+        """Return the executor that continues a turn at `position`.
 
         Args:
             turn: The turn, with the generation of the new executor.
-            blocks: All blocks of the turn.
-            step: Number of the step whose calls waited.
+            log: The turn's log, at the last event that survived.
+            kept: Number of its complete blocks that stay.
         """
-        attempts = await self._store.read(AttemptsOfTurn(turn_id=turn.id))
-        calls = [ModelCall.of(attempt, self._model_of(attempt.model)) for attempt in attempts]
-        sequence = max((block.sequence + 1 for block in blocks), default=0)
-        executor = Executor(
-            turn,
-            log,
-            self._store,
-            TurnAccount(self._options.pricing, calls),
-            position=LoopPosition(step, sequence, sequence, step_shown=True, answered=True),
-            lease=self._lease,
-            debug=self._options.debug,
-        )
-        executor.writer.blocks_completed = sum(not block.partial for block in blocks)
-        return self._measured(executor)
-
-    def restarted_executor(self, turn: TurnRecord, log: TurnLog, position: LoopPosition) -> Executor:
-        """Return the executor of a turn that was claimed, and begins again at `position`.
-
-        `log`: the turn's log, at the last event that survived.
-        """
-        account = TurnAccount(self._options.pricing)
         lease, debug = self._lease, self._options.debug
         executor = Executor(turn, log, self._store, account, position=position, lease=lease, debug=debug)
+        executor.writer.blocks_completed = kept
         return self._measured(executor)
 
     def _measured(self, executor: Executor) -> Executor:

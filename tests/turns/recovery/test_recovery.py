@@ -32,7 +32,7 @@ from turnstream.store.journal.queries import Journal
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.executor import Executor
 from turnstream.turns.takeover.lost_usage import model_calls
-from turnstream.turns.takeover.recovery import unanswered_calls
+from turnstream.turns.takeover.positions import unanswered_calls
 
 
 async def live(world: World, executor: Executor) -> Client:

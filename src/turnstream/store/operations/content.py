@@ -39,14 +39,16 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
         saves = cast("Sequence[SaveBlock]", operations)
         rows = [(*block_row(save.row), save.generation) for save in saves]
         written = driver_of(connection).insert_for_turns(connection, blocks, rows)
-        for save in saves:
-            if save.row.block.block_type == "tool_result":  # the ledger's copy has done its work
+        answers: list[Fenced | None] = [None] * len(saves)
+        if written != len(saves):
+            states = turn_states(connection, {save.row.turn_id for save in saves})
+            answers = [refusal(states.get(save.row.turn_id), save.generation) for save in saves]
+        for save, refused in zip(saves, answers, strict=True):
+            # The ledger's copy has done its work, unless another executor still needs it.
+            if save.row.block.block_type == "tool_result" and refused is None:
                 values = {"of_turn": save.row.turn_id, "of_call": call_id(save.row.block)}
                 connection.execute(FORGET_RESULT, values)
-        if written == len(saves):
-            return [None] * written
-        states = turn_states(connection, {save.row.turn_id for save in saves})
-        return [refusal(states.get(save.row.turn_id), save.generation) for save in saves]
+        return answers
 
 
 class SaveAnnotations(Operation[None], frozen=True, kw_only=True):

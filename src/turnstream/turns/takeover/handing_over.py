@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class HandOver:
-    """Leaves first answers without tools to other nodes, which begin them again."""
+    """Leaves the turns of models to other nodes, which continue them."""
 
     def __init__(self, store: Store, node: OwnNode, registry: Registry) -> None:
         self._store = store
@@ -24,7 +24,7 @@ class HandOver:
         self._registry = registry
 
     async def run(self) -> None:
-        """Hand over the running turns that another node can begin again, if there is such a node."""
+        """Hand over the running turns that another node can continue, if there is such a node."""
         if not self._node.is_shared or not self._node.lease.is_valid:
             return
         try:
@@ -45,7 +45,5 @@ class HandOver:
 
 
 def is_movable(executor: Executor) -> bool:
-    """Return True if another node can begin the turn again: it is the first answer of a model."""
-    is_first = executor.step == 0 and not executor.progress.runs_tools
-    is_begun = executor.writer.committed.is_set() and executor.outcome is None
-    return executor.turn.tools is not None and is_first and is_begun
+    """Return True if another node can continue the turn: a model answers it."""
+    return executor.turn.tools is not None and executor.writer.committed.is_set() and executor.outcome is None

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from turnstream.core.blocks import Block, call_id, is_client_call, is_client_result
+from turnstream.core.blocks import Block
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.identifiers import new_id
 from turnstream.errors import Fenced, NotFound, StoreError, Unreadable
 from turnstream.nodes.node import OwnNode
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import BlockRecord, Store, TurnRecord
+from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
 from turnstream.store.journal.queries import Journal, Journals
 from turnstream.store.operations.nodes import ClaimedTurn, ClaimTurn
@@ -36,13 +35,13 @@ from turnstream.store.queries import (
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import (
     LOST_EXECUTOR,
-    LOST_SOURCE,
     STOPPED,
     UNRECOVERABLE,
     cancelled_results,
     final_outcome,
 )
 from turnstream.turns.takeover.lost_usage import READ_SECONDS, LostUsage
+from turnstream.turns.takeover.positions import LostTurn, unanswered_calls
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +77,8 @@ class TurnRecovery:
         self._node = node or OwnNode()
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Tasks that end turns now, by turn id. All callers that need a turn wait for its task."""
-        self.restart: Callable[[TurnRecord, Sequence[Block], int], Awaitable[bool]] | None = None
-        """Continues a claimed turn, given its blocks and the last seq that survived. False: it must end."""
+        self.restart: Callable[[LostTurn], Awaitable[OutcomeRecord | None]] | None = None
+        """Continues a claimed turn. Returns its outcome if it must end."""
         self._refused_since: dict[str, float] = {}
         self._cancelled: set[str] = set()
         """Ids of turns that end as cancelled."""
@@ -278,12 +277,14 @@ class TurnRecovery:
             rows.append(BlockRecord(new_id(), turn.id, block, first_seq, seq, now))
             seq += 1
         blocks = [row.block for row in (*stored, *rows)]
-        is_cancelled = turn.id in self._cancelled
-        restart = None if is_cancelled or turn.taken_from is None else self.restart
-        if restart is not None and await restart(turn, blocks, survived):
-            return True
-        lost = LOST_SOURCE if turn.tools is None and turn.taken_from is not None else LOST_EXECUTOR
-        outcome = STOPPED["cancelled"] if is_cancelled else lost
+        outcome = LOST_EXECUTOR
+        if turn.id in self._cancelled:
+            outcome = STOPPED["cancelled"]
+        elif turn.taken_from is not None and self.restart is not None:
+            lost = LostTurn(turn, stored, [row.block for row in rows], survived)
+            if (failed := await self.restart(lost)) is None:
+                return True
+            outcome = failed
         for block in cancelled_results(unanswered_calls(blocks), _after(blocks), outcome):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
@@ -298,20 +299,6 @@ class TurnRecovery:
                 outcome=final_outcome(outcome, summary, last_seq=seq, now=now),
             )
         )
-
-
-def unanswered_calls(blocks: Sequence[Block]) -> list[Block]:
-    """Return the complete tool calls that have no complete result."""
-    answered = Counter(call_id(block) for block in blocks if is_client_result(block) and not block.partial)
-    unanswered: list[Block] = []
-    for block in blocks:
-        if block.partial or not is_client_call(block):
-            continue
-        if answered[call_id(block)]:
-            answered[call_id(block)] -= 1
-        else:
-            unanswered.append(block)
-    return unanswered
 
 
 def _after(blocks: Sequence[Block]) -> int:

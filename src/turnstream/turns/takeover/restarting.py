@@ -1,28 +1,32 @@
-"""Turns that begin again on this node, after their own node was lost."""
+"""Turns that continue on this node, after their own node was lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
-from turnstream.core.blocks import Block, is_client_call
-from turnstream.core.turn_events import BlockReset, Notice
+from turnstream.core.turn_events import Notice
 from turnstream.errors import ProviderError, RequestError, Unavailable
-from turnstream.model_loop.driver import LoopPosition
+from turnstream.model_loop.sources import TurnSource
+from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.nodes.node import OwnNode
-from turnstream.store.base import Store, TurnRecord
+from turnstream.store.approvals import ApprovalsOfTurn
+from turnstream.store.base import OutcomeRecord, Store, TurnRecord
+from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
 from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
+from turnstream.turns.ending import LOST_EXECUTOR, LOST_SOURCE, LOST_TOOLS
 from turnstream.turns.histories import read_history
 from turnstream.turns.model_turns import ModelTurns
 from turnstream.turns.new_turns import history_of
 from turnstream.turns.registry import Registry
+from turnstream.turns.takeover.positions import LostPosition, LostTurn, lost_position
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +35,16 @@ MOST_RECOVERIES = 2
 
 Times that its node was stopped as planned do not count.
 """
+FIRST_STEP = ResumedStep(0)
 
-
-_RECOVERED = Notice(RECOVERED, "the server that wrote this answer was lost: the answer begins again")
-_MOVED = Notice("moved", "the server that wrote this answer was stopped: the answer begins again")
+_BEGINS, _CONTINUES = "the answer begins again", "another server continues it"
 
 
 class Restarts:
-    """Begins the answers of lost turns again: what was shown is retracted, and the model is called anew.
+    """Continues lost turns of models: a step that was not complete begins again, and all before it stays.
 
-    Only the first answer of a model without tool calls begins again. A tool would run twice.
+    What was shown of that step is retracted. A tool call that may have run is not run again, unless its tool
+    is idempotent (see `tools.ledger`).
     """
 
     def __init__(self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns) -> None:
@@ -51,39 +55,52 @@ class Restarts:
         self.mirrored: Callable[[str], TurnLog | None] = lambda _turn_id: None
         """Returns the log of a turn that another node wrote, if watchers hold it, and stops feeding it."""
 
-    async def restart(self, turn: TurnRecord, blocks: Sequence[Block], survived: int) -> bool:
-        """Continue a claimed turn with a new executor. Return False if it must end.
-
-        Args:
-            blocks: Its stored blocks, and those that the journal kept.
-            survived: The last seq of the lost executor that survived.
+    async def restart(self, lost: LostTurn) -> OutcomeRecord | None:
+        """Continue a claimed turn with a new executor. Return its outcome if it must end.
 
         Raises StoreError, and Fenced if another node has claimed the turn.
         """
-        if turn.tools is None or turn.prev_turn_id is None or any(map(is_client_call, blocks)):
-            return False
-        notice = _MOVED if await self._was_stopped(turn) else _RECOVERED
-        recoveries = await self._store.read(CountRecoveries(turn_id=turn.id))
-        if notice is _RECOVERED and recoveries >= MOST_RECOVERIES:
-            return False
+        turn, store = lost.turn, self._store
+        if turn.tools is None:
+            return LOST_SOURCE
+        known = self._turns.tools.tools
+        if any(isinstance(tool, str) and tool not in known for tool in turn.tools):
+            return LOST_TOOLS
+        was_stopped = await self._was_stopped(turn)
+        if not was_stopped and await store.read(CountRecoveries(turn_id=turn.id)) >= MOST_RECOVERIES:
+            return LOST_EXECUTOR
+        runs = await store.read(ToolRunsOfTurn(turn_id=turn.id))
+        approvals = await store.read(ApprovalsOfTurn(turn_id=turn.id))
+        idempotent = {name for name, tool in known.items() if tool.idempotent}
+        position = lost_position(lost, runs, approvals, idempotent)
         try:
-            path = await read_history(self._store, turn.prev_turn_id)
-            source = await self._turns.continued(turn, path)
+            source = await self._source(turn, position)
+            account = await self._turns.account_of(turn)
             self._registry.admit()
         except (RequestError, ProviderError, Unavailable) as error:
-            logger.warning("turn %s cannot begin again, and ends: %s", turn.id, error)
-            return False
-        logger.warning("turn %s begins again here: %s", turn.id, notice.message)
+            logger.warning("turn %s cannot continue, and ends: %s", turn.id, error)
+            return LOST_EXECUTOR
+        notice = _notice(position, was_stopped=was_stopped)
+        logger.warning(
+            "turn %s continues here, at step %d: %s", turn.id, position.step.number, notice.message
+        )
         # No await may come between these calls: a watcher finds the turn's mirror, or its executor.
-        position = _position(blocks, notice)
-        executor = self._turns.restarted_executor(turn, self._log_of(turn, survived), position)
+        log = self._log_of(turn, lost.survived)
+        kept = sum(not block.partial for block in position.kept)
+        executor = self._turns.next_executor(turn, log, account, position.for_driver(notice), kept=kept)
         self._registry.reserve(executor, source)
         write = ResumeClaimed(
-            turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=survived
+            turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=lost.survived
         )
         launch = partial(self._registry.launch, executor, source)
-        await asyncio.shield(executor.continue_with(self._store.write(write), launch))
-        return True
+        await asyncio.shield(executor.continue_with(store.write(write), launch))
+        return None
+
+    async def _source(self, turn: TurnRecord, position: LostPosition) -> TurnSource:
+        """Return the source of the turn's further steps. Raises the errors of `ModelTurns.continued`."""
+        begins = position.step == FIRST_STEP
+        path = await read_history(self._store, (turn.prev_turn_id or "") if begins else turn.id)
+        return await self._turns.continued(turn, path, None if begins else position.step)
 
     async def _was_stopped(self, turn: TurnRecord) -> bool:
         """Return True if the turn's node left the turn to others because it was being stopped."""
@@ -101,8 +118,7 @@ class Restarts:
         return log
 
 
-def _position(blocks: Sequence[Block], notice: Notice) -> LoopPosition:
-    after = max((block.sequence + 1 for block in blocks), default=0)
-    return LoopPosition(
-        sequence=after, step_shown=after > 0, restart=(BlockReset(0, shown=tuple(blocks)), notice)
-    )
+def _notice(position: LostPosition, *, was_stopped: bool) -> Notice:
+    code, event = ("moved", "stopped") if was_stopped else (RECOVERED, "lost")
+    further = _BEGINS if position.step == FIRST_STEP else _CONTINUES
+    return Notice(code, f"the server that wrote this answer was {event}: {further}")

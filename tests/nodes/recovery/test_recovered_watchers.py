@@ -1,102 +1,28 @@
 """Watchers of a turn that their own node takes over: before, during and after its recovery."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 
-import turnstream.engine
 from tests.nodes.cluster import Cluster
+from tests.nodes.recovery.pairs import Held, Pair, check, engines, read, taken_over
 from tests.turnlog.watching import Client
-from tests.turns.world import RecordingStore
-from turnstream.config import NodeSettings
-from turnstream.core.blocks import Block
-from turnstream.core.cursor import first_generation, parse_cursor
-from turnstream.core.native_fold import TERMINAL_NAMES
+from turnstream.core.cursor import parse_cursor
 from turnstream.core.stream_events import ContentBlockStart, StreamEvent, TextDelta
-from turnstream.engine import Engine
-from turnstream.store.base import Operation, Query
 from turnstream.store.journal.following import ReadUnfinished
-from turnstream.store.operations.nodes import ClaimTurn, ResumeClaimed
-from turnstream.turnlog.subscription import Subscription
+from turnstream.store.operations.nodes import ResumeClaimed
 
-SECONDS = 60.0
 STORY = "sim/story:events=150,pace=0.01"
-LEASE = 60.0
-"""Seconds. Within it no engine claims by itself."""
-Result = TypeVar("Result")
-
-
-class HeldStore(RecordingStore):
-    """A store that can hold the answer of a read, too."""
-
-    after_read: Callable[[Query[Any]], Awaitable[None]] | None = None
-
-    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
-        answer = await super().read(query, seconds=seconds)
-        if self.after_read is not None:
-            await self.after_read(query)
-        return answer
-
-
-class Held:
-    """Holds the first call of one kind, until `go` is set."""
-
-    def __init__(self, kind: type[Operation[Any] | Query[Any]]) -> None:
-        self._kind = kind
-        self.began, self.go = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self, call: Operation[Any] | Query[Any]) -> None:
-        if isinstance(call, self._kind) and not self.began.is_set():
-            self.began.set()
-            await self.go.wait()
-
-
-class Pair(NamedTuple):
-    """Two engines of this process on one database."""
-
-    one: Engine
-    two: Engine
-    store: HeldStore
-    """The store of the second."""
 
 
 @pytest.fixture
 async def pair(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    monkeypatch.setattr(turnstream.engine, "SqlStore", HeldStore)
-    nodes = NodeSettings(lease=LEASE)
-    async with (
-        asyncio.timeout(SECONDS),
-        Engine(cluster.url, nodes=nodes) as one,
-        Engine(cluster.url, nodes=nodes) as two,
-    ):
-        assert isinstance(two._store, HeldStore)
-        yield Pair(one, two, two._store)
-
-
-@asynccontextmanager
-async def taken_over(pair: Pair, turn_id: str) -> AsyncIterator[asyncio.Task[int]]:
-    """The task in which the second engine takes over a turn of the first, which is as good as lost."""
-    claim = ClaimTurn(turn_id=turn_id, node=pair.two._node.id, generation=first_generation(turn_id))
-    claimed = await pair.store.write(claim)
-    task = asyncio.create_task(pair.two.commands.recovery.recover([claimed]))
-    yield task
-    assert await task == 1
-
-
-async def read(subscription: Subscription, client: Client, *, frames: int | None = None) -> None:
-    """Read until the client has so many frames more, or to the end."""
-    most = None if frames is None else len(client.frames) + frames
-    while most is None or len(client.frames) < most:
-        if (data := await subscription.next()) is None:
-            return
-        client.receive(data)
+    async with engines(cluster, monkeypatch, options={}) as pair:
+        yield pair
 
 
 async def begun(pair: Pair) -> tuple[str, Client]:
@@ -107,17 +33,6 @@ async def begun(pair: Pair) -> tuple[str, Client]:
     await read(subscription, client, frames=20)
     subscription.close()
     return turn.id, client
-
-
-async def check(pair: Pair, turn_id: str, *clients: Client) -> None:
-    """The turn is complete, and all clients have its blocks and one end."""
-    turn, rows, *_ = await pair.two.commands.state("local", turn_id)
-    blocks: list[Block] = [row.block for row in rows]
-    assert turn.status == "complete"
-    for client in clients:
-        assert client.now.blocks == blocks
-        ends = [frame.name for frame in client.frames if frame.name in TERMINAL_NAMES]
-        assert ends == ["turn_complete"]
 
 
 @pytest.mark.requirement("Q3")

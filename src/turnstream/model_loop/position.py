@@ -1,0 +1,31 @@
+"""The point in a turn at which a driver begins."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from turnstream.core.open_block import OpenBlock
+from turnstream.core.turn_events import BlockReset, Notice
+
+
+class LoopPosition(NamedTuple):
+    """The point in a turn at which a driver begins.
+
+    Args:
+        step: Number of the step.
+        first: Sequence of the step's first block.
+        sequence: Sequence of the open block, or of the next block if none is open.
+        open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
+        step_shown: True if the step's StepStart has been shown.
+        answered: True if the step's model call is complete. The driver begins with the results of its tools.
+        restart: Events that say that another executor continues the turn: the reset of lost blocks, and a
+            notice.
+    """
+
+    step: int = 0
+    first: int = 0
+    sequence: int = 0
+    open_block: OpenBlock | None = None
+    step_shown: bool = False
+    answered: bool = False
+    restart: tuple[BlockReset, Notice] | None = None

@@ -1,0 +1,134 @@
+"""The point at which a lost turn continues, as its rows and its journal show it. Pure.
+
+blocks ─► steps ─► is the last step's answer complete?
+    yes ─► its calls without results get them, then the next step
+    no ─► its blocks are retracted, and the model is called again
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from turnstream.core.blocks import Block, call_id, is_client_call, is_client_result, is_provider_executed
+from turnstream.core.turn_events import BlockReset, Notice
+from turnstream.model_loop.position import LoopPosition
+from turnstream.model_loop.tool_calls import ResumedStep
+from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
+from turnstream.store.ledger.queries import ToolRun
+from turnstream.tools.asking import ApprovalAnswer
+from turnstream.turns.takeover.lost_usage import model_calls
+
+
+class LostTurn(NamedTuple):
+    """A claimed turn, with what its lost executor left.
+
+    Attributes:
+        rows: Its stored blocks.
+        cut: Blocks that only the journal kept. They come after the stored ones.
+        survived: The last seq of the lost executor that survived.
+    """
+
+    turn: TurnRecord
+    rows: Sequence[BlockRecord]
+    cut: Sequence[Block]
+    survived: int
+
+
+class LostPosition(NamedTuple):
+    """The point at which a lost turn continues.
+
+    Attributes:
+        step: The step, with its calls without results if its answer is complete.
+        kept: Blocks that stay.
+        retracted: Blocks after them. They are made again.
+    """
+
+    step: ResumedStep
+    kept: Sequence[Block]
+    retracted: Sequence[Block]
+
+    def for_driver(self, notice: Notice) -> LoopPosition:
+        """Return the position of the driver that continues the turn. `notice`: shown to watchers."""
+        first = _after(self.kept)
+        is_answered = self.step.calls is not None
+        return LoopPosition(
+            self.step.number,
+            first,
+            max(first, _after(self.retracted)),
+            step_shown=is_answered or bool(self.retracted),
+            answered=is_answered,
+            restart=(BlockReset(first, shown=tuple(self.retracted)), notice),
+        )
+
+
+def lost_position(
+    lost: LostTurn,
+    runs: Sequence[ToolRun],
+    approvals: Sequence[ApprovalRecord],
+    idempotent: Collection[str],
+) -> LostPosition:
+    """Return the point at which a lost turn continues.
+
+    Args:
+        runs: The turn's calls in the ledger of tool calls.
+        approvals: Approvals of the turn.
+        idempotent: Names of the tools that may run again. They start before the answer is complete.
+    """
+    stored = [row.block for row in lost.rows]
+    before, current = model_calls(stored)[-1]
+    steps_before = sum(1 for place, block in enumerate(before) if _ends_step(before, place, block))
+    ended = max((step.step for step in lost.turn.steps), default=-1)
+    calls = [block for block in current if is_client_call(block)]
+    seqs = {run.first_seq for run in runs if run.tool_name not in idempotent}
+    started = {row.block.sequence for row in lost.rows if row.first_seq in seqs}
+    asked = {approval.sequence for approval in approvals}
+    is_answered = (
+        any(map(is_client_result, current))
+        or any(call.sequence in started or call.sequence in asked for call in calls)
+        # A provider that runs tools may pause its answer. Then steps cannot be told apart by their blocks.
+        or (bool(calls) and ended >= steps_before and not any(map(is_provider_executed, current)))
+    )
+    if not is_answered:
+        step = ResumedStep(max(ended + 1, steps_before))
+        return LostPosition(step, before, (*current, *lost.cut))
+    step = resumed_step(max(ended, steps_before), unanswered_calls(current, with_cut=True), approvals)
+    return LostPosition(step, stored, lost.cut)
+
+
+def resumed_step(step: int, calls: Sequence[Block], approvals: Sequence[ApprovalRecord]) -> ResumedStep:
+    """Return a step whose answer is complete: its calls without a result, with their answers.
+
+    Args:
+        approvals: Approvals of the turn, those of earlier steps included.
+    """
+    known = {
+        approval.sequence: ApprovalAnswer(approval.approved, approval.reason, approval.input_digest)
+        for approval in approvals
+        if approval.approved is not None
+    }
+    return ResumedStep(step, tuple((call, known.get(call.sequence)) for call in calls))
+
+
+def unanswered_calls(blocks: Sequence[Block], *, with_cut: bool = False) -> list[Block]:
+    """Return the tool calls that have no complete result. `with_cut`: also calls that were cut off."""
+    answered = Counter(call_id(block) for block in blocks if is_client_result(block) and not block.partial)
+    unanswered: list[Block] = []
+    for block in blocks:
+        if not is_client_call(block) or (block.partial and not with_cut):
+            continue
+        if answered[call_id(block)]:
+            answered[call_id(block)] -= 1
+        else:
+            unanswered.append(block)
+    return unanswered
+
+
+def _ends_step(blocks: Sequence[Block], place: int, block: Block) -> bool:
+    """Return True if the results of a step end with this block."""
+    return is_client_result(block) and (place + 1 == len(blocks) or not is_client_result(blocks[place + 1]))
+
+
+def _after(blocks: Sequence[Block]) -> int:
+    return max((block.sequence + 1 for block in blocks), default=0)
