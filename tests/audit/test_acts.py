@@ -356,7 +356,8 @@ NOT_AUDITED = {
     "SetMadeTitle",
     "KeepSecret",
     # Nodes, and turns that change their node: the start and the end of a turn are recorded
-    "Heartbeat", "RemoveNodes", "ClaimTurn", "ClaimTurns", "ReadOwnTurns", "BeginDrain",
+    "Heartbeat", "RemoveNodes", "ClaimTurn", "ClaimTurns", "ClaimReleased",
+    "ReadOwnTurns", "BeginDrain",
     "ReleaseTurn", "RequestStop", "ForgetStops",
     "FollowNodes", "ResumeClaimed",
     # The ledger of tool runs: the audited tools record each run

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from turnstream.config import ProviderSettings, Settings
+from turnstream.cli.serve import drain_of
+from turnstream.config import ProviderSettings, Settings, StoreSettings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
 from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
 from turnstream.limits import LIMITS
@@ -34,6 +35,7 @@ ROWS = [
     for line in PAGE.splitlines()
     if line.startswith("| ") and not line.startswith("| limit |")
 ]
+_URLS = ("sqlite:///turns.sqlite", "postgresql://user@localhost/turns")
 UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "s": 1, "levels": 1, "characters": 1, "": 1}
 
 
@@ -74,15 +76,18 @@ def test_fixed_limits_are_those_of_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("default", "setting"), [(row[1], row[2].strip("`")) for row in ROWS if row[2] != "fixed"]
+    ("limit", "default", "setting"), [(*row[:2], row[2].strip("`")) for row in ROWS if row[2] != "fixed"]
 )
-def test_settings_have_the_defaults_that_are_told(default: str, setting: str) -> None:
+def test_settings_have_the_defaults_that_are_told(limit: str, default: str, setting: str) -> None:
     value: Any = Settings(providers={"name": ProviderSettings()})
     for name in setting.split("."):
         value = value["name"] if name == "NAME" else getattr(value, name)
     if setting == "providers.NAME.event_limit":
         assert value is None
         value = DEFAULT_EVENT_LIMIT
+    if setting == "server.drain_seconds":
+        assert value is None
+        value = drain_of(Settings(store=StoreSettings(url=_URLS["PostgreSQL" in limit])))
     assert value_of(default) == value
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from turnstream.config import Settings
     from turnstream.engine import Engine
 
+DRAIN_SECONDS = 20.0
+SHARED_DRAIN_SECONDS = 300.0
+"""Seconds of the drain if the settings do not give them: on an SQLite and on a PostgreSQL database."""
 LEFTOVER_SECONDS = 3.0
 """Seconds that remaining tasks have to end after the server and the engine have stopped."""
 
@@ -44,7 +47,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--drain-seconds",
         type=float,
         metavar="N",
-        help="seconds that running turns may continue after SIGTERM or Ctrl-C (default: 20)",
+        help="seconds that running turns may continue after SIGTERM or Ctrl-C "
+        "(default: 20, and 300 on PostgreSQL)",
     )
 
 
@@ -96,6 +100,15 @@ def _flags(arguments: Namespace) -> dict[str, object]:
     }
 
 
+def drain_of(settings: Settings) -> float:
+    """Return the seconds that turns may continue after SIGTERM."""
+    from turnstream.store.urls import database_of
+
+    if (given := settings.server.drain_seconds) is not None:
+        return given
+    return SHARED_DRAIN_SECONDS if database_of(settings.store.url).is_shared else DRAIN_SECONDS
+
+
 async def _serve(settings: Settings, bound: Sequence[socket.socket], worker: int) -> None:
     import logging
     import os
@@ -121,7 +134,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket], worker: int
             engine.application(),
             bound,
             drain=engine.drain,
-            grace=settings.server.drain_seconds,
+            grace=drain_of(settings),
             on_listening=print_greeting,
         )
     if not worker:

@@ -61,8 +61,11 @@ class ServerSettings(_Section):
     """Name of the environment variable that holds the key that clients must send."""
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest request body, in bytes. The default allows about 15 MB of images and documents."""
-    drain_seconds: float = Field(default=20.0, ge=0, le=3600)
-    """Seconds that running turns may continue after SIGTERM."""
+    drain_seconds: float | None = Field(default=None, ge=0, le=3600)
+    """Seconds that running turns may continue after SIGTERM.
+
+    None: 20 on an SQLite database, 300 on a PostgreSQL database, where other nodes serve meanwhile.
+    """
     debug: bool = False
     """True to show clients the inner messages of errors: of providers, tools, storage and exceptions."""
     cors_origins: Origins = ()

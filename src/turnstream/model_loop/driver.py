@@ -79,6 +79,13 @@ class LoopDriver:
             self.accumulator.shown = position.open_block
             self.accumulator.resume()
 
+    @property
+    def is_silent(self) -> bool:
+        """True if nothing of the current step was shown, and no tool of it runs."""
+        accumulator = self.accumulator
+        has_shown = accumulator.shown is not None or accumulator.next_sequence > self._first
+        return not (has_shown or self._sink.progress.runs_tools)
+
     async def run(self, source: TurnSource) -> str | None:
         """Read `source` to its end, and return the stop reason.
 

@@ -73,6 +73,11 @@ class Executor(TurnTask):
         """Number of the current step."""
         return self._driver.step
 
+    @property
+    def is_silent(self) -> bool:
+        """True if nothing of the current step was shown: it is between two steps, or its model thinks."""
+        return self._driver.is_silent
+
     async def run(self, source: TurnSource) -> None:
         """Write the turn to its end, or until it waits for approvals.
 

@@ -10,7 +10,7 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from math import inf
 from time import monotonic
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from turnstream.core.usage import Usage
@@ -73,8 +73,10 @@ class Registry:
         """The lease of this process. Without it, no turn starts."""
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
-        self.hand_over: Callable[[], Awaitable[None]] | None = None
-        """Leaves turns to other nodes, before the others are ended."""
+        self.hand_over: Callable[[Literal["all", "silent"]], Awaitable[bool]] | None = None
+        """Leaves turns to other nodes: all, or those that show nothing now.
+
+        Returns False if there is no other node."""
         self.on_withdrawal: Callable[[], None] = lambda: None
         """Called when a provider has withdrawn blocks of a turn."""
         self.measures = TurnMeasures()
@@ -198,7 +200,7 @@ class Registry:
             if executor.unsaved is None:
                 self._keep(executor)
             else:
-                unsaved = self._unsaved[turn_id] = _UnsavedEnd(_size_of(executor), executor)
+                unsaved = self._unsaved[turn_id] = _UnsavedEnd(executor.unsaved_bytes, executor)
                 self._retained_bytes += unsaved.size
                 self._evict()
 
@@ -364,12 +366,16 @@ class Registry:
 
         All watchers get a notice first. They may resume at another process, or here after the restart.
 
+        Turns that show nothing now move to another node at once, if there is one.
+
         Args:
             grace: Seconds to wait for running turns.
         """
         self.draining = True
         for executor in self._active.values():
             executor.notify(DRAINING)
+        if grace and self.hand_over is not None and await self.hand_over("silent"):
+            self.close_waiting()
         try:
             await asyncio.wait_for(self._idle.wait(), grace)
         except TimeoutError:
@@ -384,7 +390,7 @@ class Registry:
         """
         self.draining = True
         if self.hand_over is not None:
-            await self.hand_over()
+            await self.hand_over("all")
         executors = list(self._active.values())
         for executor in executors:
             executor.stop("shutdown")
@@ -392,9 +398,3 @@ class Registry:
         self.close_waiting()
         await self._end_all_lost()
         await self._save_ends()
-
-
-def _size_of(executor: Executor) -> int:
-    """Return the estimated bytes of an executor whose end is not stored."""
-    blocks = executor.unsaved.blocks if executor.unsaved is not None else ()
-    return executor.log.ring.size + sum(len(row.block.text_content or "") for row in blocks)

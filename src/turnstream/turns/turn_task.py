@@ -111,6 +111,12 @@ class TurnTask:
         return self._finisher.unsaved
 
     @property
+    def unsaved_bytes(self) -> int:
+        """Estimated bytes that this object keeps until its end is stored."""
+        blocks = self.unsaved.blocks if self.unsaved is not None else ()
+        return self.log.ring.size + sum(len(row.block.text_content or "") for row in blocks)
+
+    @property
     def waiting(self) -> bool:
         """True if the turn waits for approvals. Then this task has ended, and another one continues it."""
         return self.writer.waiting

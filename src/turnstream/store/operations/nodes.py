@@ -49,6 +49,7 @@ _CLAIM = (
     )
 )
 _CLAIM_LAPSED = _CLAIM.where(or_(turns.c.node.in_(bindparam("lapsed", expanding=True)), _HAS_NO_NODE))
+_CLAIM_RELEASED = _CLAIM.where(turns.c.node.is_(None), turns.c.taken_from.is_not(None))
 _CLAIM_ONE = _CLAIM.where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
 _RESUME = (
     update(turns)
@@ -145,6 +146,20 @@ class ClaimTurns(Operation[list[ClaimedTurn]], frozen=True, kw_only=True):
         if not self.not_before <= now <= self.not_after:
             return []
         connection.execute(_CLAIM_LAPSED, {"by_node": self.node, "lapsed": lapsed})
+        rows = connection.execute(_CLAIMED, {"by_node": self.node})
+        return [ClaimedTurn(*row) for row in rows]
+
+
+class ClaimReleased(Operation[list[ClaimedTurn]], frozen=True, kw_only=True):
+    """Gives a node all turns that draining nodes have released. It needs no lease of a certain age.
+
+    Returns the same turns as `ClaimTurns`.
+    """
+
+    node: str
+
+    def apply(self, connection: Connection) -> list[ClaimedTurn]:
+        connection.execute(_CLAIM_RELEASED, {"by_node": self.node})
         rows = connection.execute(_CLAIMED, {"by_node": self.node})
         return [ClaimedTurn(*row) for row in rows]
 

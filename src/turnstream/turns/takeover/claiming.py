@@ -14,7 +14,7 @@ from turnstream.nodes.lease import MICROSECONDS
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
 from turnstream.store.nodes import ListNodes
-from turnstream.store.operations.nodes import ClaimTurns, ReadOwnTurns, RemoveNodes
+from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns, ReadOwnTurns, RemoveNodes
 from turnstream.store.queries import GetTurn
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.recovery import TurnRecovery
@@ -58,17 +58,21 @@ class Claiming:
 
         Raises StoreError.
         """
-        if self._registry.draining or self._node.lease.claim_window() is None:
+        if self._registry.draining or not self._node.lease.is_valid:
             return 0
         nodes = await self._store.read(ListNodes())
-        is_search = self._looks % _LOOKS_BETWEEN_SEARCHES == 0
-        self._looks += 1
+        may_claim = self._node.lease.claim_window() is not None
+        is_search = may_claim and self._looks % _LOOKS_BETWEEN_SEARCHES == 0
+        self._looks += may_claim
         others = [seen for seen in nodes if seen.record.id != self._node.id]
         if not is_search and not any(seen.is_lapsed or seen.record.state != "running" for seen in others):
             return 0
+        if any(seen.record.state == "draining" for seen in others):
+            self._registry.began_waiting.set()  # a draining node stores answers, and does not act on them
         if (window := self._node.lease.claim_window()) is None:
-            return 0
-        claimed = await self._store.write(ClaimTurns(node=self._node.id, **window._asdict()))
+            claimed = await self._store.write(ClaimReleased(node=self._node.id))
+        else:
+            claimed = await self._store.write(ClaimTurns(node=self._node.id, **window._asdict()))
         recovered = await self._recovery.recover(claimed)
         self._node.measures.recovered += recovered
         if is_search:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Literal
 
 from turnstream.errors import StoreError
 from turnstream.nodes.node import OwnNode
@@ -14,6 +16,9 @@ from turnstream.turns.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = 256
+"""Turns that are released in one group of writes."""
+
 
 class HandOver:
     """Leaves the turns of models to other nodes, which continue them."""
@@ -23,25 +28,37 @@ class HandOver:
         self._node = node
         self._registry = registry
 
-    async def run(self) -> None:
-        """Hand over the running turns that another node can continue, if there is such a node."""
+    async def run(self, which: Literal["all", "silent"]) -> bool:
+        """Hand over the running turns that another node can continue.
+
+        `silent` leaves out the turns whose current step has shown something, or runs tools. Return False if
+        there is no other node.
+        """
         if not self._node.is_shared or not self._node.lease.is_valid:
-            return
+            return False
         try:
             nodes = await self._store.read(ListNodes())
             own = self._node.id
             if not any(n.record.state == "running" and not n.is_lapsed for n in nodes if n.record.id != own):
-                return
+                return False
             await self._store.write(BeginDrain(node=own))
-            for executor in self._registry.running():
-                if is_movable(executor):
-                    executor.supersede()
-                    turn = executor.turn
-                    await self._store.write(
-                        ReleaseTurn(turn_id=turn.id, node=own, generation=turn.generation)
-                    )
+            moving = [
+                executor
+                for executor in self._registry.running()
+                if is_movable(executor) and (which == "all" or executor.is_silent)
+            ]
+            for executor in moving:
+                executor.supersede()
+            for start in range(0, len(moving), _AT_ONCE):
+                await asyncio.gather(*map(self._release, moving[start : start + _AT_ONCE]))
         except StoreError as error:
             logger.warning("turns could not be handed over, and others continue them later: %s", error)
+        return True
+
+    async def _release(self, executor: Executor) -> None:
+        turn = executor.turn
+        release = ReleaseTurn(turn_id=turn.id, node=self._node.id, generation=turn.generation)
+        await self._store.write(release)
 
 
 def is_movable(executor: Executor) -> bool:

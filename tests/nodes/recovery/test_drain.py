@@ -1,0 +1,141 @@
+"""A node that drains: turns that show nothing move at once, the others have the drain time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.nodes.cluster import Cluster
+from tests.nodes.recovery.pairs import (
+    SECONDS,
+    Held,
+    Pair,
+    check,
+    codes_of,
+    engines,
+    read,
+    read_until,
+    resume,
+)
+from tests.turnlog.watching import Client
+from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns
+from turnstream.store.portions import HistoryBeginning
+from turnstream.tools import tool
+from turnstream.tools.asking import ApprovalAnswer
+
+MODEL = "sim/tools:pace=0.001"
+
+
+class Bench:
+    """The tools of both engines: one that waits for `gate`, one that does not, and one that asks first."""
+
+    def __init__(self) -> None:
+        self.gate, self.began = asyncio.Event(), asyncio.Event()
+
+    @property
+    def functions(self) -> list[Any]:
+        @tool
+        async def hold(thing: str) -> str:
+            """Hold a thing."""
+            self.began.set()
+            await self.gate.wait()
+            return f"{thing} is held"
+
+        @tool
+        def look(thing: str) -> str:
+            """Look at a thing."""
+            return f"{thing} is there"
+
+        @tool(ask="always")
+        def delete(path: str) -> str:
+            """Delete a file."""
+            return f"{path} is gone"
+
+        return [hold, look, delete]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+async def pair(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, bench: Bench) -> AsyncIterator[Pair]:
+    async with engines(cluster, monkeypatch, options={"tools": bench.functions}) as pair:
+        yield pair
+
+
+def names_of(client: Client) -> list[str]:
+    return [frame.name for frame in client.frames]
+
+
+async def in_a_tool(pair: Pair, bench: Bench) -> str:
+    """Start a turn on the first engine, whose tool runs until the gate opens."""
+    turn = await pair.one.send("go", model=MODEL, tools=("hold",))
+    await bench.began.wait()
+    return turn.id
+
+
+@pytest.mark.requirement("Q6")
+async def test_turns_that_show_nothing_move_at_once_and_the_others_finish(pair: Pair, bench: Bench) -> None:
+    """One is between two steps, the model of one has not answered, and the tool of one runs."""
+    held = pair.stores[0].after_read = Held(
+        lambda query: isinstance(query, HistoryBeginning) and names_of(client).count("block_stop") > 2
+    )
+    client = Client()
+    between = await pair.one.send("go", model=MODEL, tools=("look",))
+    await read_until(
+        pair.one,
+        between.id,
+        client,
+        lambda client: any(block.block_type == "tool_result" for block in client.now.blocks),
+    )
+    await held.began.wait()
+    running = await in_a_tool(pair, bench)
+    silent = await pair.one.send("hello", model="sim/story:first=1.5,events=20,pace=0.001")
+    of_silent, of_running = Client(), Client()
+    await read_until(pair.one, silent.id, of_silent, lambda client: bool(client.frames))
+    draining = asyncio.create_task(pair.one.drain(SECONDS))
+    await resume(pair, silent.id, of_silent)
+    held.go.set()
+    await resume(pair, between.id, client)
+    assert not draining.done(), "the tool still runs"
+    bench.gate.set()
+    await read(await pair.one.subscribe(running), of_running)
+    await draining
+    for moved, seen in ((silent.id, of_silent), (between.id, client)):
+        await check(pair, moved, seen)
+        assert "block_reset" not in names_of(seen)
+        assert codes_of(seen)[-1] == "moved"
+    await check(pair, running, of_running)
+    assert "moved" not in codes_of(of_running)
+    assert not pair.store.times_of(ClaimTurns), "the other node is too young to claim lost turns"
+    assert pair.store.times_of(ClaimReleased)
+
+
+@pytest.mark.requirement("Q6", "G7")
+async def test_a_draining_node_lets_the_watchers_of_waiting_turns_go_and_stores_answers(
+    pair: Pair, bench: Bench
+) -> None:
+    """The other node continues the turn, although it does not get the answer."""
+    asked = await pair.one.send("go", model=MODEL, tools=("delete",))
+    client = Client()
+    subscription = await pair.one.subscribe(asked.id)
+    while "approval_request" not in names_of(client):
+        await read(subscription, client, frames=1)
+    await pair.one.commands.ended(asked.id)
+    await in_a_tool(pair, bench)
+    draining = asyncio.create_task(pair.one.drain(SECONDS))
+    await read(subscription, client)
+    assert not draining.done()
+    approvals = await pair.one.commands.approvals.pending(asked.id)
+    for approval in approvals:
+        await pair.one.commands.approvals.answer("local", asked.id, approval.id, ApprovalAnswer(True))
+    await resume(pair, asked.id, client)
+    assert not draining.done()
+    await check(pair, asked.id, client)
+    bench.gate.set()
+    await draining
