@@ -52,6 +52,7 @@ from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.store.transient.store import LayeredStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
+from turnstream.tools.call_spans import traced_tools
 from turnstream.tools.loading import configured_tools
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
@@ -87,16 +88,14 @@ class Engine:
         server: as `[server]` of the configuration, of which the engine uses all but the address and the key.
         tools: Python functions that models may call, or a ToolRunner with its own limits.
         prices: prices by `provider/model`, as `[prices]` of the configuration. They override the price list.
-        retry: as `[retry]` of the configuration.
-        models: as `[models.NAME]` of the configuration.
+        retry, models, agents: as `[retry]`, `[models.NAME]`, `[agents.NAME]` of the configuration.
         capabilities: capabilities by `provider/model`. They override the built-in table.
         drain_seconds: seconds that turns may continue after SIGINT or SIGTERM. None: signals are not handled.
         prepare: function, sync or async, that changes a turn's model calls before the first of them.
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
-        agents: as `[agents.NAME]` of the configuration.
         redaction: rules for what watchers see, and for what providers get.
         workflow: the workflow of the staged agent's routes. None: these routes answer 404.
-        audit, nodes: as `[audit]` and `[nodes]` of the configuration.
+        audit, nodes, telemetry: as `[audit]`, `[nodes]`, `[telemetry]` (but the logs) of the configuration.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -122,6 +121,7 @@ class Engine:
         workflow: Workflow | None = None,
         audit: config.AuditSettings | None = None,
         nodes: config.NodeSettings | None = None,
+        telemetry: config.TelemetrySettings | None = None,
     ) -> None:
         server = server or config.ServerSettings()
         given = self.settings = settings or config.EngineSettings()
@@ -131,12 +131,13 @@ class Engine:
         )
         self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
-        lease = (nodes or config.NodeSettings()).lease
-        node = self._node = OwnNode(is_shared=self._store.is_shared, lease_seconds=lease)
+        nodes = nodes or config.NodeSettings()
+        node = self._node = OwnNode(is_shared=self._store.is_shared, lease_seconds=nodes.lease)
         rows = LayeredStore(self._store, retention=given.retention)
         runner = tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug)
         keys = config.Settings(server=server, providers=dict(providers or {}))
         self._audit, turns, runner, note = audited_parts(audit, rows, runner, keys)
+        tracing, runner = traced_tools(telemetry, runner)
         self._registry = Registry(
             max_active=given.max_active_turns,
             retention=given.retention,
@@ -161,9 +162,10 @@ class Engine:
                 redaction=redaction,
                 audit=self._audit,
                 node=self._node,
+                tracing=tracing,
             ),
         )
-        self._end_hooks = TurnEndHooks(turns, on_turn_end)
+        hooks = self._end_hooks = TurnEndHooks(turns, on_turn_end)
         self._watching = SubscriptionMaker(self.commands, NativeEncoder)
         self._events = event_sources(turns, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(heartbeat=given.heartbeat, stall_timeout=given.stall_timeout)
@@ -183,13 +185,12 @@ class Engine:
             {name: AgentPreset(**dict(preset)) for name, preset in (agents or {}).items()},
             None if workflow is None else lambda: workflow,
             server.debug,
+            None if tracing is None else tracing.note_request,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive, node)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._server = server
-        parts = WorkingParts(
-            self._store, node, self._context, self._journal, self._end_hooks, given.title_model
-        )
+        parts = WorkingParts(self._store, node, self._context, self._journal, hooks, given.title_model)
         self._background = BackgroundWork(parts)
         self._signals = HostSignals(self.drain, drain_seconds)
 
@@ -243,6 +244,7 @@ class Engine:
             workflow=workflow,
             audit=settings.audit,
             nodes=settings.nodes,
+            telemetry=settings.telemetry,
         )
         engine._store.outage = settings.store.outage
         if workflow is None:

@@ -20,6 +20,7 @@ SNIPPETS = frozenset(
         "run-on-many-nodes.md",
         "sse-clients.md",
         "test-your-application.md",
+        "trace-with-opentelemetry.md",
         "use-assistant-ui.md",
         "use-chat.md",
         "use-it-in-scripts.md",

@@ -10,6 +10,7 @@ import pytest
 
 from turnstream.config import PriceSettings
 from turnstream.core.blocks import Block, Message
+from turnstream.core.message_facts import MessageFacts
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.model_loop.accounts import CalledModel, ModelCall, Summary, TurnAccount
@@ -42,6 +43,13 @@ def begin(
     turn.answering()
 
 
+def facts(usage: Usage) -> MessageFacts:
+    """Return the facts of an answer with this usage."""
+    found = MessageFacts()
+    found.usage = usage
+    return found
+
+
 def never() -> int:
     raise AssertionError("nobody wants an estimate")
 
@@ -66,10 +74,10 @@ def test_steps_add_up_exactly() -> None:
     turn = account()
     begin(turn, 0, MODEL, never)
     turn.report(Usage(1, 0))
-    turn.close(Usage(1, 0))
+    turn.close(facts(Usage(1, 0)))
     begin(turn, 1, MODEL, never)
     assert turn.report(Usage(0, 1)).cost == "0.000018"
-    turn.close(Usage(0, 1))
+    turn.close(facts(Usage(0, 1)))
     summary = turn.end(Usage(), complete=True)
     assert (summary.usage, summary.cost) == (Usage(1, 1), "0.000018")
     assert [step.cost for step in summary.steps] == ["0.000003", "0.000015"]
@@ -152,7 +160,7 @@ def test_an_interrupt_between_two_steps_leaves_what_was_measured() -> None:
     turn = account()
     begin(turn, 0, MODEL, never)
     turn.count_block(text("a" * 4000))
-    turn.close(Usage(45, 12))
+    turn.close(facts(Usage(45, 12)))
     turn.count_block(Block(1, "tool_result", None, {"content": "b" * 4000}))
     summary = turn.end(Usage(), cut=[Block(2, "tool_result", None, {"content": "c"})], complete=False)
     assert (summary.usage, summary.cost, summary.cost_estimated) == (Usage(45, 12), "0.000315", False)

@@ -117,6 +117,10 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket], worker: int
     from turnstream.engine import Engine
     from turnstream.server.uvicorn_server import address_of, cancel_leftovers, run_application
 
+    if settings.telemetry.opentelemetry:
+        from turnstream.telemetry.exporting import configure_export
+
+        configure_export()
     engine = Engine.from_settings(settings, drain_seconds=None)
     url = address_of(bound, settings.server.host)
 

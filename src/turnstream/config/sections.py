@@ -260,7 +260,7 @@ class StreamSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    """`[telemetry]`: logs."""
+    """`[telemetry]`: logs, and OpenTelemetry."""
 
     log_level: LogLevel = "info"
     format: Literal["text", "json"] = "text"
@@ -273,6 +273,10 @@ class TelemetrySettings(_Section):
     """
     levels: dict[Component, LogLevel] = {}
     """Log levels by component, named as in `debug`."""
+    opentelemetry: bool = False
+    """True for traces and metrics of turns, model calls and tools. It needs `turnstream[otel]`."""
+    record_content: bool = False
+    """True to put the texts of conversations, and what tools get and return, into the traces."""
 
 
 class PriceSettings(_Section):

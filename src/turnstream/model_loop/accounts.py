@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from turnstream.core.blocks import Block
+from turnstream.core.message_facts import MessageFacts
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import AccountRecord, CallAttempt, StepUsage, Usage
 from turnstream.model_loop.estimates import output_bytes_of, tokens_of
@@ -42,6 +43,7 @@ class ModelCall(NamedTuple):
         raw_usage: Usage as the provider sent it.
         stream: Id of the stream in which the source made the call itself. Empty: the driver made the call.
         first_output: Seconds from the start to the first output. None before it, or if it is not known.
+        response_id, response_model, stop_reason: Facts of an answer with an end marker, or None.
     """
 
     number: int
@@ -58,6 +60,9 @@ class ModelCall(NamedTuple):
     raw_usage: Mapping[str, Any] | None = None
     stream: str = ""
     first_output: float | None = None
+    response_id: str | None = None
+    response_model: str | None = None
+    stop_reason: str | None = None
 
     def ended(self, outcome: str) -> ModelCall:
         """Return the call with its outcome and duration."""
@@ -240,11 +245,13 @@ class TurnAccount:
         if self._pricing is not None:
             await self._pricing.ready()
 
-    def close(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> None:
-        """Close the open step after its end marker. `usage` is final."""
-        self._set_usage(usage, raw, may_wait=False)
+    def close(self, facts: MessageFacts) -> None:
+        """Close the open step after its end marker. Its usage is final."""
+        self._set_usage(facts.usage, facts.raw_usage, may_wait=False)
         if self._open is not None:
-            self._closed.append(self._open.ended("complete"))
+            reason = None if facts.stop is None else facts.stop.stop_reason
+            about = {"response_id": facts.message_id, "response_model": facts.model, "stop_reason": reason}
+            self._closed.append(self._open.ended("complete")._replace(**about))
             self._open = None
         self._input_estimate = None  # free the request, which it references
 

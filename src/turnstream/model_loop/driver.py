@@ -168,7 +168,7 @@ class LoopDriver:
         if accumulator.error is not None:
             raise stream_error(accumulator.error)
         if accumulator.stop is not None:
-            self.account.close(accumulator.usage, accumulator.raw_usage)
+            self.account.close(accumulator)
         elif source.needs_end_marker:
             raise StreamIncomplete("the model's answer ended without its end marker")
         return accumulator.stop

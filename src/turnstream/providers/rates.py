@@ -10,7 +10,7 @@ from turnstream.core.usage import Usage
 
 _ZERO = Decimal(0)
 _MILLION = Decimal(1_000_000)
-_INPUT_EXCLUDES_CACHE = frozenset({"anthropic", "bedrock"})
+INPUT_EXCLUDES_CACHE = frozenset({"anthropic", "bedrock"})
 """Wires whose input tokens exclude cache reads and writes. On all other wires they include them."""
 
 
@@ -93,7 +93,7 @@ def split_tokens(wire: str, usage: Usage, raw: Mapping[str, Any] | None = None) 
     written = usage.cache_write_tokens or 0
     output = usage.output_tokens or 0
     thinking = usage.reasoning_tokens or 0
-    if wire in _INPUT_EXCLUDES_CACHE:
+    if wire in INPUT_EXCLUDES_CACHE:
         long = min(_count(raw, "cache_creation", "ephemeral_1h_input_tokens"), written)
         return _with_thinking(Tokens(given, read, written - long, output, 0, long), thinking)
     read = min(read, given)

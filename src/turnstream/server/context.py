@@ -48,6 +48,8 @@ class ServerContext(NamedTuple):
     """Returns the workflow of the staged agent's routes."""
     debug: bool = False
     """True to show clients the inner messages of errors."""
+    on_request: Callable[[Mapping[str, str]], None] | None = None
+    """Gets the headers of each request whose caller is known, or None."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""
@@ -55,6 +57,8 @@ class ServerContext(NamedTuple):
         if known is None:
             answer = self.authenticate(request)
             known = request.scope[_PRINCIPAL] = await answer if inspect.isawaitable(answer) else answer
+            if self.on_request is not None:
+                self.on_request(request.headers)
         return known
 
 

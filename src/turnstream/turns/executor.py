@@ -13,18 +13,21 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from turnstream.errors import StaleGeneration, TurnstreamError
+from turnstream.errors import StaleGeneration, StoreError, TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.driver import LoopDriver
 from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.source_shutdown import SourceKilled, close_in_time
 from turnstream.model_loop.sources import PendingApproval, TurnSource
+from turnstream.model_loop.traced_calls import traced_calls, traced_message
 from turnstream.nodes.lease import Lease
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.pages import JournalPart
+from turnstream.telemetry.tracing import Tracing, TurnSpan
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import STOPPED, add_cancelled
 from turnstream.turns.finishing import Rest
+from turnstream.turns.histories import read_history
 from turnstream.turns.interruption import TaskStopped
 from turnstream.turns.turn_task import TurnTask
 
@@ -46,10 +49,13 @@ class Executor(TurnTask):
         debug: bool = False,
     ) -> None:
         super().__init__(turn, log, store, lease=lease, debug=debug)
+        self._store = store
         self._driver = LoopDriver(self.writer, account or TurnAccount(), position)
         self._driver.on_account = self.writer.save_account
         self._rest: Rest | None = None
         """Blocks that were not stored when the end was decided."""
+        self.tracing: Tracing | None = None
+        """Makes the turn's span. None: it has none."""
 
     @property
     def answer_headers(self) -> Mapping[str, str]:
@@ -84,11 +90,37 @@ class Executor(TurnTask):
         Raises only cancellations that come from outside, and exceptions that end the process. The registry
         ends the turn then (`end_lost`).
         """
+        if self.tracing is None:
+            await self._run(source)
+            return
+        account, turn = self._driver.account, self.turn
+        span, earlier = self.tracing.begin_turn(turn.id, turn.chat_id, turn.model), len(account.calls)
+        try:
+            await self._run(source)
+            if span.records_content and self.outcome is not None:
+                await self._note_content(span)
+        finally:
+            outcome = self.outcome
+            status = outcome.status if outcome is not None else "waiting" if self.waiting else "lost"
+            error = None if outcome is None else outcome.error_code
+            span.end(status, error, traced_calls(account.calls[earlier:]))
+
+    async def _run(self, source: TurnSource) -> None:
         self._decided = await self._outcome(source)
         await self.writer.committed.wait()
         is_over = self.superseded or self.abandoned or self._interruption.detached
         if self._decided is not None and not is_over:
             await self._end(self._decided)
+
+    async def _note_content(self, span: TurnSpan) -> None:
+        """Put the conversation into the turn's span."""
+        try:
+            path = await read_history(self._store, self.turn.id)
+        except StoreError as error:
+            logger.warning("the texts of turn %s are not traced: %s", self.turn.id, error)
+            return
+        *given, answer = [traced_message(turn.role, blocks, turn.stop_reason) for turn, blocks in path]
+        span.note_messages(given, answer)
 
     async def _outcome(self, source: TurnSource) -> OutcomeRecord | None:
         """Read the source to its end. Return the turn's outcome, or None if the turn waits for approvals."""

@@ -30,6 +30,7 @@ from turnstream.store.approvals import WasApproved
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import AllBlocks, AttemptsOfTurn
 from turnstream.telemetry.measures import Histogram
+from turnstream.telemetry.tracing import Tracing
 from turnstream.tools.asking import NO_APPROVALS, Approvals
 from turnstream.tools.base import Tool
 from turnstream.tools.ledger import NoLedger, ToolLedger
@@ -62,6 +63,7 @@ class ExecutorOptions(NamedTuple):
         redaction: Rules for what is shown, and for what is sent to providers.
         audit: The audit log, or None.
         node: This process, which runs the turns.
+        tracing: Makes the spans of turns, or None.
     """
 
     ring_limit: int = DEFAULT_LIMIT
@@ -76,6 +78,7 @@ class ExecutorOptions(NamedTuple):
     redaction: Redaction = NO_REDACTION
     audit: AuditTrail | None = None
     node: OwnNode = OwnNode()
+    tracing: Tracing | None = None
 
 
 class _PlannedCall(NamedTuple):
@@ -283,6 +286,7 @@ class ModelTurns:
 
     def _measured(self, executor: Executor) -> Executor:
         executor.progress.gaps = self._gaps
+        executor.tracing = self._options.tracing
         return executor
 
     def _model_of(self, name: str) -> CalledModel:
