@@ -117,6 +117,8 @@ class ModelSource(TurnSource):
         """True if another model call follows."""
         self._was_answered = calls is not None
         """True until the calls of a resumed step, if any are left, have got their results."""
+        self._shown: tuple[Block, ...] = ()
+        """Blocks of another process that the first step continues."""
         self._pending: list[PendingApproval] = []
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._contexts = ToolContexts(tools)
@@ -142,13 +144,20 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._continues:
             return None
+        shown, self._shown = self._shown, ()
         if number:
-            stream = _later_stream(self.next_stream)
-        elif self._redaction is not None:
-            stream = _later_stream(partial(self._begin, self._request))
+            stream = _later_stream(partial(self.next_stream, shown))
+        elif self._redaction is not None or shown:
+            stream = _later_stream(partial(self._begin, self._request, shown))
         else:
             stream = self._plan.begin(self._request)
         return self._preparations.watched(stream)
+
+    def continue_step(self, shown: Sequence[Block]) -> bool:
+        if self.needs_preparation or not self._plan.can_continue(shown):  # the hook may choose another model
+            return False
+        self._shown = tuple(shown)
+        return True
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
         failure, first, shown, open_block = broken
@@ -216,9 +225,15 @@ class ModelSource(TurnSource):
 
     # -- for the next call -------------------------------------------------------------------------------
 
-    async def next_stream(self) -> Stream:
-        """Return a model call that continues from the stored blocks."""
+    async def next_stream(self, shown: Sequence[Block] = ()) -> Stream:
+        """Return a model call that continues from the stored blocks.
+
+        `shown`: blocks of the same step that the call continues. They may be stored.
+        """
         past = await self._read_past()
+        if shown and past:
+            before = [block for block in past[-1].blocks if block.sequence < shown[0].sequence]
+            past = [*past[:-1], past[-1]._replace(blocks=before)]
         blocks = past[-1].blocks if past else ()
         # After a pause the model has the last word, and continues it.
         paused = not blocks or blocks[-1].block_type != "tool_result"
@@ -229,12 +244,12 @@ class ModelSource(TurnSource):
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
         messages = (*self._context, *messages)
-        return await self._begin(msgspec.structs.replace(self._request, messages=messages))
+        return await self._begin(msgspec.structs.replace(self._request, messages=messages), shown)
 
-    async def _begin(self, request: ModelRequest) -> Stream:
+    async def _begin(self, request: ModelRequest, shown: Sequence[Block]) -> Stream:
         if (redaction := self._redaction) is not None:
             request = await run_work(request.messages, partial(redact_request, request, redaction))
-        return self._plan.begin(request)
+        return self._plan.resume(request, shown) if shown else self._plan.begin(request)
 
     # -- for the results ---------------------------------------------------------------------------------
 

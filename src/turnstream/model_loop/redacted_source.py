@@ -91,6 +91,10 @@ class RedactedSource(TurnSource):
         """Prepare the steps."""
         return await self._source.prepare()
 
+    def continue_step(self, shown: Sequence[Block]) -> bool:
+        """Let the first step continue blocks of another process."""
+        return self._source.continue_step(shown)
+
     def step_start(self, number: int) -> StepStart:
         """Return the event that begins a step."""
         return self._source.step_start(number)

@@ -116,6 +116,14 @@ class TurnSource:
         """Return the stream of a step, counted from 0, or None if the turn is complete."""
         raise NotImplementedError
 
+    def continue_step(self, shown: Sequence[Block]) -> bool:
+        """Let the first step continue blocks that another process has shown, the last of them still open.
+
+        Called before the first step. Return False if the step must be made anew.
+        """
+        del shown
+        return False
+
     def step_start(self, number: int) -> StepStart:
         """Return the event that begins the step whose stream is open."""
         return StepStart(number)

@@ -38,7 +38,7 @@ from turnstream.providers.decisions import (
 from turnstream.providers.failures import recovery_message
 from turnstream.providers.joining import ContinuationJoint, Joint, RepetitionJoint, RestartJoint
 from turnstream.providers.planned_call import Call, NotCalled, PlannedCall
-from turnstream.providers.prefill import KeptBlocks, kept_of
+from turnstream.providers.prefill import KeptBlocks, kept_of, length_of
 from turnstream.wires.base import ModelRequest
 
 Restarts: TypeAlias = Literal["reset", "repeat"]
@@ -160,6 +160,27 @@ class CallPlan:
 
     def begin(self, request: ModelRequest) -> Call:
         """Return the first call of a step. It goes to the model that answered the step before."""
+        self._begin_step(request)
+        return self._call(self._current, self._request_for(self._current), None)
+
+    def can_continue(self, shown: Sequence[Block]) -> bool:
+        """Return True if a call of the current model can continue all shown blocks of a step: texts."""
+        return all(block.block_type == "text" for block in shown) and self._continues(
+            self._current, kept_of(shown)
+        )
+
+    def resume(self, request: ModelRequest, shown: Sequence[Block]) -> Call:
+        """Return the first call of a step here, which continues the blocks of another process.
+
+        `shown`: blocks that `can_continue` allows.
+        """
+        self._begin_step(request)
+        self._seen = length_of(shown)
+        kept = kept_of(shown)
+        assert kept is not None
+        return self._call(self._current, *self._continuation(self._current, kept))
+
+    def _begin_step(self, request: ModelRequest) -> None:
         self._request = request
         self._failed.clear()
         self._excluded.clear()
@@ -169,7 +190,12 @@ class CallPlan:
         self._silent.clear()
         self._seen = 0
         self._real_failure = None
-        return self._call(self._current, self._request_for(self._current), None)
+
+    def _continuation(self, place: int, kept: KeptBlocks) -> tuple[ModelRequest, Joint]:
+        """Return the request and the joint of a call that continues shown text."""
+        request = self._request_for(place)
+        continued = msgspec.structs.replace(request, messages=(*request.messages, kept.message))
+        return continued, ContinuationJoint(kept)
 
     def recover(self, failure: ProviderError, shown: ShownBlocks) -> CallRecovery:
         """Return the reaction to a failure of the last call.
@@ -195,8 +221,8 @@ class CallPlan:
         name, code = model.called.name, "attempt_failed" if place == self._current else "fallback"
         if shown.blocks and self._continues(place, kept):
             assert kept is not None
-            code, joint = "continued", ContinuationJoint(kept)
-            request = msgspec.structs.replace(request, messages=(*request.messages, kept.message))
+            code = "continued"
+            request, joint = self._continuation(place, kept)
         elif shown.blocks:
             code = "restarted"
             first = shown.blocks[0].sequence
@@ -273,9 +299,7 @@ class CallPlan:
 
     def _note_time(self, failure: ProviderError, shown: ShownBlocks) -> bool:
         """Return True if the call brought output. Otherwise count its time as lost."""
-        size = len(shown.blocks) + sum(
-            len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
-        )
+        size = length_of(shown.blocks)
         has_output, self._seen = size != self._seen, size
         if self._admitted is not None:
             self._failed.setdefault(self._current, []).append(self._now())

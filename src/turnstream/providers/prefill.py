@@ -59,6 +59,13 @@ def kept_of(shown: Sequence[Block]) -> KeptBlocks | None:
     return KeptBlocks(stripped, text, texts[-1].partial and retract_from is None, retract_from)
 
 
+def length_of(blocks: Sequence[Block]) -> int:
+    """Return a number that grows with the blocks and their content."""
+    return len(blocks) + sum(
+        len(block.text_content or "") + len(str(block.content or "")) for block in blocks
+    )
+
+
 def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:
     """Return the texts without white space at the end, empty blocks and content other than text."""
     kept: list[Block] = []

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from turnstream.core.blocks import Block
+from turnstream.core.blocks import Block, Message
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -78,12 +78,14 @@ def script_for(request: ModelRequest, header: str = "") -> Script:
 
 def last_user_text(request: ModelRequest) -> str:
     """Return the text of the last user message."""
-    for message in reversed(request.messages):
-        if message.role == "user":
-            return "\n".join(
-                block.text_content or "" for block in message.blocks if block.block_type == "text"
-            )
-    return ""
+    blocks = last_user_message(request).blocks
+    return "\n".join(block.text_content or "" for block in blocks if block.block_type == "text")
+
+
+def last_user_message(request: ModelRequest) -> Message:
+    """Return the last message of the user, or an empty one. The model's own text may follow it."""
+    found = (message for message in reversed(request.messages) if message.role == "user")
+    return next(found, Message("user", ()))
 
 
 def last_word_of_model(request: ModelRequest) -> str:
@@ -212,7 +214,8 @@ def story(deltas: int, seed: int) -> Iterator[StreamEvent]:
 
 def _tools(request: ModelRequest, options: SimulatorOptions, first: int = 0) -> Iterator[StreamEvent]:
     """Call two tools at once, or repeat their results. `first`: index of the first block."""
-    results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
+    said = last_user_message(request)
+    results = [block for block in said.blocks if block.block_type == "tool_result"]
     if results:
         yield from _text(first, "The tools say: " + "; ".join(_result_text(result) for result in results))
         return

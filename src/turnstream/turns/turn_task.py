@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import ProviderError, StaleGeneration, StoreError
 from turnstream.model_loop.accounts import Summary
@@ -42,6 +43,13 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """Seconds that a stopping turn waits for its source. Then it ends without the source."""
+
+
+class OpenedBlock(NamedTuple):
+    """An open block of another executor, and the seq of its first event."""
+
+    block: OpenBlock
+    first_seq: int
 
 
 class TurnTask:
@@ -194,7 +202,10 @@ class TurnTask:
         return self._starting
 
     def continue_with(
-        self, writing: Coroutine[Any, Any, TurnRecord], launch: Callable[[], None]
+        self,
+        writing: Coroutine[Any, Any, TurnRecord],
+        launch: Callable[[], None],
+        opened: OpenedBlock | None = None,
     ) -> asyncio.Task[TurnRecord]:
         """Continue a turn that waited or that another node lost, once its new generation is stored.
 
@@ -204,6 +215,7 @@ class TurnTask:
         Args:
             writing: The write of the new generation.
             launch: Starts the turn's task.
+            opened: The open block that the task continues, or None.
         """
 
         def settle(task: asyncio.Task[TurnRecord]) -> None:
@@ -212,7 +224,10 @@ class TurnTask:
                 return
             turn = self._finisher.turn = task.result()
             history = history_of(turn, turn.last_seq)
-            self.log.taken_over(LogState(turn.generation, turn.last_seq, history, history.fences[-1].seq))
+            state = LogState(turn.generation, turn.last_seq, history, history.fences[-1].seq)
+            if opened is not None:
+                state = state._replace(open_block=opened.block, open_first_seq=opened.first_seq)
+            self.log.taken_over(state)
             self.writer.committed.set()
             launch()
 

@@ -48,7 +48,8 @@ def position(
     booked = tuple(StepUsage(step, "sim/tools", Usage(1, 1)) for step in range(steps))
     rows = [BlockRecord(str(b.sequence), TURN.id, b, 10 * b.sequence, 10 * b.sequence + 9, 0) for b in stored]
     turn = msgspec.structs.replace(TURN, steps=booked)
-    return lost_position(LostTurn(turn, rows, cut, 99), runs, approvals, {"peek"})
+    left = [BlockRecord(str(b.sequence), TURN.id, b, 10 * b.sequence, 99, 0) for b in cut]
+    return lost_position(LostTurn(turn, rows, left, 99), runs, approvals, {"peek"})
 
 
 def calls_of(at: LostPosition) -> list[int] | None:
@@ -78,7 +79,7 @@ def test_calls_of_an_answer_that_was_not_complete_are_made_again():
 @pytest.mark.requirement("Q3", "Q4")
 def test_an_answer_is_complete_once_its_step_is_booked():
     at = position([text(0), call(1), call(2)], steps=1)
-    assert (at.step.number, calls_of(at), at.retracted) == (0, [1, 2], ())
+    assert (at.step.number, calls_of(at), at.retracted) == (0, [1, 2], [])
 
 
 @pytest.mark.requirement("Q4")
@@ -115,6 +116,19 @@ def test_a_later_step_begins_again():
     at = position([*before, text(3)], (call(4),), steps=1)
     assert (at.step.number, calls_of(at), at.kept) == (1, None, before)
     assert [block.sequence for block in at.retracted] == [3, 4]
+    at = position(before, (text(3, partial=True),), steps=1)
+    assert (at.step.number, calls_of(at), at.kept) == (1, None, before)
+
+
+@pytest.mark.requirement("Q3")
+def test_a_model_may_continue_text_only():
+    assert position([text(0)], (text(1, partial=True),)).is_text
+    assert not position([text(0)]).is_text, "no block is open"
+    thought = Block(0, "thinking", "hm", partial=True)
+    assert not position([], (thought,)).is_text
+    assert not position([text(0)], (msgspec.structs.replace(call(1), partial=True),)).is_text
+    assert not position([text(0), call(1)], (text(2, partial=True),)).is_text
+    assert not position([call(0)], steps=1).is_text
 
 
 @pytest.mark.requirement("Q3")

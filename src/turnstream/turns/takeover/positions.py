@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from turnstream.core.blocks import Block, call_id, is_client_call, is_client_result, is_provider_executed
+from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockReset, Notice
 from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.tool_calls import ResumedStep
@@ -26,13 +27,13 @@ class LostTurn(NamedTuple):
 
     Attributes:
         rows: Its stored blocks.
-        cut: Blocks that only the journal kept. They come after the stored ones.
+        cut: Blocks that only the journal kept, with their first seqs. They come after the stored ones.
         survived: The last seq of the lost executor that survived.
     """
 
     turn: TurnRecord
     rows: Sequence[BlockRecord]
-    cut: Sequence[Block]
+    cut: Sequence[BlockRecord]
     survived: int
 
 
@@ -49,10 +50,35 @@ class LostPosition(NamedTuple):
     kept: Sequence[Block]
     retracted: Sequence[Block]
 
-    def for_driver(self, notice: Notice) -> LoopPosition:
-        """Return the position of the driver that continues the turn. `notice`: shown to watchers."""
+    @property
+    def is_text(self) -> bool:
+        """True if a model may continue the blocks that are retracted otherwise: texts, the last one open."""
+        blocks = self.retracted
+        return (
+            self.step.calls is None
+            and all(block.block_type == "text" for block in blocks)
+            and [block.sequence for block in blocks if block.partial] == [_after(blocks) - 1]
+        )
+
+    def for_driver(self, notice: Notice, opened: OpenBlock | None = None) -> LoopPosition:
+        """Return the position of the driver that continues the turn.
+
+        Args:
+            notice: Shown to watchers.
+            opened: The last of `retracted`, if a model continues them all. None: they are retracted.
+        """
         first = _after(self.kept)
         is_answered = self.step.calls is not None
+        if opened is not None:
+            nothing = BlockReset(opened.sequence + 1)
+            return LoopPosition(
+                self.step.number,
+                first,
+                opened.sequence,
+                opened,
+                step_shown=True,
+                restart=(nothing, notice),
+            )
         return LoopPosition(
             self.step.number,
             first,
@@ -76,7 +102,7 @@ def lost_position(
         approvals: Approvals of the turn.
         idempotent: Names of the tools that may run again. They start before the answer is complete.
     """
-    stored = [row.block for row in lost.rows]
+    stored, cut = [row.block for row in lost.rows], [row.block for row in lost.cut]
     before, current = model_calls(stored)[-1]
     steps_before = sum(1 for place, block in enumerate(before) if _ends_step(before, place, block))
     ended = max((step.step for step in lost.turn.steps), default=-1)
@@ -92,9 +118,12 @@ def lost_position(
     )
     if not is_answered:
         step = ResumedStep(max(ended + 1, steps_before))
-        return LostPosition(step, before, (*current, *lost.cut))
-    step = resumed_step(max(ended, steps_before), unanswered_calls(current, with_cut=True), approvals)
-    return LostPosition(step, stored, lost.cut)
+        return LostPosition(step, before, (*current, *cut))
+    number = max(ended, steps_before)
+    unanswered = unanswered_calls(current, with_cut=True)
+    if cut and not unanswered and not is_client_result(cut[0]):
+        return LostPosition(ResumedStep(number + 1), stored, cut)  # the next step had begun
+    return LostPosition(resumed_step(number, unanswered, approvals), stored, cut)
 
 
 def resumed_step(step: int, calls: Sequence[Block], approvals: Sequence[ApprovalRecord]) -> ResumedStep:

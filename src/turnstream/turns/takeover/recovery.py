@@ -281,7 +281,7 @@ class TurnRecovery:
         if turn.id in self._cancelled:
             outcome = STOPPED["cancelled"]
         elif turn.taken_from is not None and self.restart is not None:
-            lost = LostTurn(turn, stored, [row.block for row in rows], survived)
+            lost = LostTurn(turn, stored, tuple(rows), survived)
             if (failed := await self.restart(lost)) is None:
                 return True
             outcome = failed

@@ -9,13 +9,14 @@ from functools import partial
 
 import msgspec
 
+from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import Notice
 from turnstream.errors import ProviderError, RequestError, Unavailable
 from turnstream.model_loop.sources import TurnSource
 from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.nodes.node import OwnNode
 from turnstream.store.approvals import ApprovalsOfTurn
-from turnstream.store.base import OutcomeRecord, Store, TurnRecord
+from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
@@ -27,6 +28,7 @@ from turnstream.turns.model_turns import ModelTurns
 from turnstream.turns.new_turns import history_of
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.positions import LostPosition, LostTurn, lost_position
+from turnstream.turns.turn_task import OpenedBlock
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,10 @@ _BEGINS, _CONTINUES = "the answer begins again", "another server continues it"
 
 
 class Restarts:
-    """Continues lost turns of models: a step that was not complete begins again, and all before it stays.
+    """Continues lost turns of models: all complete steps stay, and the model is called again for the rest.
 
-    What was shown of that step is retracted. A tool call that may have run is not run again, unless its tool
+    A model that continues its own text gets the text that survived. For any other, what was shown of the step
+    is retracted. A tool call that may have run is not run again, unless its tool
     is idempotent (see `tools.ledger`).
     """
 
@@ -80,20 +83,25 @@ class Restarts:
         except (RequestError, ProviderError, Unavailable) as error:
             logger.warning("turn %s cannot continue, and ends: %s", turn.id, error)
             return LOST_EXECUTOR
-        notice = _notice(position, was_stopped=was_stopped)
+        opened: OpenedBlock | None = None
+        if position.is_text and source.continue_step(position.retracted):
+            opened = _opened(lost.cut[-1])
+        notice = _notice(position, was_stopped=was_stopped, begins=opened is None)
         logger.warning(
             "turn %s continues here, at step %d: %s", turn.id, position.step.number, notice.message
         )
         # No await may come between these calls: a watcher finds the turn's mirror, or its executor.
         log = self._log_of(turn, lost.survived)
-        kept = sum(not block.partial for block in position.kept)
-        executor = self._turns.next_executor(turn, log, account, position.for_driver(notice), kept=kept)
+        stays = position.kept if opened is None else (*position.kept, *position.retracted)
+        kept = sum(not block.partial for block in stays)
+        at = position.for_driver(notice, opened and opened.block)
+        executor = self._turns.next_executor(turn, log, account, at, kept=kept)
         self._registry.reserve(executor, source)
         write = ResumeClaimed(
             turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=lost.survived
         )
         launch = partial(self._registry.launch, executor, source)
-        await asyncio.shield(executor.continue_with(store.write(write), launch))
+        await asyncio.shield(executor.continue_with(store.write(write), launch, opened))
         return None
 
     async def _source(self, turn: TurnRecord, position: LostPosition) -> TurnSource:
@@ -118,7 +126,15 @@ class Restarts:
         return log
 
 
-def _notice(position: LostPosition, *, was_stopped: bool) -> Notice:
+def _opened(row: BlockRecord) -> OpenedBlock:
+    """Return a block that the journal kept, as it can grow."""
+    block = row.block
+    opened = OpenBlock(block.sequence, 0, block.block_type, block.content)
+    opened.append(block.text_content or "")
+    return OpenedBlock(opened, row.first_seq)
+
+
+def _notice(position: LostPosition, *, was_stopped: bool, begins: bool) -> Notice:
     code, event = ("moved", "stopped") if was_stopped else (RECOVERED, "lost")
-    further = _BEGINS if position.step == FIRST_STEP else _CONTINUES
+    further = _BEGINS if begins and position.step == FIRST_STEP else _CONTINUES
     return Notice(code, f"the server that wrote this answer was {event}: {further}")
