@@ -69,7 +69,7 @@ function Sources({ turn }: { turn: ShownTurn }) {
 }
 
 const NOTICES: Readonly<Record<string, string>> = {
-  truncated: "The server was interrupted. A part that was shown before is lost, and the rest is as it was stored.",
+  truncated: "A part that was shown before is lost. The rest is as it was stored.",
   fallback: "Another model answered, because the first one failed.",
   continued: "A call failed in mid-answer. The next one continued it.",
   restarted: "A call failed in mid-answer. The next one began again.",

@@ -14,5 +14,6 @@ function tokens({ input_tokens, output_tokens, cost_estimated }: StoredTurn): st
 function cost({ cost, unpriced, cost_estimated }: StoredTurn): string {
   if (unpriced) return "price not known";
   if (cost === null) return "";
-  return `${cost_estimated ? "≈ " : ""}$${Number(cost).toFixed(Number(cost) < 0.01 ? 6 : 4)}`;
+  const dollars = Number(cost);
+  return `${cost_estimated ? "≈ " : ""}$${dollars === 0 ? "0" : dollars.toFixed(dollars < 0.01 ? 6 : 4)}`;
 }

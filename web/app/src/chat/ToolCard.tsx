@@ -17,9 +17,11 @@ export function ToolCard({ turnId, call, result, turn }: ToolCardProps) {
   const { tool_use_id, tool_name, input, input_json } = call.content ?? {};
   const id = typeof tool_use_id === "string" ? tool_use_id : "";
   const approval = turn.approvals.find((one) => one.tool_use_id === id);
-  const failed = result?.content?.is_error === true;
+  // A tool that was stopped with its answer has not failed.
+  const isStopped = turn.status === "cancelled" && result?.content?.content === "cancelled";
+  const failed = result?.content?.is_error === true && !isStopped;
   const shownInput = input ?? input_json;
-  const state = stateOf(call, result, approval, isOver(turn.status));
+  const state = isStopped ? "stopped" : stateOf(call, result, approval, isOver(turn.status));
   return (
     <section className={`card ${failed ? "failed" : ""} ${approval === undefined ? "" : "asks"}`} aria-label={`Tool ${String(tool_name)}`}>
       <header>
@@ -32,7 +34,7 @@ export function ToolCard({ turnId, call, result, turn }: ToolCardProps) {
           <pre tabIndex={0}>{visibleText(textOfValue(shownInput))}</pre>
         </details>
         {result === null && turn.progress[id] !== undefined && <p className="status">{visibleText(turn.progress[id])}</p>}
-        {result !== null && (
+        {result !== null && !isStopped && (
           <details open={failed || undefined}>
             <summary>{failed ? "Error" : "Result"}</summary>
             <pre tabIndex={0}>{visibleText(textOfValue(result.content?.content ?? result.text_content))}</pre>

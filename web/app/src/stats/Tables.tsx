@@ -39,7 +39,7 @@ export function ModelsTable({ statistics }: { statistics: Statistics }) {
       <table>
         <thead>
           <tr>
-            {["Model", "Calls", "Errors", "Fallbacks", "Stopped", "Input", "Output", "Cost", "First output", "95 %", "Speed", "Estimated", "No price"].map((name) => (
+            {["Model", "Calls", "Errors", "Fallbacks", "Stopped", "Input", "Output", "Cost", "First output (s)", "95 % (s)", "Tokens/s", "Estimated", "No price"].map((name) => (
               <th scope="col" key={name}>
                 {name}
               </th>
@@ -54,9 +54,9 @@ export function ModelsTable({ statistics }: { statistics: Statistics }) {
                 <td key={place}>{shownNumber(value, 0)}</td>
               ))}
               <td>{costOf(row)}</td>
-              <td>{withUnit(row.first_output?.p50, 2, "s")}</td>
-              <td>{withUnit(row.first_output?.p95, 2, "s")}</td>
-              <td>{withUnit(row.speed?.p50, 1, "tokens/s")}</td>
+              <td>{shownNumber(row.first_output?.p50 ?? null, 2)}</td>
+              <td>{shownNumber(row.first_output?.p95 ?? null, 2)}</td>
+              <td>{shownNumber(row.speed?.p50 ?? null, 1)}</td>
               <td>{shownNumber(row.estimated, 0)}</td>
               <td>{shownNumber(row.unpriced, 0)}</td>
             </tr>
@@ -96,8 +96,4 @@ export function ErrorsTable({ statistics }: { statistics: Statistics }) {
 /** The sum of the known costs. */
 function costOf({ cost, unpriced, calls }: Statistics["models"][number]): string {
   return unpriced === calls ? "–" : `$${shownNumber(Number(cost), 4)}`;
-}
-
-function withUnit(value: number | undefined, digits: number, unit: string): string {
-  return value === undefined ? "–" : `${shownNumber(value, digits)} ${unit}`;
 }

@@ -70,6 +70,7 @@ test("a tool that runs shows its progress, and is cut off when the answer is sto
   await stop();
   await page.locator(".turn.assistant.cancelled .foot").waitFor();
   await expect.poll(() => page.getByText("running…").count()).toBe(0);
+  await card.getByText("stopped", { exact: true }).waitFor();
   await pictures(page, "tool-stopped");
 });
 
