@@ -29,6 +29,7 @@ from fastapi import FastAPI
 from sqlalchemy import event
 
 import turnstream.engine
+import turnstream.model_loop.accounts
 import turnstream.store.committer
 from tests.faults.killing import Death, InTool, KillPoint, die
 from tests.faults.tools import Tools
@@ -63,6 +64,7 @@ class ServerPlan:
         log: File of the log.
         retry: Retry settings. By default, a model is called once.
         tool_notes: File of `tools.Tools`. The server has these tools if it is given.
+        clock_offset: Seconds by which the wall clock of the process is fast.
     """
 
     database: Path | str
@@ -80,6 +82,7 @@ class ServerPlan:
     tool_notes: Path | None = None
     nodes: NodeSettings = field(default_factory=NodeSettings)
     protocols: Sequence[str] = NATIVE
+    clock_offset: float = 0.0
 
     @property
     def url(self) -> str:
@@ -108,6 +111,8 @@ def run_server(plan: ServerPlan, ready: Connection) -> None:
     configure_logging(plan.log_level, stream=sys.stderr)
     logging.getLogger("asyncio").setLevel(logging.INFO)
     turnstream.engine.SqlStore = lambda url, **_: _store(url, plan)
+    if plan.clock_offset:
+        _shift_clock(plan.clock_offset)
     if plan.page_limit is not None:
         _limit_pages(plan.page_limit)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -212,6 +217,14 @@ class _MortalStore(SqlStore):
             if self._is_due(operation):
                 die()
         return answers
+
+
+def _shift_clock(seconds: float) -> None:
+    """Set the wall clock of this process off. Its monotonic clocks are right."""
+    read, read_nanoseconds = time.time, time.time_ns
+    time.time = lambda: read() + seconds
+    time.time_ns = lambda: read_nanoseconds() + round(seconds * 1e9)
+    turnstream.model_loop.accounts.time_ns = time.time_ns
 
 
 def _limit_pages(file: Path) -> None:

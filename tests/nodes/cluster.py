@@ -33,6 +33,11 @@ class Cluster:
             )
         )
 
+    async def execute(self, statement: str) -> None:
+        """Execute a statement that returns no rows."""
+        async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:
+            await connection.execute(statement.encode())
+
     async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query."""
         async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:

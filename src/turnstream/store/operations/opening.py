@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from turnstream.errors import NotFound
 from turnstream.store.base import BlockRecord, ChatRecord, Operation, TurnRecord
 from turnstream.store.client_ids import IdKind, PathEnd, chat_of, find_path
 from turnstream.store.database import driver_of
+from turnstream.store.operations.chats import next_moment
 from turnstream.store.rows import block_row, chat_rows
 from turnstream.store.schema import blocks, chats, client_chats, client_turns, turns
 from turnstream.store.settings import store_settings
@@ -24,6 +25,7 @@ _CHAT_OF_TURN = (
         chats.c.deleted_at.is_(None),
     )
 )
+_DROP_CHAT = delete(chats).where(chats.c.id == bindparam("dropped"))
 
 
 class ClientTurnId(msgspec.Struct, frozen=True, gc=False):
@@ -81,13 +83,14 @@ class PlacedOpening(msgspec.Struct, frozen=True):
 def place_opening(connection: Connection, owner: str, opening: Opening, chat_id: str) -> PlacedOpening:
     """Return the part of an opening that is not stored. Another request may have stored the rest meanwhile.
 
-    `chat_id`: the chat that the request found, or the new one.
+    A new chat with a client's id is stored here, so that the rest of the transaction sees one chat only.
+
+    Args:
+        chat_id: The chat that the request found, or the new one.
     """
     new_chat = opening.new_chat
     if new_chat is not None and opening.client_chat_id is not None:
-        known = chat_of(connection, owner, opening.client_chat_id)
-        if known is not None:
-            chat_id, new_chat = known, None
+        chat_id, new_chat = _chat_of_client(connection, new_chat, opening.client_chat_id), None
     imported, after = opening.imported, None
     if imported:
         ends = [
@@ -103,14 +106,33 @@ def place_opening(connection: Connection, owner: str, opening: Opening, chat_id:
     return PlacedOpening(left, chat_id, after)
 
 
+def _chat_of_client(connection: Connection, new: ChatRecord, client_id: str) -> str:
+    """Return the chat of a client's id. Store `new` if there is none.
+
+    Of two nodes that store a chat for one id, the second waits here for the first, and then finds its chat.
+    """
+    known = chat_of(connection, new.owner, client_id)
+    if known is not None:
+        return known
+    driver = driver_of(connection)
+    moment, _ = next_moment(connection, new.owner)
+    chat = msgspec.structs.replace(new, created_at=moment, updated_at=moment)
+    driver.insert(connection, chats, [(*chat_rows.row(chat), None)])
+    if driver.insert(connection, client_chats, [(new.owner, client_id, new.id)]) == 1:
+        return new.id
+    connection.execute(_DROP_CHAT, {"dropped": new.id})
+    known = chat_of(connection, new.owner, client_id)
+    if known is None:
+        raise NotFound("the chat is being deleted: send the message again")
+    return known
+
+
 def store_opening(connection: Connection, owner: str, placed: PlacedOpening, moment: int) -> None:
     """Store the chat and the imported turns. The first turn gets the time `moment`."""
     opening, driver = placed.opening, driver_of(connection)
     if (chat := opening.new_chat) is not None:
         chat = msgspec.structs.replace(chat, created_at=moment, updated_at=moment)
         driver.insert(connection, chats, [(*chat_rows.row(chat), None)])
-    if opening.new_chat is not None and opening.client_chat_id is not None:
-        driver.insert(connection, client_chats, [(owner, opening.client_chat_id, placed.chat_id)])
     rows = [
         store_settings(connection, _at(imported.turn, moment + number), imported.path_digest)
         for number, imported in enumerate(opening.imported)
