@@ -13,6 +13,7 @@ from turnstream.core.stream_events import MessageStart
 from turnstream.terminal.asking import Asking
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
 from turnstream.terminal.shown_chat import ShownChat
+from turnstream.terminal.transcript_turn import TranscriptTurn
 
 
 @asynccontextmanager
@@ -74,3 +75,14 @@ async def test_events_that_come_after_the_stored_end_change_nothing(tmp_path: Pa
         await chat.refresh()
         assert chat.turns[-1].text() == "All of it"
         assert chat.running is None
+
+
+def test_the_loss_of_all_text_stays_known_when_the_turn_begins_anew() -> None:
+    """The server that took over has nothing of the turn: its first event follows the notice."""
+    turn = TranscriptTurn("t", "assistant")
+    begin = {"turn_id": "t", "chat_id": "c", "model": None}
+    turn.feed("turn_start", begin)
+    turn.feed("notice", {"turn_id": "t", "code": "retry", "message": "a call failed"})
+    turn.feed("notice", {"turn_id": "t", "code": "truncated", "message": "text is lost", "block_index": 0})
+    turn.feed("turn_start", begin)
+    assert [note.code for note in turn.notes] == ["truncated"]

@@ -210,7 +210,9 @@ class TranscriptTurn:
         self.model = data.get("model") or self.model
         self.status, self.failure = "streaming", None
         self.characters = 0
+        lost = [note for note in self.notes if note.code == "truncated"]
         self.notes.clear()
+        self.notes.extend(lost)  # the server that lost all that was shown sends the turn anew
         self.sources.clear()
         self.progress.clear()
         self.stage = None

@@ -52,7 +52,7 @@ def run(name: str, report: Path) -> dict[str, str]:
     ("name", "least"),
     [
         ("chat", 19),
-        ("resilience", 4),
+        ("resilience", 6),
         ("safety", 4),
         ("look", 11),
         ("long", 2),

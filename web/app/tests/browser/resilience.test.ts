@@ -80,6 +80,32 @@ test("a killed and restarted server leaves what it had stored, and the page says
   await own.kill();
 });
 
+test("text that was shown and that a killed server had not stored is gone, and the page says so", async () => {
+  // The open block is stored once a minute, so the text is certainly lost.
+  const own = await startServer({ model: "sim/story:events=2000,pace=0.02", settings: "[engine]\njournal_interval = 60.0\n" });
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await open(page, own.url);
+  await ask(page, "Tell me a story");
+  await grown(page, 200);
+  const other = await context.newPage();
+  await open(other, page.url());
+  await other.locator(".turn.assistant .markdown").first().waitFor();
+  await own.kill();
+  await page.getByText("Offline. Trying again…").waitFor();
+  const before = await shownText(page);
+  await own.restart();
+  for (const one of [page, other]) {
+    await one.locator(".turn.assistant .notice.error").waitFor({ timeout: 60_000 });
+    await one.getByText("A part that was shown before is lost").waitFor();
+    const stored = await storedText(page, own.url);
+    await expect.poll(() => shownText(one)).toBe(stored);
+    expect(stored.length).toBeLessThan(before.length);
+  }
+  await context.close();
+  await own.kill();
+});
+
 test("tabs share one connection and show the same, and stop in one stops all", async () => {
   const own = await startServer({ model: "sim/story:events=4000,pace=0.02" });
   const context = await browser.newContext();
