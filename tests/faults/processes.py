@@ -89,9 +89,9 @@ class RunningProcess:
             self._process.kill()
         await self.ended()
 
-    async def ended(self) -> int | None:
+    async def ended(self, seconds: float = END_SECONDS) -> int | None:
         """Return the exit code after the end of the process. A killed process has -9."""
-        await _readable(self._process.sentinel, END_SECONDS)
+        await _readable(self._process.sentinel, seconds)
         self._process.join()
         return self._process.exitcode
 

@@ -1,50 +1,163 @@
-"""Nodes that are stopped one after another: their answers begin again on those that remain."""
+"""Nodes that are replaced one after another, while clients start turns and watch them through a rotation."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.faults.processes import RunningProcess
 from tests.faults.watching import GONE, Api, Watcher, stored_blocks
 from tests.nodes.cluster import Cluster
+from turnstream.config import NodeSettings
+from turnstream.core.identifiers import new_id
 from turnstream.turns.takeover.restarting import MOST_RECOVERIES
 
-SECONDS = 120.0
-TURNS = 5
+TURN_SECONDS = float(os.environ.get("DEPLOY_TURN_SECONDS", "3"))
+"""Length of each turn. `make soak` asks for more."""
+DRAIN_SECONDS = max(3 * TURN_SECONDS, 30.0)
+CLIENTS = 6
+NODES = 2
+SECONDS = 90.0 + 8 * DRAIN_SECONDS
+STOPS_SECONDS = 120.0
+_PAUSE = 0.05
+_PACE = 0.05
+
+
+class Rotation:
+    """Sends each request to any node. If the node refuses it, or is gone, another one gets it."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.nodes: list[RunningProcess] = []
+        self._session = session
+        self._draw = random.Random("rotation")
+
+    @property
+    def any(self) -> Api:
+        return Api(self._draw.choice(self.nodes).url, self._session)
+
+    async def post(self, path: str, body: Any) -> Any:
+        """Repeat a request until a node accepts it. The key makes all attempts one."""
+        headers = {"Idempotency-Key": new_id()}
+        while True:
+            try:
+                status, answer = await self.any.call("POST", path, body, headers)
+            except GONE:
+                status, answer = 503, None
+            if status == 201:
+                return answer
+            assert status == 503, answer
+            await asyncio.sleep(_PAUSE)
+
+    async def watch(self, watcher: Watcher) -> None:
+        """Watch a turn to its end, over as many connections as it takes."""
+        while not watcher.ended:
+            await watcher.watch(self.any)
+            await asyncio.sleep(0 if watcher.ended else _PAUSE)
+
+
+class Deployment:
+    """Nodes in a rotation, and clients that start one turn after another."""
+
+    def __init__(
+        self, cluster: Cluster, session: aiohttp.ClientSession, stack: AsyncExitStack, drain: float
+    ) -> None:
+        self.rotation = Rotation(session)
+        self.watchers: list[Watcher] = []
+        self._cluster, self._stack, self._drain = cluster, stack, drain
+        self._is_over = False
+
+    async def add_node(self) -> None:
+        node = self._cluster.node(drain_seconds=self._drain, nodes=NodeSettings())
+        self.rotation.nodes.append(await self._stack.enter_async_context(node))
+
+    async def replace_oldest(self) -> None:
+        """Start a node. Then stop the oldest one, which leaves the rotation once it has ended."""
+        await self.add_node()
+        await self.has_begun(CLIENTS)
+        oldest = self.rotation.nodes[0]
+        os.kill(oldest.pid, signal.SIGTERM)
+        try:
+            assert await oldest.ended(SECONDS) == 0
+        finally:
+            self.rotation.nodes.remove(oldest)
+
+    async def has_begun(self, turns: int) -> None:
+        """Wait until so many more turns have shown text."""
+        seen = self._with_text()
+        while self._with_text() < seen + turns:  # noqa: ASYNC110 - frames of many watchers
+            await asyncio.sleep(_PAUSE)
+
+    def _with_text(self) -> int:
+        return sum(len(watcher.frames) > 3 for watcher in self.watchers)
+
+    async def run_client(self, number: int) -> None:
+        model = f"sim/story:events={int(TURN_SECONDS / _PACE)},pace={_PACE},seed={number}"
+        blocks = [{"block_type": "text", "text_content": "hello"}]
+        while not self._is_over:
+            chat = await self.rotation.post("/api/chats", {})
+            body = {"model": model, "turn_blocks": blocks}
+            started = await self.rotation.post(f"/api/chats/{chat['id']}/turns", body)
+            watcher = Watcher(started["assistant_turn"]["id"])
+            self.watchers.append(watcher)
+            await self.rotation.watch(watcher)
+
+    @asynccontextmanager
+    async def clients(self) -> AsyncIterator[None]:
+        """Clients run within this context. Their last turns end with it."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(CLIENTS):
+                group.create_task(self.run_client(number))
+            yield
+            self._is_over = True
+
+    async def check(self) -> dict[str, int]:
+        """All turns are complete, and each watcher has what the store has. Return the figures."""
+        figures: dict[str, int] = dict.fromkeys(("turns", "moved", "resets", "truncated"), 0)
+        for watcher in self.watchers:
+            row = await self.rotation.any.turn(watcher.turn_id)
+            assert (row["status"], watcher.terminal_events()) == ("complete", ["turn_complete"]), row
+            assert watcher.fold.blocks == stored_blocks(row)
+            codes = [frame.data.get("code") for frame in watcher.frames if frame.name == "notice"]
+            assert "recovered" not in codes, "no planned stop counts as a loss"
+            ids = [tuple(map(int, frame.id.split("-"))) for frame in watcher.frames]
+            names = [frame.name for frame in watcher.frames]
+            deltas = [at for at, name in zip(ids, names, strict=True) if name == "block_delta"]
+            assert all(one < other for one, other in pairwise(deltas)), "no event comes twice"
+            figures["turns"] += 1
+            figures["moved"] += "moved" in codes
+            figures["truncated"] += "truncated" in codes
+            figures["resets"] += "block_reset" in names
+        return figures
 
 
 @pytest.mark.requirement("Q6")
-async def test_without_time_to_drain_the_answers_begin_again_on_another_node(
-    cluster: Cluster, session: aiohttp.ClientSession
+@pytest.mark.parametrize("drain", [DRAIN_SECONDS, 0.0], ids=["drain", "no-drain"])
+async def test_a_rolling_deploy_fails_no_turn(
+    cluster: Cluster, session: aiohttp.ClientSession, drain: float
 ) -> None:
-    async with asyncio.timeout(SECONDS), cluster.node() as two, cluster.node() as one:
-        first, second = Api(one.url, session), Api(two.url, session)
-        watchers: list[Watcher] = []
-        for number in range(TURNS):
-            model = f"sim/story:events=300,pace=0.02,seed={number}"
-            watchers.append(Watcher(await first.start(await first.create_chat(), "hello", model)))
-        watching = [asyncio.create_task(watcher.watch(first)) for watcher in watchers]
-        while not all(len(watcher.frames) > 10 for watcher in watchers):  # noqa: ASYNC110 - frames of five watchers
-            await asyncio.sleep(0.02)
-        os.kill(one.pid, signal.SIGTERM)
-        assert await one.ended() == 0
-        for task in watching:
-            with suppress(*GONE):
-                await task
-        assert not any(watcher.ended for watcher in watchers)
-        for watcher in watchers:
-            while not watcher.ended:  # a takeover may disconnect it once more
-                await watcher.watch(second)
-            row = await second.turn(watcher.turn_id)
-            assert (row["status"], watcher.terminal_events()) == ("complete", ["turn_complete"])
-            assert watcher.fold.blocks == stored_blocks(row)
-        resets = sum(frame.name == "block_reset" for watcher in watchers for frame in watcher.frames)
-        print(f"{TURNS} turns moved: 0 failed, {resets} began again")
+    """With a drain that is longer than the turns, no answer begins again. Without, answers may."""
+    async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
+        deployment = Deployment(cluster, session, stack, drain)
+        for _ in range(NODES):
+            await deployment.add_node()
+        async with deployment.clients():
+            for _ in range(NODES):
+                await deployment.replace_oldest()
+        figures = await deployment.check()
+        print(f"{NODES} nodes replaced, drain {drain:g} s, turns of {TURN_SECONDS:g} s: 0 failed, {figures}")
+        if drain:
+            assert (figures["resets"], figures["truncated"]) == (0, 0)
+        else:
+            assert figures["moved"]
 
 
 @pytest.mark.requirement("Q6")
@@ -53,7 +166,7 @@ async def test_planned_stops_do_not_count_toward_the_recoveries(
 ) -> None:
     """More nodes are stopped under one answer than may be lost."""
     stops = MOST_RECOVERIES + 1
-    async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
+    async with asyncio.timeout(STOPS_SECONDS), AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(cluster.node()) for _ in range(stops + 1)]
         apis = [Api(node.url, session) for node in nodes]
         turn = await apis[0].start(await apis[0].create_chat(), "hello", "sim/story:events=400,pace=0.02")
