@@ -139,3 +139,21 @@ async def test_a_draining_node_lets_the_watchers_of_waiting_turns_go_and_stores_
     await check(pair, asked.id, client)
     bench.gate.set()
     await draining
+
+
+@pytest.mark.requirement("Q6")
+async def test_a_released_turn_is_watched_and_stopped_before_a_node_has_claimed_it(pair: Pair) -> None:
+    held = pair.store.before = Held(ClaimReleased)
+    watched, stopped = [
+        await pair.one.send("hello", model="sim/story:first=1.5,events=20,pace=0.001") for _ in range(2)
+    ]
+    draining = asyncio.create_task(pair.one.drain(SECONDS))
+    await held.began.wait()
+    await draining
+    joining = asyncio.create_task(pair.two.subscribe(watched.id))
+    await pair.two.commands.interrupt("local", stopped.id)
+    assert (await pair.end_of(stopped.id))[0].status == "cancelled"
+    held.go.set()
+    client = Client()
+    await read(await joining, client)
+    await check(pair, watched.id, client)

@@ -38,15 +38,17 @@ class RemoteTurns:
         self._recovery = recovery
 
     def is_elsewhere(self, turn: TurnRecord) -> bool:
-        """Return True if another node writes the turn."""
-        return self._node.is_shared and has_executor(turn.status) and turn.node not in {None, self._node.id}
+        """Return True if another node writes the turn, or has released it and a node will claim it."""
+        if not self._node.is_shared or not has_executor(turn.status):
+            return False
+        return turn.taken_from is not None if turn.node is None else turn.node != self._node.id
 
     async def stop(self, turn: TurnRecord) -> None:
         """Stop a turn, and wait for its end. Does nothing if no other node writes it. Raises StoreError."""
         for _ in range(_MOST_CLAIMS):
-            if not self.is_elsewhere(turn) or turn.node is None:
+            if not self.is_elsewhere(turn):
                 return
-            if not await self._is_stopped(turn.id, turn.node):
+            if turn.node is None or not await self._is_stopped(turn.id, turn.node):
                 await self._claim(turn)
             try:
                 turn = await self._store.read(GetTurn(owner=None, turn_id=turn.id))
