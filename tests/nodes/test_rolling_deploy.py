@@ -21,7 +21,7 @@ from turnstream.config import NodeSettings
 from turnstream.core.identifiers import new_id
 from turnstream.turns.takeover.restarting import MOST_RECOVERIES
 
-TURN_SECONDS = float(os.environ.get("DEPLOY_TURN_SECONDS", "3"))
+TURN_SECONDS = float(os.environ.get("DEPLOY_TURN_SECONDS", "2"))
 """Length of each turn. `make soak` asks for more."""
 DRAIN_SECONDS = max(3 * TURN_SECONDS, 30.0)
 CLIENTS = 6

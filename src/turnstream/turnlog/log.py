@@ -201,6 +201,10 @@ class TurnLog(LogView):
         self._check_open()
         self._restart(state)
 
+    def unwatched(self) -> TurnLog:
+        """Return a new log without watchers, at the same position. This one gets another writer."""
+        return TurnLog(self.turn_id, self.generation, self._encoder, head=self.head)
+
     def close(self) -> None:
         """Disconnect all watchers. Guarantees: no watcher waits for events that this log will not get."""
         self._closed = True

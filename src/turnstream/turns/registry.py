@@ -74,9 +74,9 @@ class Registry:
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
         self.hand_over: Callable[[Literal["all", "silent"]], Awaitable[bool]] | None = None
-        """Leaves turns to other nodes: all, or those that show nothing now.
-
-        Returns False if there is no other node."""
+        """Leaves turns to other nodes: all, or those that show nothing now. False: there is no other node."""
+        self.adopt: Callable[[TurnLog], bool] = lambda _log: False
+        """Feeds the log of a turn that another node has claimed. Returns False if it cannot be fed."""
         self.on_withdrawal: Callable[[], None] = lambda: None
         """Called when a provider has withdrawn blocks of a turn."""
         self.measures = TurnMeasures()
@@ -189,7 +189,8 @@ class Registry:
         if executor.waiting:
             self._note_waiting(executor)
         elif executor.log.terminal is None:
-            executor.log.close()
+            if not executor.superseded or self.draining or not self.adopt(executor.log):
+                executor.log.close()
             if executor.abandoned or executor.superseded:
                 self._count_log(executor.log)
             else:
@@ -364,9 +365,8 @@ class Registry:
     async def drain(self, grace: float) -> None:
         """Start no more turns, wait for the running ones, and end the rest with the text they have.
 
-        All watchers get a notice first. They may resume at another process, or here after the restart.
-
-        Turns that show nothing now move to another node at once, if there is one.
+        All watchers get a notice first. They may resume at another process, or here after the restart. Turns
+        that show nothing now move to another node at once, if there is one.
 
         Args:
             grace: Seconds to wait for running turns.

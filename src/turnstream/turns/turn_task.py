@@ -4,7 +4,7 @@ own ─► start ─► the task runs ─► the turn's end is written ─► on
           stop: the source has STOP_SECONDS ─► a separate task ends the turn, and the coroutine is closed
           the task dies ─► the registry calls `end_lost`: a separate task ends the turn
           the rows are not stored ─► abandon
-          another node has the turn ─► supersede
+          another node has the turn ─► supersede      another node may have it ─► release
           the turn waits for approvals ─► on_end; later another task: continue_with ─► the task runs
 """
 
@@ -260,12 +260,22 @@ class TurnTask:
         return is_first
 
     def supersede(self) -> None:
-        """Stop without an end: another node continues the turn. Watchers are disconnected: they resume."""
+        """Stop without an end: another node continues the turn. The log becomes the mirror of its owner."""
         if self.superseded or self.log.terminal is not None:
             return
+        self.writer.leave_log()
+        self._stop_without_end()
+
+    def release(self) -> None:
+        """Stop without an end: another node may continue the turn. Watchers are disconnected: they resume."""
+        if self.superseded or self.log.terminal is not None:
+            return
+        self.log.close()
+        self._stop_without_end()
+
+    def _stop_without_end(self) -> None:
         logger.warning("turn %s: another node continues it", self.turn.id)
         self.superseded = True
-        self.log.close()
         self._interruption.request_stop("shutdown")
         self._set_deadline()
 

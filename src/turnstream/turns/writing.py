@@ -131,6 +131,11 @@ class TurnWriter:
             self.show = self._log.show  # this method has nothing left to do: one call less per batch
         self._log.show(events, open_block)
 
+    def leave_log(self) -> None:
+        """Show nothing more. Another node writes the turn now, and the log becomes its mirror."""
+        self._log = self._log.unwatched()
+        self.show = self._log.show
+
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
         """Store a block, a reset or a durable event, then append its event. Raises StoreError."""
         log = self._log

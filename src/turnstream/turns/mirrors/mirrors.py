@@ -68,6 +68,7 @@ class Mirrors:
         self._turns = turns
         self._node = turns.node
         registry.publishes = self._node.is_shared
+        registry.adopt = self.adopt
         self._logs: WeakValueDictionary[str, TurnLog] = WeakValueDictionary()
         """Logs of turns that other nodes write, as long as watchers hold them."""
         self._followed: dict[str, _OwnerTask] = {}
@@ -98,6 +99,16 @@ class Mirrors:
             self._opening[turn.id] = task
             task.add_done_callback(partial(self._opened, turn.id))
         return await asyncio.shield(task)
+
+    def adopt(self, log: TurnLog) -> bool:
+        """Feed the log of a turn that ran here, and that another node has claimed.
+
+        Return False if the log is closed. The next check finds the turn's owner. Watchers above the fence get
+        the notice `truncated`.
+        """
+        if not log.closed:
+            self._logs[log.turn_id] = log
+        return not log.closed
 
     def release(self, turn_id: str) -> TurnLog | None:
         """Stop feeding the log of a turn that this node writes now. Return the log, or None."""

@@ -48,7 +48,7 @@ class HandOver:
                 if is_movable(executor) and (which == "all" or executor.is_silent)
             ]
             for executor in moving:
-                executor.supersede()
+                executor.release()
             for start in range(0, len(moving), _AT_ONCE):
                 await asyncio.gather(*map(self._release, moving[start : start + _AT_ONCE]))
         except StoreError as error:

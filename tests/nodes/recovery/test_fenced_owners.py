@@ -1,0 +1,61 @@
+"""Watchers of a node that another node has taken a turn from: they get the rest over the same connection."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.nodes.cluster import Cluster
+from tests.nodes.recovery.pairs import Pair, check, codes_of, engines, read, taken_over
+from tests.turnlog.watching import Client
+from turnstream.store.operations.nodes import ClaimTurn
+
+STORY = "sim/story:events=150,pace=0.01"
+
+
+@pytest.fixture
+async def pair(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    async with engines(cluster, monkeypatch, options={}) as pair:
+        yield pair
+
+
+@pytest.mark.requirement("Q3")
+async def test_the_log_of_a_fenced_owner_becomes_a_mirror_of_the_new_one(pair: Pair) -> None:
+    """The owner learns of the claim when its next write is refused. What it has shown until then is lost."""
+    turn = await pair.one.send("hello", model=STORY)
+    client, late = Client(), Client()
+    subscription = await pair.one.subscribe(turn.id)
+    await read(subscription, client, frames=20)
+    executor = pair.one.commands.registry.executor(turn.id)
+    assert executor is not None
+    async with taken_over(pair, turn.id):
+        pass
+    while executor.task is not None and not executor.superseded:
+        await read(subscription, client, frames=1)
+    await executor.ended.wait()
+    joined = await pair.one.subscribe(turn.id)
+    assert joined.log is subscription.log is executor.log
+    await read(joined, late)
+    await read(subscription, client)
+    await check(pair, turn.id, client, late)
+    assert {"truncated", "recovered"} <= set(codes_of(client))
+    assert "truncated" not in codes_of(late)
+
+
+@pytest.mark.requirement("Q3")
+async def test_watchers_of_a_fenced_owner_see_that_another_node_has_cancelled_the_turn(pair: Pair) -> None:
+    turn = await pair.one.send("hello", model=STORY)
+    client = Client()
+    subscription = await pair.one.subscribe(turn.id)
+    await read(subscription, client, frames=20)
+    stored, _ = await pair.end_of(turn.id)
+    claim = ClaimTurn(turn_id=turn.id, node=pair.two._node.id, generation=stored.generation)
+    await pair.two.commands.recovery.cancel(await pair.store.write(claim))
+    await read(subscription, client)
+    stored, blocks = await pair.end_of(turn.id)
+    assert stored.status == "cancelled"
+    assert client.frames[-1].name == "turn_cancelled"
+    assert client.now.blocks == blocks
