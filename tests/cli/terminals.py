@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,20 +36,7 @@ async def on_terminal(
         columns: the width of the terminal.
         typed_after: keys that are typed once a text has been shown.
     """
-    ours, terminal = os.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    folders = {f"XDG_{kind.upper()}_HOME": str(cwd / kind) for kind in ("state", "data", "config")}
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *arguments,
-        cwd=cwd,
-        env={**os.environ, "TERM": "xterm-256color", **folders, **(environ or {})},
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        preexec_fn=_own_terminal,  # Ctrl-C reaches the foreground process of the terminal
-    )
-    os.close(terminal)
+    process, ours = await start_on_terminal(*command, *arguments, cwd=cwd, columns=columns, environ=environ)
     waiting = dict(typed_after or {})
     shown = b""
     try:
@@ -66,6 +53,41 @@ async def on_terminal(
         os.close(ours)
     assert not waiting, f"{waiting} was never typed: {shown!r}"
     return Shown(code, shown.decode("utf-8", "surrogateescape"))
+
+
+async def start_on_terminal(
+    *command: str,
+    cwd: Path,
+    columns: int = 80,
+    environ: Mapping[str, str] | None = None,
+    prepare: Callable[[], object] = lambda: None,
+) -> tuple[asyncio.subprocess.Process, int]:
+    """Start a command on a terminal of its own.
+
+    Args:
+        prepare: is called in the new process, before the command.
+
+    Returns: the process, and the other side of its terminal. The caller closes both.
+    """
+    ours, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    folders = {f"XDG_{kind.upper()}_HOME": str(cwd / kind) for kind in ("state", "data", "config")}
+
+    def begin() -> None:
+        _own_terminal()
+        prepare()
+
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm-256color", **folders, **(environ or {})},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=begin,  # Ctrl-C reaches the foreground process of the terminal
+    )
+    os.close(terminal)
+    return process, ours
 
 
 def _own_terminal() -> None:

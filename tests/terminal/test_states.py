@@ -11,6 +11,10 @@ from tests.terminal.test_sending import running
 from tests.terminal.windows import HUNG, LONG, server, window
 from turnstream.config import RetrySettings
 from turnstream.terminal.asking import Asking
+from turnstream.terminal.progress import state_words
+from turnstream.terminal.server_connection import ServerAccess, ServerConnection
+from turnstream.terminal.shown_chat import ShownChat
+from turnstream.terminal.transcript_turn import TranscriptTurn
 
 ONCE = RetrySettings(attempts=1)
 
@@ -67,6 +71,29 @@ async def test_the_indicator_moves_while_an_answer_runs(tmp_path: Path) -> None:
         await shown.until(lambda: shown.app.conversation.running is not None, "running answer")
         first = shown.lines()[-1].strip()[0]
         await shown.until(lambda: shown.lines()[-1].strip()[0] not in (first, "●"), "another frame")
+
+
+@pytest.mark.requirement("L2")
+async def test_the_state_says_that_a_call_is_retried_until_it_answers(tmp_path: Path) -> None:
+    asking = Asking("sim/story:fault=error-before,times=1,events=100000,pace=0.01,label=pausing")
+    retry = RetrySettings(attempts=2, delay=6.0)
+    async with server(tmp_path, retry=retry) as url, window(url, asking=asking) as shown:
+        await shown.ask("Retry")
+        await shown.until(lambda: "Retrying… " in shown.status(), "state")
+        assert "the call is retried in " in shown.status()
+        await shown.until(lambda: "Streaming…" in shown.status(), "answer of the second call")
+
+
+async def test_a_fallback_is_named_until_it_answers() -> None:
+    chat = ShownChat(ServerConnection(ServerAccess("http://127.0.0.1:9")), Asking())
+    turn = TranscriptTurn("turn", "assistant")
+    chat.turns = [turn]
+    turn.feed("turn_start", {"turn_id": "turn", "model": "one"})
+    turn.feed("notice", {"code": "fallback", "message": "another model is called", "model": "two"})
+    assert state_words(chat) == "Falling back… another model is called"
+    turn.feed("block_start", {"block_index": 0, "block_type": "text"})
+    assert state_words(chat) == "Streaming…"
+    await chat.connection.close()
 
 
 async def test_a_retry_is_a_line_of_the_turn(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.terminal.windows import server, window
+from tests.terminal.windows import ask_scripted, served, server, window
+from turnstream.core.stream_events import ThinkingDelta
 from turnstream.terminal.asking import Asking
 from turnstream.terminal.think_text import ThinkText, ThoughtPiece
+from turnstream.terminal.widgets.thinking_view import ThinkingView
 
 
 @pytest.mark.requirement("L4")
@@ -26,6 +29,28 @@ async def test_thinking_is_folded_and_a_key_opens_it(tmp_path: Path) -> None:
         assert "▾ Thought" in shown.screen()
         await shown.pilot.press("ctrl+t")
         await shown.until(lambda: "Which characters" not in shown.screen(), "folded thinking")
+
+
+@pytest.mark.requirement("L4")
+async def test_thinking_that_is_opened_while_it_grows_is_whole(tmp_path: Path) -> None:
+    async with served(tmp_path) as (engine, url):
+        answer, chat_id = await ask_scripted(engine)
+        async with window(url, chat_id=chat_id, update_interval=0.0) as shown:
+            await shown.until(lambda: shown.app.conversation.running is not None, "running answer")
+            words = [f"word{number} " for number in range(200)]
+            for word in words:
+                answer.say(ThinkingDelta(0, word))
+                shown.app.action_thinking()
+                await asyncio.sleep(0)
+            answer.end()
+            await shown.until_ready()
+            shown.app.transcript.set_folded(folded=False)
+            draws = shown.app.draws
+            shown.app.note_change()
+            await shown.until(lambda: shown.app.draws > draws, "draw")
+            (thinking,) = shown.app.query(ThinkingView)
+            assert thinking.text is not None
+            assert "".join(section.source for section in thinking.text.sections) == "".join(words)
 
 
 @pytest.mark.requirement("L4")

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ class Tmux:
 
     async def chat(self, *arguments: str, **environ: str) -> None:
         """Open a window."""
-        given = {"XDG_STATE_HOME": str(self._folder), "XDG_DATA_HOME": str(self._folder), **environ}
+        folders = {f"XDG_{kind}_HOME": str(self._folder) for kind in ("STATE", "DATA")}
+        exported = {"COLUMNS": "80", "LINES": "24"}  # sizes that are wrong: the terminal knows better
+        given = {**folders, **exported, **environ}
         program = shlex.join([sys.executable, "-m", "turnstream.cli.main", "chat", *arguments])
         setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
         command = (
@@ -52,6 +55,9 @@ class Tmux:
 
     async def type(self, text: str) -> None:
         await self.run("send-keys", "-t", "chat", "-l", text)
+
+    async def resize(self, columns: int, lines: int) -> None:
+        await self.run("resize-window", "-t", "chat", "-x", f"{columns}", "-y", f"{lines}")
 
     async def until(self, pattern: str) -> str:
         """Wait until the screen shows a pattern; the screen."""
@@ -72,6 +78,15 @@ class Tmux:
         await self.run("kill-server", check=False)
 
 
+@asynccontextmanager
+async def ended(terminal: Tmux) -> AsyncIterator[None]:
+    """End a terminal before its server, which waits for its windows."""
+    try:
+        yield
+    finally:
+        await terminal.end()
+
+
 @pytest.fixture
 async def tmux(tmp_path: Path) -> AsyncIterator[Tmux]:
     terminal = Tmux(tmp_path)
@@ -80,8 +95,9 @@ async def tmux(tmp_path: Path) -> AsyncIterator[Tmux]:
     await terminal.end()
 
 
+@pytest.mark.requirement("L3", "R4")
 async def test_a_chat_is_driven_by_keys_and_survives_its_window(tmux: Tmux, tmp_path: Path) -> None:
-    async with server(tmp_path) as url:
+    async with server(tmp_path) as url, ended(tmux):
         await tmux.chat("--url", url, "-m", "sim/story:events=300,pace=0.02", TERM="xterm-256color")
         await tmux.until("● Ready")
         await tmux.type("Tell me a story")
@@ -89,9 +105,16 @@ async def test_a_chat_is_driven_by_keys_and_survives_its_window(tmux: Tmux, tmp_
         screen = await tmux.until("Streaming…")
         assert "Tell me a story" in screen
         await tmux.until(r"(\w+ ){5}")
+        for columns, lines in ((60, 20), (100, 30)):
+            await tmux.resize(columns, lines)
+            await tmux.until(rf"(?s)\w[\s▁-▇]+▊▔{{{columns - 2}}}▎\n.*(Streaming|Ready)")
         await tmux.kill_window()
         await tmux.chat("--url", url, "--last", TERM="xterm-256color")
         await tmux.until("● Ready +300 tokens")
+        for columns, lines in ((70, 20), (120, 40)):
+            await tmux.resize(columns, lines)
+            screen = await tmux.until(rf"(?s)\w[\s▁-▇]+▊▔{{{columns - 2}}}▎\n.*● Ready +300 tokens")
+            assert len(screen.splitlines()) == lines
         await tmux.keys("C-t")
         await tmux.type("/model sim/thinking:pace=0")
         await tmux.keys("Enter")
@@ -113,7 +136,7 @@ async def test_few_or_no_colours_and_no_escapes_of_the_model(
     tmux: Tmux, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     hostile = HOSTILE.encode().decode("unicode_escape")
-    async with server(tmp_path) as url:
+    async with server(tmp_path) as url, ended(tmux):
         await tmux.chat("--url", url, "-m", "sim/echo:pace=0", **environ)
         await tmux.until("● Ready")
         await tmux.run("set-buffer", hostile)

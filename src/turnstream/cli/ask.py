@@ -8,7 +8,7 @@ import signal
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from turnstream.cli.command import Command, add_config, add_database, add_server
+from turnstream.cli.command import SIGNALLED, Command, add_config, add_database, add_server
 from turnstream.errors import InvalidOutput, StoreLocked, TurnstreamError
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from turnstream.cli.terminal import Screen
 
 logger = logging.getLogger(__name__)
-
-SIGNALLED = 128
-"""Base of the exit code after a signal, as in shells. The signal's number is added."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from turnstream.cli.command import Command, add_config, add_server
+from turnstream.cli.command import SIGNALLED, Command, add_config, add_server
 from turnstream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -125,9 +126,20 @@ async def _show(arguments: Namespace, settings: Settings, connection: ServerConn
 
 
 async def _plain_lines(connection: ServerConnection, asking: Asking, chat_id: str | None) -> int:
+    import asyncio
+
+    from turnstream.cli.hangup import HangupWatch
     from turnstream.terminal.plain_mode import PlainChat
 
-    await PlainChat(connection, asking, attach=_attached).run(chat_id)
+    task = asyncio.current_task()
+    assert task is not None
+    with HangupWatch(task.cancel, ("SIGHUP",)) as watch:
+        try:
+            await PlainChat(connection, asking, attach=_attached).run(chat_id)
+        except (asyncio.CancelledError, OSError):
+            if not watch.has_hung_up():
+                raise
+            return SIGNALLED + signal.SIGHUP
     return 0
 
 
@@ -138,6 +150,7 @@ async def _window(
     asking: Asking,
     chat_id: str | None,
 ) -> int:
+    from turnstream.cli.hangup import HangupWatch
     from turnstream.terminal.app import ChatApp, WindowOptions
 
     options = WindowOptions(
@@ -146,9 +159,12 @@ async def _window(
         theme=arguments.theme,
         attach=_attached,
     )
+    for name in ("COLUMNS", "LINES"):  # a parent may export them: they would hide the size of the terminal
+        os.environ.pop(name, None)
     app = ChatApp(connection, asking, options)
-    await app.run_async()
-    return app.return_code or 0
+    with HangupWatch(app.exit, ("SIGHUP", "SIGTERM")) as watch:
+        await app.run_async()
+    return watch.code or app.return_code or 0
 
 
 def _attached(name: str) -> Block:

@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 SERVER_KEY = "TURNSTREAM_API_KEY"
 """The environment variable with the key of a server, unless `--api-key-env` names another."""
+FAILED = 1
+"""Exit code of a failure."""
+SIGNALLED = 128
+"""Base of the exit code after a signal, as in shells. The signal's number is added."""
 
 
 class Command(NamedTuple):

@@ -14,7 +14,7 @@ from textwrap import indent
 from typing import NoReturn
 
 from turnstream.cli import ask, audit, chat, database, decode, models, record, serve, simulate
-from turnstream.cli.command import SERVER_KEY, Command
+from turnstream.cli.command import FAILED, SERVER_KEY, Command
 from turnstream.cli.history import logs, stats
 from turnstream.cli.setup import completion, keys, templates
 from turnstream.cli.terminal import OutputFailed
@@ -38,7 +38,6 @@ COMMANDS: tuple[Command, ...] = (
     completion.COMMAND,
 )
 
-FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
 """Exit code of shells for SIGINT: 128 plus the signal's number."""

@@ -12,6 +12,7 @@ from textual import on
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widget import MountError
 from textual.widgets import TextArea
 
 from turnstream.core.blocks import Block
@@ -69,7 +70,7 @@ class ChatApp(App[None]):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.options = options or WindowOptions()
         self.conversation = ShownChat(connection, asking, self.note_change)
-        self.transcript = Transcript(self.options.greeting)
+        self.transcript = Transcript(self.options.greeting, self.note_change)
         self.prompt = Prompt()
         self.status = StatusLine(self.conversation, animated=self.options.animated)
         self.commands = CommandRunner(self, self.options.attach)
@@ -119,7 +120,13 @@ class ChatApp(App[None]):
             self._changed.clear()
             began = time.monotonic()
             turns = tuple(conversation.turns)  # more may come during the draw
-            await self.transcript.draw(turns, conversation.order, has_older=conversation.previous is not None)
+            has_older = conversation.previous is not None
+            try:
+                await self.transcript.draw(turns, conversation.order, has_older=has_older)
+            except MountError:
+                if self.is_running:
+                    raise
+                return  # the window closes, and removes its widgets
             self.status.show()
             self.draws += 1
             conversation.drawn.set()
@@ -260,9 +267,10 @@ class ChatApp(App[None]):
         if len(self.screen_stack) == 1:
             self.push_screen(ChatsScreen(self.conversation.connection), opened)
 
-    async def action_thinking(self) -> None:
+    def action_thinking(self) -> None:
         """Fold or open all thinking."""
-        await self.transcript.set_folded(folded=not self.transcript.folded)
+        self.transcript.set_folded(folded=not self.transcript.folded)
+        self.note_change()
 
     def action_copy_answer(self) -> None:
         """Copy the last answer."""

@@ -54,11 +54,13 @@ class PlainChat:
         self._quit = False
         self._at_line_start = True
         self._stopping: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self, chat_id: str | None = None) -> None:
         """Chat until the input ends or `/quit`. `chat_id`: the chat to open. None: an empty chat."""
         loop = asyncio.get_running_loop()
-        following = loop.create_task(self.conversation.follow(), name="follow")
+        following = self._following = loop.create_task(self.conversation.follow(), name="follow")
+        following.add_done_callback(lambda _: self._changed.set())
         loop.add_signal_handler(signal.SIGINT, self._stop_answer)
         try:
             await self.conversation.open(chat_id)
@@ -136,6 +138,11 @@ class PlainChat:
             if turn.fold.approvals:
                 await self._answer_approval(turn)
                 continue
+            if self.conversation.problem is not None:
+                self.tell(self.conversation.problem)
+                return
+            if self._following is not None and self._following.done():
+                await self._following
             if lost == self.conversation.connected:
                 lost = not lost
                 self.tell("Connection lost, reconnecting." if lost else "Connected again.")
@@ -154,10 +161,10 @@ class PlainChat:
         turn.fold.approvals.pop(approval_id, None)
 
     def _stop_answer(self) -> None:
-        if self.conversation.running is not None:
-            self._stopping = asyncio.ensure_future(self._attempt(self.conversation.stop()))
-        else:
+        if self.conversation.running is None:
             self.tell("Nothing runs. /quit ends the chat.")
+        elif self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.ensure_future(self._attempt(self.conversation.stop()))
 
     def _write(self, text: str) -> None:
         if text:

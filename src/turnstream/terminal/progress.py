@@ -28,6 +28,9 @@ def state_words(conversation: ShownChat) -> str:
             return "Thinking…"
         case "waiting":
             return "Waiting for your approval"
+        case "retrying" if running is not None and running.recovery is not None:
+            word = "Falling back" if running.recovery.code == "fallback" else "Retrying"
+            return f"{word}… {printable_line(running.recovery.text, 80)}"
         case "tool" if running is not None and running.tool_name:
             return f"Running {printable_line(running.tool_name, 40)}…"
         case _:

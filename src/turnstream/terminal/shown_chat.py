@@ -126,7 +126,8 @@ class ShownChat:
         turn = await self.connection.ask(
             lambda client: client.send(content, chat_id=chat_id, prev_turn_id=before, **options)
         )
-        self._add_answer(turn.turn_id)
+        if chat_id == self.chat_id:  # the user may have opened another chat meanwhile
+            self._add_answer(turn.turn_id)
         await self.refresh()
 
     async def edit(self, turn: TranscriptTurn, content: Content) -> None:
@@ -151,6 +152,9 @@ class ShownChat:
         self.sending = True
         try:
             yield
+        except BaseException:
+            self._stale = True  # what came from other windows meanwhile was left to the end of the request
+            raise
         finally:
             self.sending = False
             if self._stale:
@@ -217,9 +221,9 @@ class ShownChat:
         if stored.id not in known or state.role == "user" or (is_newer and (state.ended or missed)):
             state.take_stored(stored)
             self._live.pop(state.turn_id, None)
-        if not state.ended:
+        if not state.ended and state.turn_id not in self._live:
             self._live[state.turn_id] = state
-            self.began_at = self.began_at or time.monotonic()
+            self.began_at = time.monotonic()
         state.siblings, state.prev_turn_id = stored.siblings, stored.prev_turn_id
         return state
 

@@ -15,7 +15,10 @@ MOST_NOTES = 50
 PROGRESS_LENGTH = 2_000
 """Characters of a running tool's progress that are kept."""
 
-Activity: TypeAlias = Literal["streaming", "thinking", "tool", "waiting", "ended"]
+Activity: TypeAlias = Literal["streaming", "thinking", "tool", "waiting", "retrying", "ended"]
+
+_RECOVERIES = frozenset({"attempt_failed", "fallback", "continued", "restarted", "recovered", "moved"})
+"""Codes of notices before another call, or another server, continues the answer."""
 
 
 class GrowingBlock:
@@ -83,6 +86,8 @@ class TranscriptTurn:
         self.sources: dict[str, SourceLink] = {}
         self.progress: dict[str, str] = {}
         self.stage: Note | None = None
+        self.recovery: Note | None = None
+        """The notice of a retry that has no output yet, or None."""
         self.characters = 0
         """Characters of text, thinking and arguments that have arrived live."""
         self.changed: set[int] = set()
@@ -103,6 +108,8 @@ class TranscriptTurn:
             return "ended"
         if self.fold.approvals or self.status == "waiting":
             return "waiting"
+        if self.recovery is not None:
+            return "retrying"
         block = self.blocks.get(self._current) if self._current is not None else None
         if block is None:
             return "streaming"
@@ -215,7 +222,7 @@ class TranscriptTurn:
         self.notes.extend(lost)  # the server that lost all that was shown sends the turn anew
         self.sources.clear()
         self.progress.clear()
-        self.stage = None
+        self.stage = self.recovery = None
         self._drop_from(0)
 
     def _open(self, data: Mapping[str, Any]) -> GrowingBlock:
@@ -223,6 +230,7 @@ class TranscriptTurn:
         self._version += 1
         block = GrowingBlock(index, data["block_type"], data.get("content") or {}, self._version)
         self.blocks[index] = block
+        self.recovery = None
         self._current = index
         self.changed.add(index)
         if self.status == "pending":
@@ -232,6 +240,7 @@ class TranscriptTurn:
     def _grow(self, data: Mapping[str, Any]) -> None:
         index = data["block_index"]
         block = self.blocks.get(index) or self._open(data)
+        self.recovery = None
         for field, value in data["delta"].items():
             if field in ("text", "partial_json"):
                 block.pending.append(value)
@@ -286,7 +295,10 @@ class TranscriptTurn:
             self._drop_from(data.get("block_index") or 0)
         if data.get("model"):
             self.model = data["model"]
-        self.notes.append(Note(data["code"], data["message"]))
+        note = Note(data["code"], data["message"])
+        self.notes.append(note)
+        if note.code in _RECOVERIES:
+            self.recovery = note
 
     def _account(self, data: Mapping[str, Any]) -> None:
         usage: Mapping[str, Any] = data.get("usage") or {}

@@ -12,6 +12,7 @@ from textual.widgets import Markdown, Static
 
 from turnstream.terminal.printable import printable
 from turnstream.terminal.sections import SectionSplitter
+from turnstream.terminal.widgets.tall import TallWidget
 
 _DRAWN_AT_END = 4
 """Sections at the end that are drawn when they come."""
@@ -62,7 +63,7 @@ class TextSection:
         self._height = 0
 
 
-class SectionedText(Widget):
+class SectionedText(TallWidget):
     """Growing Markdown text. Sections far from the view are only a space, above and below the others."""
 
     DEFAULT_CSS = "SectionedText, SectionedText > .space { height: auto; layout: vertical; }"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Click
-from textual.widget import Widget
+from textual.message import Message
 from textual.widgets import Static
 
 from turnstream.terminal.widgets.sectioned_text import SectionedText
+from turnstream.terminal.widgets.tall import TallWidget
 
 
-class ThinkingView(Widget):
+class ThinkingView(TallWidget):
     """Thinking. Folded, it needs no widgets for its text."""
 
     DEFAULT_CSS = """
@@ -19,6 +20,13 @@ class ThinkingView(Widget):
     ThinkingView > .head { height: 1; text-style: italic; }
     ThinkingView > SectionedText { padding-left: 2; }
     """
+
+    class FoldAsked(Message):
+        """The user wants to fold or open this thinking."""
+
+        def __init__(self, view: ThinkingView) -> None:
+            super().__init__()
+            self.view = view
 
     def __init__(self, *, folded: bool) -> None:
         super().__init__()
@@ -38,9 +46,9 @@ class ThinkingView(Widget):
         if not self.folded:
             await self._open()
 
-    async def on_click(self, event: Click) -> None:
+    def on_click(self, event: Click) -> None:
         if event.widget is self._head:
-            await self.set_folded(folded=not self.folded)
+            self.post_message(self.FoldAsked(self))
 
     async def append(self, text: str) -> None:
         """Add text to the end."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import Static
 
 from turnstream.core.blocks import Block
@@ -14,6 +13,7 @@ from turnstream.terminal.printable import printable, printable_line
 from turnstream.terminal.think_text import ThinkText, ThoughtPiece
 from turnstream.terminal.transcript_turn import GrowingBlock, TranscriptTurn
 from turnstream.terminal.widgets.sectioned_text import SectionedText
+from turnstream.terminal.widgets.tall import TallWidget
 from turnstream.terminal.widgets.thinking_view import ThinkingView
 from turnstream.terminal.widgets.tool_card import CardState, ToolCard
 
@@ -24,7 +24,7 @@ QUESTION_LINES = 40
 _QUIET_NOTES = frozenset({"other_candidates", "other_choices", "stage"})
 
 
-class TextBlockWidget(Widget):
+class TextBlockWidget(TallWidget):
     """A block of text or thinking. Thinking between tags in the text is shown apart."""
 
     DEFAULT_CSS = "TextBlockWidget { height: auto; layout: vertical; }"
@@ -33,7 +33,8 @@ class TextBlockWidget(Widget):
         super().__init__()
         self.version = block.version
         self._thinks = block.kind == "thinking"
-        self._folded = folded
+        self.folded = folded
+        """True if further thinking is folded."""
         self._split = ThinkText()
         self._last: SectionedText | ThinkingView | None = None
         self._stopped = False
@@ -62,7 +63,7 @@ class TextBlockWidget(Widget):
         if view is None or isinstance(view, ThinkingView) != piece.thinking:
             if isinstance(view, ThinkingView):
                 view.end()
-            view = ThinkingView(folded=self._folded) if piece.thinking else SectionedText()
+            view = ThinkingView(folded=self.folded) if piece.thinking else SectionedText()
             self._last = view
             await self.mount(view)
         return view
@@ -84,7 +85,7 @@ class TurnHeading(Static):
         self.post_message(TurnWidget.BranchAsked(self._state, 1))
 
 
-class TurnWidget(Widget):
+class TurnWidget(TallWidget):
     """A turn. `draw` shows what has changed in its state."""
 
     DEFAULT_CSS = """
@@ -140,6 +141,13 @@ class TurnWidget(Widget):
         """Return the texts of the turn."""
         views = [view for view in self._views.values() if isinstance(view, TextBlockWidget)]
         return [text for view in views for text in view.texts()]
+
+    def fold_new(self, *, folded: bool) -> None:
+        """Fold or open the thinking that comes."""
+        self.folded = folded
+        for view in self._views.values():
+            if isinstance(view, TextBlockWidget):
+                view.folded = folded
 
     def thinking_views(self) -> list[ThinkingView]:
         """Return the views of all thinking in the turn."""
