@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -26,7 +26,9 @@ from turnstream.core.stream_events import (
 from turnstream.core.tool_results import result_events
 from turnstream.core.turn_events import Notice, SourceEvent
 from turnstream.model_loop.estimates import estimated_input_tokens
+from turnstream.model_loop.position import BegunStep
 from turnstream.model_loop.preparation import Preparations
+from turnstream.model_loop.prepared_calls import PreparedCalls
 from turnstream.model_loop.redacted_source import redact_request
 from turnstream.model_loop.sources import (
     Batches,
@@ -45,29 +47,13 @@ from turnstream.safety.rules import RedactionFilter
 from turnstream.tools.asking import question_of
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import tool_name, unusable
-from turnstream.wires.base import ModelRequest
+from turnstream.wires.base import ModelRequest, StoredAnswer
 
 MAX_ROUNDS = "max_rounds"
 """Stop reason of a turn that ended because of the limit of tool rounds."""
 
 _ABORTED_STOPS = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
 """Stop reasons of an answer that was broken off. Its tool calls are not run."""
-
-
-class PreparedCalls(NamedTuple):
-    """The calls of a turn after their preparation.
-
-    Attributes:
-        plan: Calls the models.
-        request: The first call.
-        context: Messages that precede those of each later call. They are in the first call already.
-        notice: Notice for watchers, or None.
-    """
-
-    plan: CallPlan
-    request: ModelRequest
-    context: tuple[Message, ...] = ()
-    notice: Notice | None = None
 
 
 Prepare: TypeAlias = Callable[[ModelRequest], Awaitable[PreparedCalls]]
@@ -117,8 +103,8 @@ class ModelSource(TurnSource):
         """True if another model call follows."""
         self._was_answered = calls is not None
         """True until the calls of a resumed step, if any are left, have got their results."""
-        self._shown: tuple[Block, ...] = ()
-        """Blocks of another process that the first step continues."""
+        self._begun: BegunStep | None = None
+        """The blocks of another process that the first step continues, or None."""
         self._pending: list[PendingApproval] = []
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._contexts = ToolContexts(tools)
@@ -144,20 +130,27 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._continues:
             return None
-        shown, self._shown = self._shown, ()
+        begun, self._begun = self._begun, None
         if number:
-            stream = _later_stream(partial(self.next_stream, shown))
-        elif self._redaction is not None or shown:
-            stream = _later_stream(partial(self._begin, self._request, shown))
+            stream = _later_stream(partial(self.next_stream, begun))
+        elif self._redaction is not None or begun is not None:
+            stream = _later_stream(partial(self._begin, self._request, begun))
         else:
             stream = self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
-    def continue_step(self, shown: Sequence[Block]) -> bool:
-        if self.needs_preparation or not self._plan.can_continue(shown):  # the hook may choose another model
+    @property
+    def answer_id(self) -> str | None:
+        return self._plan.answer_id
+
+    def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
+        if self.needs_preparation:  # the hook may choose another model
             return False
-        self._shown = tuple(shown)
-        return True
+        if answer is not None and self._plan.can_reattach(answer):
+            self._begun = BegunStep(shown, answer)
+        elif shown and self._plan.can_continue(shown):
+            self._begun = BegunStep(shown, None)
+        return self._begun is not None
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
         failure, first, shown, open_block = broken
@@ -225,14 +218,14 @@ class ModelSource(TurnSource):
 
     # -- for the next call -------------------------------------------------------------------------------
 
-    async def next_stream(self, shown: Sequence[Block] = ()) -> Stream:
+    async def next_stream(self, begun: BegunStep | None = None) -> Stream:
         """Return a model call that continues from the stored blocks.
 
-        `shown`: blocks of the same step that the call continues. They may be stored.
+        `begun`: blocks of the same step that the call continues. They may be stored.
         """
         past = await self._read_past()
-        if shown and past:
-            before = [block for block in past[-1].blocks if block.sequence < shown[0].sequence]
+        if begun is not None and begun.shown and past:
+            before = [block for block in past[-1].blocks if block.sequence < begun.shown[0].sequence]
             past = [*past[:-1], past[-1]._replace(blocks=before)]
         blocks = past[-1].blocks if past else ()
         # After a pause the model has the last word, and continues it.
@@ -244,12 +237,16 @@ class ModelSource(TurnSource):
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
         messages = (*self._context, *messages)
-        return await self._begin(msgspec.structs.replace(self._request, messages=messages), shown)
+        return await self._begin(msgspec.structs.replace(self._request, messages=messages), begun)
 
-    async def _begin(self, request: ModelRequest, shown: Sequence[Block]) -> Stream:
+    async def _begin(self, request: ModelRequest, begun: BegunStep | None) -> Stream:
         if (redaction := self._redaction) is not None:
             request = await run_work(request.messages, partial(redact_request, request, redaction))
-        return self._plan.resume(request, shown) if shown else self._plan.begin(request)
+        if begun is None:
+            return self._plan.begin(request)
+        shown, answer = begun
+        plan = self._plan
+        return plan.resume(request, shown) if answer is None else plan.reattach(request, shown, answer)
 
     # -- for the results ---------------------------------------------------------------------------------
 

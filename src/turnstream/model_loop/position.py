@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from turnstream.core.blocks import Block
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockReset, Notice
+from turnstream.wires.base import StoredAnswer
 
 
 class LoopPosition(NamedTuple):
@@ -29,3 +32,15 @@ class LoopPosition(NamedTuple):
     step_shown: bool = False
     answered: bool = False
     restart: tuple[BlockReset, Notice] | None = None
+
+
+class BegunStep(NamedTuple):
+    """A step that another process has begun.
+
+    Attributes:
+        shown: Its shown blocks.
+        answer: The model's answer, if the provider stores it.
+    """
+
+    shown: Sequence[Block]
+    answer: StoredAnswer | None

@@ -25,7 +25,7 @@ from turnstream.safety.event_redactor import EventRedactor
 from turnstream.safety.redaction import Redaction, redact_messages
 from turnstream.safety.rules import RedactionFilter
 from turnstream.safety.text_redactor import redact_text
-from turnstream.wires.base import ModelRequest
+from turnstream.wires.base import ModelRequest, StoredAnswer
 
 
 def redacted_source(source: TurnSource, redaction: Redaction) -> TurnSource:
@@ -91,8 +91,17 @@ class RedactedSource(TurnSource):
         """Prepare the steps."""
         return await self._source.prepare()
 
-    def continue_step(self, shown: Sequence[Block]) -> bool:
-        """Let the first step continue blocks of another process."""
+    @property
+    def answer_id(self) -> str | None:
+        """Id of the running answer, if the provider stores it."""
+        return self._source.answer_id
+
+    def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
+        """Let the first step continue blocks of another process.
+
+        A stored answer is not read: its text is redacted anew, and would not repeat what was shown.
+        """
+        del answer
         return self._source.continue_step(shown)
 
     def step_start(self, number: int) -> StepStart:

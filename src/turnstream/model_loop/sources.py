@@ -21,6 +21,7 @@ from turnstream.core.turn_events import Notice, SourceEvent, StepStart, ToolProg
 from turnstream.errors import ProviderError
 from turnstream.model_loop.accounts import ModelCall
 from turnstream.providers.base import CalledModel
+from turnstream.wires.base import StoredAnswer
 
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
@@ -116,12 +117,18 @@ class TurnSource:
         """Return the stream of a step, counted from 0, or None if the turn is complete."""
         raise NotImplementedError
 
-    def continue_step(self, shown: Sequence[Block]) -> bool:
+    @property
+    def answer_id(self) -> str | None:
+        """Id of the running answer, if the provider stores it for other processes. None if it does not."""
+        return None
+
+    def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
         """Let the first step continue blocks that another process has shown, the last of them still open.
 
-        Called before the first step. Return False if the step must be made anew.
+        Called before the first step. Return False if the step must be made anew. `answer`: the step's answer,
+        if the provider stores it.
         """
-        del shown
+        del shown, answer
         return False
 
     def step_start(self, number: int) -> StepStart:

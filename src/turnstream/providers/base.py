@@ -65,6 +65,21 @@ class AnsweredOverHttp(Protocol):
         ...
 
 
+class StoresAnswers(Protocol):
+    """A provider that may store answers while it makes them, so that another process can read them."""
+
+    @property
+    def can_resume(self) -> bool:
+        """True if the provider's API reads stored answers."""
+        ...
+
+    def resume(
+        self, request: ModelRequest, answer_id: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
+        """Return the call that reads a stored answer to `request` from its beginning. See `stream`."""
+        ...
+
+
 class Provider(Protocol):
     """A seam. HTTP providers and the in-process simulator implement it."""
 

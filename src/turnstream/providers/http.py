@@ -15,6 +15,15 @@ class HttpProvider(RequestSender):
             f"HttpProvider({self.name!r}, wire={self.wire.name!r}, base_url={self.addresses.base.geturl()!r})"
         )
 
+    @property
+    def can_resume(self) -> bool:
+        """True if the wire reads stored answers. See `providers.base.StoresAnswers`."""
+        return self.wire.encode_resume is not None
+
+    def resume(self, request: ModelRequest, answer_id: str) -> HttpCall:
+        """Return the call that reads a stored answer from its beginning. See `stream`."""
+        return HttpCall(self, request, answer_id)
+
     def stream(self, request: ModelRequest) -> HttpCall:
         """Return the call. See `Provider.stream`.
 

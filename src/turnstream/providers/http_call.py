@@ -32,7 +32,7 @@ from turnstream.providers.conversations import request_for, run_work, with_origi
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.request_sender import RequestSender
-from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, rest_of
+from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, Position, rest_of
 from turnstream.wires.shared.failure_words import reclassified
 from turnstream.wires.shared.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.wires.shared.think_tags import ThinkTagDecoder
@@ -65,8 +65,9 @@ class HttpCall:
     _connection: Connection
     _body: Connection | InflatedBody
 
-    def __init__(self, provider: RequestSender, request: ModelRequest) -> None:
+    def __init__(self, provider: RequestSender, request: ModelRequest, answer_id: str | None = None) -> None:
         self._provider = provider
+        self._answer_id = answer_id
         self._request = request
         self._origin = Origin(provider.wire.name, provider.name, request.model)
         self._decoder = self._decoder_of(self._new_stream())
@@ -109,6 +110,9 @@ class HttpCall:
         return self
 
     def _encoded(self) -> HttpRequest:
+        resume = self._provider.wire.encode_resume
+        if self._answer_id is not None and resume is not None:
+            return resume(Position(self._answer_id, -1))
         return self._provider.wire.encode_request(request_for(self._request, self._origin))
 
     async def __aexit__(self, *_: object) -> None:
@@ -121,6 +125,11 @@ class HttpCall:
     def answer_headers(self) -> Mapping[str, str]:
         """Headers of the answer. See `AnsweredOverHttp`."""
         return self._connection.headers
+
+    @property
+    def position(self) -> Position | None:
+        """Read position, if the provider stores the answer. None if it does not, or if the answer is over."""
+        return getattr(self._decoder, "position", None)
 
     def wait_with(self, patience: Patience) -> None:
         """Choose the clocks. See `AdjustableClocks`."""

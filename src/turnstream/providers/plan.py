@@ -10,18 +10,15 @@ to the shown blocks (`joining`). The plan of a turn spans its steps. Attempts ar
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import monotonic
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import Notice
-from turnstream.errors import CircuitOpen, ProviderError, ProviderTimeout
-from turnstream.providers.base import AdjustableClocks, CalledModel, Patience, Provider
+from turnstream.errors import CANNOT_CONTINUE, CircuitOpen, ProviderError, ProviderTimeout
+from turnstream.providers.base import AdjustableClocks, CalledModel, Patience, StoresAnswers
 from turnstream.providers.circuit import Circuits
 from turnstream.providers.decisions import (
     AT_ONCE,
@@ -37,36 +34,19 @@ from turnstream.providers.decisions import (
 )
 from turnstream.providers.failures import recovery_message
 from turnstream.providers.joining import ContinuationJoint, Joint, RepetitionJoint, RestartJoint
-from turnstream.providers.planned_call import Call, NotCalled, PlannedCall
+from turnstream.providers.planned_call import (
+    Call,
+    NotCalled,
+    PlanClock,
+    PlannedCall,
+    PlannedModel,
+    ShownBlocks,
+)
 from turnstream.providers.prefill import KeptBlocks, kept_of, length_of
-from turnstream.wires.base import ModelRequest
+from turnstream.wires.base import ModelRequest, StoredAnswer
 
 Restarts: TypeAlias = Literal["reset", "repeat"]
 """Ways to restart a step with shown output: retract it, or require it again word for word."""
-
-
-class PlannedModel(NamedTuple):
-    """A model that may be called."""
-
-    provider: Provider
-    called: CalledModel
-    prefills: bool = False
-    """True if the model continues its own text under the params of the request."""
-    context: int | None = None
-    """Context window in tokens, or None if it is unknown."""
-    thinks: bool = False
-    """True if the model may be silent while it thinks."""
-    reasoning_field: str | None = None
-    """Field in which the model needs its thinking back, or None."""
-
-
-class ShownBlocks(NamedTuple):
-    """Blocks of the step that were shown when its call failed."""
-
-    blocks: Sequence[Block] = ()
-    """Blocks in order. The last one is still open if it is `partial`."""
-    final: bool = False
-    """True if no block may be retracted, because a tool was started."""
 
 
 class CallRecovery(NamedTuple):
@@ -75,14 +55,6 @@ class CallRecovery(NamedTuple):
     call: Call
     notice: Notice
     pause: float
-
-
-class PlanClock(NamedTuple):
-    """Clock, sleep and random numbers of plans. Tests replace them."""
-
-    clock: Callable[[], float] = monotonic
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    chance: Callable[[], float] = random.random
 
 
 class Planner:
@@ -139,7 +111,8 @@ class CallPlan:
         """Seconds of pauses and of calls without output in this step, by model."""
         self._silent: set[int] = set()
         """Models that were silent for long in this step. All other models are tried first."""
-        self._prefilled = False
+        self._prefilled = self._reattached = False
+        self._stream: object = None
         self._seen = 0
         self._admitted: str | None = None
         self._probes = False
@@ -152,6 +125,12 @@ class CallPlan:
     def called(self) -> CalledModel:
         """Model of the last call."""
         return self._models[self._current].called
+
+    @property
+    def answer_id(self) -> str | None:
+        """Id of the running answer, if the provider stores it. None if it does not."""
+        position = getattr(self._stream, "position", None)
+        return None if position is None else position.response_id
 
     @property
     def sent(self) -> ModelRequest:
@@ -170,15 +149,27 @@ class CallPlan:
         )
 
     def resume(self, request: ModelRequest, shown: Sequence[Block]) -> Call:
-        """Return the first call of a step here, which continues the blocks of another process.
-
-        `shown`: blocks that `can_continue` allows.
-        """
+        """Return the first call of a step, which continues blocks that `can_continue` allows."""
         self._begin_step(request)
         self._seen = length_of(shown)
         kept = kept_of(shown)
         assert kept is not None
         return self._call(self._current, *self._continuation(self._current, kept))
+
+    def can_reattach(self, answer: StoredAnswer) -> bool:
+        """Return True if the model of a stored answer can be called, and its provider stores answers."""
+        return any(
+            model.called.name == answer.model and getattr(model.provider, "can_resume", False)
+            for model in self._models
+        )
+
+    def reattach(self, request: ModelRequest, shown: Sequence[Block], answer: StoredAnswer) -> Call:
+        """Return the first call of a step: it reads a stored answer, of which `shown` was shown."""
+        self._begin_step(request)
+        self._seen = length_of(shown)
+        place = [model.called.name for model in self._models].index(answer.model)
+        joint = RepetitionJoint(shown) if shown else None
+        return self._call(place, self._request_for(place), joint, answer.response_id)
 
     def _begin_step(self, request: ModelRequest) -> None:
         self._request = request
@@ -205,6 +196,8 @@ class CallPlan:
         """
         has_output = self._note_time(failure, shown)
         kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, has_output))
+        if self._reattached and (not has_output or failure.code == CANNOT_CONTINUE):
+            kind = "no_prefill"
         if isinstance(failure, NotCalled):
             kind = "unwilling"
             self.close()
@@ -242,6 +235,7 @@ class CallPlan:
 
     def succeeded(self) -> None:
         """Report that the step's answer is whole."""
+        self._stream = None
         if self._admitted is not None:
             self._planner.circuits.succeeded(self._admitted, self._owner)
             self._admitted = None
@@ -275,14 +269,21 @@ class CallPlan:
 
     # -- decisions -------------------------------------------------------------------------------------------
 
-    def _call(self, place: int, request: ModelRequest, joint: Joint | None) -> Call:
+    def _call(
+        self, place: int, request: ModelRequest, joint: Joint | None, answer_id: str | None = None
+    ) -> Call:
         self._current = place
         self._prefilled = isinstance(joint, ContinuationJoint)
         model = self._models[place]
         self._sent = msgspec.structs.replace(
             request, model=model.called.model, reasoning_field=model.reasoning_field
         )
-        stream = model.provider.stream(self._sent)
+        self._reattached = answer_id is not None
+        if answer_id is None:
+            stream = model.provider.stream(self._sent)
+        else:
+            stream = cast("StoresAnswers", model.provider).resume(self._sent, answer_id)
+        self._stream = stream
         if hasattr(stream, "wait_with"):
             cast("AdjustableClocks", stream).wait_with(self._patience(model))
         return PlannedCall(self, place, stream, joint)

@@ -1,14 +1,19 @@
-"""One call of a plan, from its admission to its end."""
+"""One call of a plan, from its admission to its end, and the models that a plan may call."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from time import monotonic
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
+from turnstream.core.blocks import Block
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import InvalidRequest, ProviderError
+from turnstream.providers.base import CalledModel, Provider
 from turnstream.providers.joining import JoinedBatches, JoinedEvent, Joint
 
 CallBatches: TypeAlias = AsyncIterator[Sequence[JoinedEvent]]
@@ -16,6 +21,38 @@ Call: TypeAlias = AbstractAsyncContextManager[CallBatches]
 ProviderCall: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]
 
 _NO_HEADERS: Mapping[str, str] = {}
+
+
+class PlannedModel(NamedTuple):
+    """A model that may be called."""
+
+    provider: Provider
+    called: CalledModel
+    prefills: bool = False
+    """True if the model continues its own text under the params of the request."""
+    context: int | None = None
+    """Context window in tokens, or None if it is unknown."""
+    thinks: bool = False
+    """True if the model may be silent while it thinks."""
+    reasoning_field: str | None = None
+    """Field in which the model needs its thinking back, or None."""
+
+
+class ShownBlocks(NamedTuple):
+    """Blocks of the step that were shown when its call failed."""
+
+    blocks: Sequence[Block] = ()
+    """Blocks in order. The last one is still open if it is `partial`."""
+    final: bool = False
+    """True if no block may be retracted, because a tool was started."""
+
+
+class PlanClock(NamedTuple):
+    """Clock, sleep and random numbers of plans. Tests replace them."""
+
+    clock: Callable[[], float] = monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    chance: Callable[[], float] = random.random
 
 
 class NotCalled(ProviderError):

@@ -22,14 +22,17 @@ from turnstream.model_loop.sources import PendingApproval, TurnSource
 from turnstream.model_loop.traced_calls import traced_calls, traced_message
 from turnstream.nodes.lease import Lease
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
-from turnstream.store.journal.pages import JournalPart
+from turnstream.store.journal.items import TurnItems
+from turnstream.store.journal.pages import JournalPart, JournalSegment
 from turnstream.telemetry.tracing import Tracing, TurnSpan
 from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.publishing import LogPublisher
 from turnstream.turns.ending import STOPPED, add_cancelled
 from turnstream.turns.finishing import Rest
 from turnstream.turns.histories import read_history
 from turnstream.turns.interruption import TaskStopped
 from turnstream.turns.turn_task import TurnTask
+from turnstream.wires.base import StoredAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Executor(TurnTask):
         self._store = store
         self._driver = LoopDriver(self.writer, account or TurnAccount(), position)
         self._driver.on_account = self.writer.save_account
+        self._named: str | None = None
+        """Id of the stored answer that the journal has."""
         self._rest: Rest | None = None
         """Blocks that were not stored when the end was decided."""
         self.tracing: Tracing | None = None
@@ -71,8 +76,22 @@ class Executor(TurnTask):
         """
         journal = self.writer.journal
         if whole:
-            return journal.whole_part(self.log)
-        return journal.next_part(self.log, is_settled=not self.writer.busy and self.outcome is None)
+            self._named = None
+            return self._with_answer(journal.whole_part(self.log))
+        is_settled = not self.writer.busy and self.outcome is None
+        return self._with_answer(journal.next_part(self.log, is_settled=is_settled))
+
+    def _with_answer(self, part: JournalPart | None) -> JournalPart | None:
+        """Return the part with the answer that the provider stores, if no part before has named it."""
+        source = self._source
+        identity = None if source is None else source.answer_id
+        if identity is None or identity == self._named or not isinstance(self.writer.journal, LogPublisher):
+            return part
+        if source is None or source.called is None or isinstance(part, JournalSegment):
+            return part
+        self._named = identity
+        items = () if part is None else part.items
+        return TurnItems(self.turn.id, items, StoredAnswer(self.step, source.called.name, identity))
 
     @property
     def step(self) -> int:

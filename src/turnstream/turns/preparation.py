@@ -12,7 +12,7 @@ import msgspec
 from turnstream.core.blocks import Message
 from turnstream.core.turn_events import Notice
 from turnstream.errors import TurnstreamError
-from turnstream.model_loop.model_source import PreparedCalls
+from turnstream.model_loop.prepared_calls import PreparedCalls
 from turnstream.providers.plan import Planner
 from turnstream.providers.routing import Routing
 from turnstream.store.base import TurnRecord

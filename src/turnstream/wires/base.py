@@ -106,6 +106,20 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     sequence_number: int
 
 
+class StoredAnswer(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A running answer that the provider stores, so that another process can read it.
+
+    Args:
+        step: Number of the turn's step that the answer belongs to.
+        model: Name of the model, with its provider.
+        response_id: Id of the answer at the provider.
+    """
+
+    step: int
+    model: str
+    response_id: str
+
+
 Finish: TypeAlias = Literal["certain", "likely"]
 """Certainty that an answer has ended although its end marker has not arrived."""
 

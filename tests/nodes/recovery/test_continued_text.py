@@ -16,7 +16,7 @@ from turnstream.config import CapabilitySettings
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator.script import story
 
-EVENTS = 150
+EVENTS = 300
 STORY = f"sim/story:events={EVENTS},pace=0.01"
 WHOLE = "".join(event.text for event in story(EVENTS, 0) if isinstance(event, TextDelta))
 
@@ -85,7 +85,7 @@ async def test_a_later_step_continues_too(cluster: Cluster, monkeypatch: pytest.
 
     options = {"tools": [mend], "capabilities": {"sim/*": CapabilitySettings(prefill=True)}}
     async with engines(cluster, monkeypatch, options=options) as pair:
-        turn = await pair.one.send("go", model="sim/tools:pace=0.03")
+        turn = await pair.one.send("go", model="sim/tools:pace=0.1")
         client = Client()
         await read_until(pair.one, turn.id, client, has_text(20, blocks=6))
         await journalled(pair)

@@ -33,7 +33,7 @@ from turnstream.tools.ledger import OUTCOME_UNKNOWN
 from turnstream.turns.takeover.restarting import MOST_RECOVERIES
 
 MODEL = "sim/tools:pace=0.01"
-SLOW = "sim/tools:pace=0.05"
+SLOW = "sim/tools:pace=0.1"
 
 
 class Workshop:

@@ -16,7 +16,7 @@ from turnstream.core.stream_events import ContentBlockStart, StreamEvent, TextDe
 from turnstream.store.journal.following import ReadUnfinished
 from turnstream.store.operations.nodes import ResumeClaimed
 
-STORY = "sim/story:events=150,pace=0.01"
+STORY = "sim/story:events=300,pace=0.01"
 
 
 @pytest.fixture

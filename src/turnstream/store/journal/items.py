@@ -23,6 +23,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
+from turnstream.wires.base import StoredAnswer
 
 
 class LogEntry(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
@@ -81,10 +82,14 @@ FeedItem: TypeAlias = LogEntry | LogSnapshot
 
 
 class TurnItems(msgspec.Struct, frozen=True, array_like=True):
-    """Consecutive items of one turn, as a page carries them."""
+    """Consecutive items of one turn, as a page carries them.
+
+    `answer`: the running answer of the model, if its provider stores it and the pages do not name it yet.
+    """
 
     turn_id: str
     items: tuple[FeedItem, ...]
+    answer: StoredAnswer | None = None
 
 
 def item_length(item: FeedItem) -> int:

@@ -26,6 +26,7 @@ from turnstream.core.blocks import Block, BlockType
 from turnstream.core.open_block import OpenBlock
 from turnstream.store.columns import encode_json
 from turnstream.store.journal.items import FeedItem, FoldedItems, TurnItems
+from turnstream.wires.base import StoredAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class _RawItems(msgspec.Struct, frozen=True, array_like=True):
 
     turn_id: str
     items: msgspec.Raw
+    answer: StoredAnswer | None = None
 
 
 class _ItemsPage(msgspec.Struct, frozen=True):
@@ -109,7 +111,7 @@ def items_in(page: str, turn_ids: Container[str]) -> Iterator[TurnItems]:
     if page.startswith("{"):
         for found in _page_decoder.decode(page).turns:
             if found.turn_id in turn_ids:
-                yield TurnItems(found.turn_id, _items_decoder.decode(found.items))
+                yield TurnItems(found.turn_id, _items_decoder.decode(found.items), found.answer)
 
 
 def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, list[JournalSegment]]:

@@ -52,12 +52,17 @@ class LostPosition(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """True if a model may continue the blocks that are retracted otherwise: texts, the last one open."""
+        """True if the step may be continued as it is: it has no blocks, or its last block is an open text.
+
+        Only thinking and other texts may come before that text.
+        """
         blocks = self.retracted
-        return (
-            self.step.calls is None
-            and all(block.block_type == "text" for block in blocks)
-            and [block.sequence for block in blocks if block.partial] == [_after(blocks) - 1]
+        if self.step.calls is not None:
+            return False
+        return not blocks or (
+            blocks[-1].block_type == "text"
+            and all(block.block_type in {"text", "thinking"} for block in blocks)
+            and [block.sequence for block in blocks if block.partial] == [blocks[-1].sequence]
         )
 
     def for_driver(self, notice: Notice, opened: OpenBlock | None = None) -> LoopPosition:

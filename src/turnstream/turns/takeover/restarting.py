@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -17,6 +18,8 @@ from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.nodes.node import OwnNode
 from turnstream.store.approvals import ApprovalsOfTurn
 from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
+from turnstream.store.journal.following import PagesWith
+from turnstream.store.journal.pages import NOT_JSON, items_in
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
@@ -29,6 +32,7 @@ from turnstream.turns.new_turns import history_of
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.positions import LostPosition, LostTurn, lost_position
 from turnstream.turns.turn_task import OpenedBlock
+from turnstream.wires.base import StoredAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +88,8 @@ class Restarts:
             logger.warning("turn %s cannot continue, and ends: %s", turn.id, error)
             return LOST_EXECUTOR
         opened: OpenedBlock | None = None
-        if position.is_text and source.continue_step(position.retracted):
+        answer = await self._stored_answer(turn, position)
+        if position.is_text and source.continue_step(position.retracted, answer) and position.retracted:
             opened = _opened(lost.cut[-1])
         notice = _notice(position, was_stopped=was_stopped, begins=opened is None)
         logger.warning(
@@ -109,6 +114,15 @@ class Restarts:
         begins = position.step == FIRST_STEP
         path = await read_history(self._store, (turn.prev_turn_id or "") if begins else turn.id)
         return await self._turns.continued(turn, path, None if begins else position.step)
+
+    async def _stored_answer(self, turn: TurnRecord, position: LostPosition) -> StoredAnswer | None:
+        """Return the answer of the step that the provider stores, or None. Raises StoreError."""
+        found: StoredAnswer | None = None
+        for page in await self._store.read(PagesWith(owner=turn.taken_from or "", turn_id=turn.id)):
+            with suppress(*NOT_JSON):  # logged when the journal was read
+                for items in items_in(page, (turn.id,)):
+                    found = items.answer or found
+        return found if found is not None and found.step == position.step.number else None
 
     async def _was_stopped(self, turn: TurnRecord) -> bool:
         """Return True if the turn's node left the turn to others because it was being stopped."""

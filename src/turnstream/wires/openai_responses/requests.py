@@ -64,8 +64,11 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
 
 def encode_resume(position: Position) -> HttpRequest:
-    """Return the GET for the events of a background response after `position`."""
-    query = f"stream=true&starting_after={position.sequence_number}"
+    """Return the GET for the events of a background response after `position`, or for all of them if the
+    sequence number is negative."""
+    query = "stream=true"
+    if position.sequence_number >= 0:
+        query += f"&starting_after={position.sequence_number}"
     path = f"{_PATH}/{quote(position.response_id, safe='')}?{query}"
     return HttpRequest(path, {"accept": "text/event-stream"}, b"", "GET")
 

@@ -1,0 +1,119 @@
+"""A provider that stores its answer: the new node reads the answer that the lost one had asked for."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.nodes.cluster import Cluster
+from tests.nodes.recovery.pairs import Pair, check, codes_of, engines, read_until, resume, taken_over
+from tests.turnlog.watching import Client
+from turnstream.config import ProviderSettings
+from turnstream.core.stream_events import TextDelta
+from turnstream.simulator.background import RESPONSES_KEPT
+from turnstream.simulator.script import story
+from turnstream.simulator.server import SimulatorServer
+from turnstream.simulator.texts import THOUGHT, UNUSUAL
+
+EVENTS = 300
+WHOLE = "".join(event.text for event in story(EVENTS, 0) if isinstance(event, TextDelta))
+STORY = f"stored/story:events={EVENTS},pace=0.01"
+BACKGROUND = {"background": True}
+
+
+@pytest.fixture
+def requests() -> list[str]:
+    """The lines that the provider reports, one for each request."""
+    return []
+
+
+@pytest.fixture
+async def provider(requests: list[str]) -> AsyncIterator[SimulatorServer]:
+    async with SimulatorServer(report=requests.append) as provider:
+        yield provider
+
+
+@pytest.fixture
+async def pair(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, provider: SimulatorServer
+) -> AsyncIterator[Pair]:
+    stored = ProviderSettings(wire="openai-responses", base_url=f"{provider.url}/v1")
+    async with engines(cluster, monkeypatch, options={"providers": {"stored": stored}}) as pair:
+        yield pair
+
+
+def resets_of(client: Client) -> list[int]:
+    return [frame.data["block_index"] for frame in client.frames if frame.name == "block_reset"]
+
+
+def calls_in(requests: list[str]) -> int:
+    """Return the number of calls of the model, by the provider's report of requests."""
+    return sum("model=story" in line and "went away" not in line for line in requests)
+
+
+async def lost(pair: Pair, model: str, *, blocks: int = 1, length: int = 100) -> tuple[str, Client]:
+    """A turn in mid-answer, which the journal has, and a client that has seen its text."""
+    turn = await pair.one.send("hello", model=model, params=BACKGROUND)
+    client = Client()
+    await read_until(
+        pair.one,
+        turn.id,
+        client,
+        lambda client: (
+            len(client.now.blocks) == blocks and len(client.now.blocks[-1].text_content or "") > length
+        ),
+    )
+    await pair.one._journal.write()
+    return turn.id, client
+
+
+@pytest.mark.requirement("Q3")
+async def test_the_answer_is_read_again_and_nothing_is_retracted(pair: Pair, requests: list[str]) -> None:
+    turn_id, client = await lost(pair, STORY)
+    async with taken_over(pair, turn_id):
+        pass
+    late = Client()
+    await resume(pair, turn_id, client)
+    await resume(pair, turn_id, late)
+    (block,) = await check(pair, turn_id, client, late)
+    assert block.text_content == WHOLE, "each character once"
+    assert resets_of(client) == []
+    assert codes_of(client) == ["recovered"]
+    assert calls_in(requests) == 1
+
+
+@pytest.mark.requirement("Q3")
+async def test_a_thought_before_the_text_stays(pair: Pair, requests: list[str]) -> None:
+    turn_id, client = await lost(pair, "stored/thinking:pace=0.05", blocks=2, length=10)
+    async with taken_over(pair, turn_id):
+        pass
+    late = Client()
+    await resume(pair, turn_id, client)
+    await resume(pair, turn_id, late)
+    thought, text = await check(pair, turn_id, client, late)
+    assert (thought.text_content, text.text_content) == (THOUGHT, UNUSUAL)
+    assert resets_of(client) == []
+    assert len([line for line in requests if "went away" not in line]) == 1
+
+
+@pytest.mark.requirement("Q3")
+async def test_an_answer_that_the_provider_does_not_have_begins_again(
+    pair: Pair, provider: SimulatorServer, requests: list[str], session: aiohttp.ClientSession
+) -> None:
+    turn_id, client = await lost(pair, STORY)
+    for number in range(RESPONSES_KEPT):  # it keeps the newest answers only
+        other = {"model": "demo", "input": f"question {number}", "background": True}
+        async with session.post(f"{provider.url}/v1/responses", json=other) as answer:
+            assert answer.status == 200
+    async with taken_over(pair, turn_id):
+        pass
+    await resume(pair, turn_id, client)
+    (block,) = await check(pair, turn_id, client)
+    assert block.text_content == WHOLE
+    assert resets_of(client) == [0]
+    assert codes_of(client) == ["recovered", "restarted"]
+    assert calls_in(requests) == 2
