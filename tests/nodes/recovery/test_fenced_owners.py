@@ -11,6 +11,7 @@ import pytest
 from tests.nodes.cluster import Cluster
 from tests.nodes.recovery.pairs import Pair, check, codes_of, engines, read, taken_over
 from tests.turnlog.watching import Client
+from turnstream.errors import NotFound
 from turnstream.store.operations.nodes import ClaimTurn
 
 STORY = "sim/story:events=150,pace=0.01"
@@ -59,3 +60,19 @@ async def test_watchers_of_a_fenced_owner_see_that_another_node_has_cancelled_th
     assert stored.status == "cancelled"
     assert client.frames[-1].name == "turn_cancelled"
     assert client.now.blocks == blocks
+
+
+@pytest.mark.requirement("Q3")
+async def test_no_other_node_knows_a_turn_without_rows(pair: Pair) -> None:
+    """Its watchers get a typed error there, also after the turn's own node has ended it."""
+    turn = await pair.one.send("hello", model=STORY, store=False)
+    client = Client()
+    subscription = await pair.one.subscribe(turn.id)
+    await read(subscription, client, frames=5)
+    with pytest.raises(NotFound):
+        await pair.two.subscribe(turn.id)
+    await pair.one.drain(0.0)
+    await read(subscription, client)
+    assert client.frames[-1].data["code"] == "server_shutdown"
+    with pytest.raises(NotFound):
+        await pair.two.subscribe(turn.id)
