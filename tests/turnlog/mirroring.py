@@ -13,6 +13,7 @@ from turnstream.nodes.node import OwnNode
 from turnstream.store.journal.items import LogEntry
 from turnstream.store.journal.pages import JournalPart
 from turnstream.store.sql import SqlStore
+from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.feed import Feed, LocalFeed
 from turnstream.turnlog.pages_feed import PagesFeed
 from turnstream.turnlog.publishing import items_after
@@ -32,7 +33,7 @@ async def local_feed() -> AsyncIterator[Feed]:
 
 
 @asynccontextmanager
-async def pages_feed(url: str) -> AsyncIterator[Feed]:
+async def pages_feed(url: str, lag: Histogram | None = None) -> AsyncIterator[Feed]:
     """A feed over the pages of a node, in a database that is there already."""
     node = OwnNode(is_shared=True, lease_seconds=SECONDS)
     node.begin()
@@ -43,7 +44,7 @@ async def pages_feed(url: str) -> AsyncIterator[Feed]:
             return node.id
 
         keeper = JournalKeeper(store, _nothing, node=node)
-        feed = PagesFeed(store, owner_of, interval=0.002)
+        feed = PagesFeed(store, owner_of, interval=0.002, lag=lag)
         feed.append = keeper.append
         yield feed
         await feed.close()

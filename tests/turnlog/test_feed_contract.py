@@ -1,13 +1,16 @@
 """The contract of a feed. The fixture `make` makes every implementation of `Feed`."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
-from tests.turnlog.mirroring import SECONDS, G, MakeFeed, entry
+from tests.turnlog.mirroring import SECONDS, G, MakeFeed, entry, pages_feed
 from tests.turnlog.scripted import TURN_ID
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import (
@@ -15,6 +18,8 @@ from turnstream.core.turn_events import (
 )
 from turnstream.errors import Fenced
 from turnstream.store.journal.items import FeedItem, LogEntry, LogSnapshot
+from turnstream.store.migrations import upgrade_database
+from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog import feed as feeds
 from turnstream.turnlog.feed import Feed, LocalFeed
 
@@ -118,3 +123,18 @@ async def test_a_turn_that_was_only_followed_is_forgotten() -> None:
     following.cancel()
     await asyncio.wait([following])
     assert feed._streams == {}
+
+
+async def test_the_lag_of_pages_is_measured(tmp_path: Path) -> None:
+    url, lag = f"sqlite:///{tmp_path}/feed.sqlite", Histogram((SECONDS,))
+    upgrade_database(url)
+    async with (
+        asyncio.timeout(SECONDS),
+        pages_feed(url, lag) as feed,
+        aclosing(feed.follow(TURN_ID, Cursor(G, 0))) as items,
+    ):
+        for item in (entry(0, 3, "a"), entry(3, 9, "b"), entry(9, 12, "c")):
+            await feed.publish(TURN_ID, [item])
+            assert await anext(items) == item
+    assert lag.counts[0] > 0, "the page of the last item came after an earlier read"
+    assert 0 < lag.total < SECONDS

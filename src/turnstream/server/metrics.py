@@ -126,7 +126,7 @@ class EngineMetrics:
         yield _counter("node_recoveries", "Turns of other nodes that were recovered here", measures.recovered)
         yield _histogram(
             "node_feed_lag_seconds",
-            "From an event of another node's turn to its appearance here",
+            "At most, from the commit of events of another node's turns to their appearance here",
             measures.feed_lag,
         )
 

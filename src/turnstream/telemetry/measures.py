@@ -71,7 +71,7 @@ class NodeMeasures:
         self.recovered = 0
         """Number of turns of other nodes that this node has recovered."""
         self.feed_lag = Histogram(SHORT_WAITS)
-        """Seconds from the event of another node's turn to its appearance here."""
+        """Seconds, at most, from the commit of another node's events to their appearance here."""
 
 
 class TurnMeasures:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from time import monotonic
 
 from turnstream.core.cursor import Cursor
 from turnstream.errors import Fenced, StoreError
@@ -20,6 +21,7 @@ from turnstream.store.journal.following import PagesAfter, PagesWith
 from turnstream.store.journal.items import FeedItem, TurnItems, item_length
 from turnstream.store.journal.pages import NOT_JSON, items_in
 from turnstream.store.journal.queries import LastPage
+from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.feed import KEPT_ENTRIES, KEPT_LENGTH, KEPT_TURNS
 
 logger = logging.getLogger(__name__)
@@ -66,8 +68,11 @@ class _TurnStream:
 class OwnerPages:
     """Reads the pages of one owner while a stream of its turns exists."""
 
-    def __init__(self, store: StoreReader, owner: str, interval: float) -> None:
+    def __init__(self, store: StoreReader, owner: str, interval: float, lag: Histogram | None = None) -> None:
         self.owner = owner
+        self._lag = lag
+        self._read_at: float | None = None
+        """Start of the last read. All pages that it did not find were committed later."""
         self._store = store
         self._interval = interval
         self._page: int | None = None
@@ -105,7 +110,7 @@ class OwnerPages:
             self._streams.pop(turn_id, None)
         if not self._streams and self._task is not None:
             self._task.cancel()
-            self._task = self._page = None
+            self._task = self._page = self._read_at = None
 
     async def close(self) -> None:
         """End the reader, and wake all streams."""
@@ -133,8 +138,11 @@ class OwnerPages:
 
     async def _read(self) -> bool:
         """Read the next pages. Return True if there may be more."""
-        after = self._page or 0
+        after, began, before = self._page or 0, monotonic(), self._read_at
         pages = await self._store.read(PagesAfter(owner=self.owner, page=after, most=PAGES_AT_ONCE))
+        self._read_at = began
+        if pages and before is not None and self._lag is not None:
+            self._lag.observe(monotonic() - before)
         for number, page in pages:
             self._page = number
             try:
@@ -152,6 +160,7 @@ class PagesFeed:
     Args:
         owner_of: Returns the node that writes a turn, or None if no node does. May raise StoreError.
         interval: Seconds between two reads of an owner's pages.
+        lag: Histogram of the seconds, at most, from a page's commit to its appearance here. None: not kept.
     """
 
     def __init__(
@@ -160,12 +169,14 @@ class PagesFeed:
         owner_of: Callable[[str], Awaitable[str | None]],
         *,
         interval: float = READ_INTERVAL,
+        lag: Histogram | None = None,
     ) -> None:
         self.append: Callable[[Sequence[TurnItems]], Awaitable[None]] = _no_pages
         """Writes items as a page of this node. May raise StoreError."""
         self._store = store
         self._owner_of = owner_of
         self._interval = interval
+        self._lag = lag
         self._owners: dict[str, OwnerPages] = {}
         self._heads: OrderedDict[str, Cursor] = OrderedDict()
         """The last items that were published here, by turn. The oldest are dropped."""
@@ -207,7 +218,7 @@ class PagesFeed:
         while not self._closed and (owner := await self._owner_of(turn_id)) is not None:
             pages = self._owners.get(owner)
             if pages is None:
-                pages = self._owners[owner] = OwnerPages(self._store, owner, self._interval)
+                pages = self._owners[owner] = OwnerPages(self._store, owner, self._interval, self._lag)
             stream = _TurnStream()
             try:
                 await pages.join(turn_id, stream)

@@ -61,7 +61,7 @@ class Mirrors:
     """The mirrors of this node."""
 
     def __init__(self, store: Store, registry: Registry, turns: ModelTurns, remote: RemoteTurns) -> None:
-        self.feed = PagesFeed(store, self._owner_of)
+        self.feed = PagesFeed(store, self._owner_of, lag=turns.node.measures.feed_lag)
         self.is_elsewhere = remote.is_elsewhere
         self._store = store
         self._registry = registry
