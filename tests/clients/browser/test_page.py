@@ -52,6 +52,7 @@ def run(name: str, report: Path) -> dict[str, str]:
     ("name", "least"),
     [
         ("chat", 19),
+        ("input", 9),
         ("resilience", 6),
         ("safety", 4),
         ("look", 11),

@@ -48,9 +48,13 @@ function Shell() {
   return (
     <div
       className={showsSidebar ? "shell shows-sidebar" : "shell"}
-      onKeyDown={(event) => { if (event.key === "Escape") setShowsSidebar(false); }}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape" || !showsSidebar) return;
+        event.preventDefault();
+        setShowsSidebar(false);
+      }}
     >
-      <Sidebar onChosen={() => { setShowsSidebar(false); }} />
+      <Sidebar onChosen={() => { setShowsSidebar(false); }} onSearch={() => { setShowsSidebar(true); }} />
       {showsStatistics ? (
         <Suspense fallback={<main className="chat"><p className="status">Loading…</p></main>}>
           <StatisticsView onMenu={() => { setShowsSidebar(!showsSidebar); }} />

@@ -1,13 +1,20 @@
 import type { Chat } from "@turnstream/client";
 import { useLiveEvents, useRetryCountdown } from "@turnstream/client/react";
-import { useDeferredValue, useEffect, useRef, useState } from "react";
+import { useDeferredValue, useEffect, useEffectEvent, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import { isPinned, titleOf } from "./data/chats";
 import { useChatPart, useChatsPart, usePage, usePagePart } from "./data/context";
 import { STATISTICS } from "./data/page";
 import { nextTheme, showTheme, storedTheme } from "./data/theme";
 import { Icon } from "./parts/Icon";
 
-export function Sidebar({ onChosen }: { onChosen: () => void }) {
+interface SidebarProps {
+  readonly onChosen: () => void;
+  /** Called when the reader wants to search in a narrow window. */
+  readonly onSearch: () => void;
+}
+
+export function Sidebar({ onChosen, onSearch }: SidebarProps) {
   const page = usePage();
   const session = usePagePart((snapshot) => snapshot.session);
   const showsStatistics = usePagePart(({ view }) => view === STATISTICS);
@@ -30,7 +37,7 @@ export function Sidebar({ onChosen }: { onChosen: () => void }) {
           <Icon name="plus" /> New chat
         </button>
       </header>
-      <Search />
+      <Search onNarrow={onSearch} />
       <ChatList onChosen={onChosen} />
       <footer>
         <ConnectionState />
@@ -69,7 +76,7 @@ function ConnectionState() {
   );
 }
 
-function Search() {
+function Search({ onNarrow }: { onNarrow: () => void }) {
   const { chats } = usePage();
   const [text, setText] = useState("");
   const searched = useDeferredValue(text.trim());
@@ -83,14 +90,19 @@ function Search() {
     const timer = setTimeout(() => void chats.read(searched), 200);
     return () => { clearTimeout(timer); };
   }, [chats, searched]);
+  const focus = useEffectEvent((event: KeyboardEvent) => {
+    const field = input.current;
+    if (field === null || event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    // In a narrow window, the sidebar lies over the page.
+    const sidebar = field.closest(".sidebar");
+    if (sidebar !== null && getComputedStyle(sidebar).position === "fixed") flushSync(onNarrow);
+    field.focus();
+  });
   useEffect(() => {
-    const focus = (event: KeyboardEvent) => {
-      if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey)) return;
-      event.preventDefault();
-      input.current?.focus();
-    };
-    window.addEventListener("keydown", focus);
-    return () => { window.removeEventListener("keydown", focus); };
+    const pressed = (event: KeyboardEvent) => { focus(event); };
+    window.addEventListener("keydown", pressed);
+    return () => { window.removeEventListener("keydown", pressed); };
   }, []);
   return (
     <div className="search" role="search">

@@ -135,7 +135,7 @@ function Status({ turn, onRetry }: { turn: ShownTurn; onRetry: () => void }) {
 
 function failureOf({ error }: ShownTurn): string {
   if (error?.code === "orphaned") return "The server was interrupted while it wrote this answer. Text that was not stored yet is lost.";
-  return error?.message ?? "The answer failed.";
+  return visibleText(error?.message ?? "The answer failed.");
 }
 
 /** Return the name of the first tool that has no result yet, or null. */

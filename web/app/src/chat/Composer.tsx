@@ -1,6 +1,7 @@
 import { useLiveEvents } from "@turnstream/client/react";
-import { useEffect, useRef, useState, type MouseEvent } from "react";
+import { useEffect, useEffectEvent, useRef, useState, type MouseEvent } from "react";
 import { useChatPart, usePage, usePagePart } from "../data/context";
+import { visibleText } from "../markdown/visibleText";
 import { Icon } from "../parts/Icon";
 import { readDraft, writeDraft } from "./drafts";
 import { AnswerCount } from "./AnswerCount";
@@ -69,24 +70,46 @@ export function Composer() {
   };
 
   const stop = () => void page.stop();
-  const stopByClick = ({ detail, timeStamp }: MouseEvent) => {
-    const isKeyboard = detail === 0;
-    if (isKeyboard || (detail < 2 && timeStamp - clickedAt.current > DOUBLE_CLICK)) stop();
+  /** A button that has been pressed by a key makes place for another one: the focus goes to the text. */
+  const keepFocus = ({ detail }: MouseEvent) => { if (detail === 0) input.current?.focus(); };
+  const noteClick = (event: MouseEvent) => {
+    clickedAt.current = event.timeStamp;
+    keepFocus(event);
+  };
+  const stopByClick = (event: MouseEvent) => {
+    const { detail, timeStamp } = event;
+    keepFocus(event);
+    if (detail === 0 || (detail < 2 && timeStamp - clickedAt.current > DOUBLE_CLICK)) stop();
   };
 
+  const stopByKey = useEffectEvent((event: KeyboardEvent) => {
+    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || !canStop) return;
+    // There the key has another meaning.
+    const isElsewhere = event.target instanceof Element && event.target.closest("form.edit, .sidebar, select") !== null;
+    if (!isElsewhere && document.querySelector("dialog[open]") === null) stop();
+  });
+  const dropped = useEffectEvent((event: DragEvent) => {
+    const { dataTransfer } = event;
+    if (dataTransfer?.types.includes("Files") !== true) return;
+    event.preventDefault();
+    if (event.type === "drop") void attach(dataTransfer.files);
+  });
+  // The whole window takes files: a browser would show one that misses the field, in place of the page.
+  useEffect(() => {
+    const closing = new AbortController();
+    const { signal } = closing;
+    window.addEventListener("keydown", (event) => { stopByKey(event); }, { signal });
+    window.addEventListener("dragover", (event) => { dropped(event); }, { signal });
+    window.addEventListener("drop", (event) => { dropped(event); }, { signal });
+    return () => { closing.abort(); };
+  }, []);
+
   return (
-    <div
-      className="composer"
-      onDragOver={(event) => { event.preventDefault(); }}
-      onDrop={(event) => {
-        event.preventDefault();
-        void attach(event.dataTransfer.files);
-      }}
-    >
+    <div className="composer">
       {failure !== null && (
         <div className="notice error" role="alert">
           <Icon name="warning" />
-          <span>{`${failure.message}. ${failure.nextStep}`}</span>
+          <span>{visibleText(`${failure.message}. ${failure.nextStep}`)}</span>
           <button type="button" className="icon" onClick={() => { page.dismiss(); }} aria-label="Dismiss" title="Dismiss">
             <Icon name="close" />
           </button>
@@ -107,7 +130,7 @@ export function Composer() {
           <ul className="files" aria-label="Files">
             {files.map((file, place) => (
               <li key={place}>
-                {file.preview === null ? <span className="file">📄 {file.name}</span> : <img src={file.preview} alt={file.name} />}
+                {file.preview === null ? <span className="file">📄 {visibleText(file.name)}</span> : <img src={file.preview} alt={file.name} />}
                 <button type="button" className="icon" onClick={() => { setFiles(files.filter((one) => one !== file)); }} aria-label={`Remove ${file.name}`}>
                   <Icon name="close" />
                 </button>
@@ -132,8 +155,6 @@ export function Composer() {
             if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
               event.preventDefault();
               if (!event.repeat) void send();
-            } else if (event.key === "Escape" && canStop) {
-              stop();
             } else if (event.key === "ArrowUp" && text === "") {
               const edits = document.querySelectorAll<HTMLButtonElement>('.turn.user button[aria-label="Edit question"]');
               [...edits].at(-1)?.click();
@@ -163,7 +184,7 @@ export function Composer() {
           <span className="space" />
           {/* The second click of a double click on "Send" must not stop the answer. */}
           {!canStop ? (
-            <button type="submit" className="primary" disabled={!canSend} onClick={({ timeStamp }) => { clickedAt.current = timeStamp; }} aria-label="Send" title="Send (Enter)">
+            <button type="submit" className="primary" disabled={!canSend} onClick={noteClick} aria-label="Send" title="Send (Enter)">
               <Icon name="send" />
             </button>
           ) : (

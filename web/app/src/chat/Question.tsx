@@ -14,9 +14,10 @@ interface QuestionProps {
 }
 
 export function Question({ message, record }: QuestionProps) {
-  const [isEdited, setIsEdited] = useState(false);
+  /** Null until the first edit. After a cancelled one, the focus is back at its button. */
+  const [isEdited, setIsEdited] = useState<boolean | null>(null);
   const text = record.blocks.map(({ text_content }) => text_content ?? "").join("");
-  if (isEdited) return <EditedQuestion record={record} text={text} onClose={() => { setIsEdited(false); }} />;
+  if (isEdited === true) return <EditedQuestion record={record} text={text} onClose={() => { setIsEdited(false); }} />;
   return (
     <li className="turn user">
       <div className="said">
@@ -28,7 +29,7 @@ export function Question({ message, record }: QuestionProps) {
       <div className="foot">
         <Branches message={message} />
         <CopyButton text={text} label="Copy question" />
-        <button type="button" className="icon" onClick={() => { setIsEdited(true); }} aria-label="Edit question" title="Edit question">
+        <button type="button" className="icon" autoFocus={isEdited === false} onClick={() => { setIsEdited(true); }} aria-label="Edit question" title="Edit question">
           <Icon name="edit" />
         </button>
       </div>

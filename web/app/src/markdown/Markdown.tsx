@@ -4,6 +4,7 @@ import remarkGfm from "remark-gfm";
 import remend from "remend";
 import { CodeBlock } from "./CodeBlock";
 import { MarkdownPieces } from "./pieces";
+import { visibleText } from "./visibleText";
 
 type Formulas = typeof import("./math");
 
@@ -55,12 +56,25 @@ const Group = memo(function Group({ pieces, isOpen, formulas }: GroupProps) {
   });
 });
 
+interface TreeNode {
+  value?: string;
+  readonly children?: readonly TreeNode[];
+}
+
+/** Write out the control characters that character references make, such as `&#x202E;`. */
+function writeOutControls(node: TreeNode): void {
+  if (node.value !== undefined) node.value = visibleText(node.value);
+  node.children?.forEach(writeOutControls);
+}
+
 const PLAIN = [remarkGfm];
+const VISIBLE = [() => writeOutControls];
 
 /** A long answer has thousands of pieces, so a piece is one component: the renderer is called, not mounted. */
 const Piece = memo(function Piece({ text, formulas }: { text: string; formulas: Formulas | null }) {
   const remarkPlugins = formulas === null ? PLAIN : [remarkGfm, ...formulas.remarkPlugins];
-  return renderMarkdown({ children: text, remarkPlugins, rehypePlugins: formulas?.rehypePlugins ?? null, components: COMPONENTS, urlTransform: safeAddress });
+  const rehypePlugins = formulas === null ? VISIBLE : [...VISIBLE, ...formulas.rehypePlugins];
+  return renderMarkdown({ children: text, remarkPlugins, rehypePlugins, components: COMPONENTS, urlTransform: safeAddress });
 });
 
 const WEB = /^(?:https?:\/\/|mailto:)/i;
@@ -85,7 +99,7 @@ function ImageLink({ src, alt }: ComponentProps<"img">) {
   const host = typeof src === "string" && src !== "" ? hostOf(src) : "";
   return (
     <Link href={typeof src === "string" ? src : ""}>
-      {`🖼 ${name}`}
+      {`🖼 ${visibleText(name)}`}
       {host !== "" && <small> ({host})</small>}
     </Link>
   );

@@ -24,7 +24,22 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
 }
 
 async function copyText(text: string): Promise<void> {
-  // A page that came over plain HTTP from another machine has no clipboard.
-  if (!window.isSecureContext) throw new Error("no clipboard");
-  await navigator.clipboard.writeText(text);
+  if (window.isSecureContext) await navigator.clipboard.writeText(text);
+  else copySelected(text);
+}
+
+/** Copy a text in a page that came over plain HTTP from another machine: there only a selection can be copied. */
+function copySelected(text: string): void {
+  const focused = document.activeElement;
+  const field = document.createElement("textarea");
+  field.className = "hidden";
+  field.value = text;
+  // While a dialog is open, nothing outside of it can be selected.
+  (document.querySelector("dialog[open]") ?? document.body).append(field);
+  field.select();
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- there is no other way without a secure context
+  const isCopied = document.execCommand("copy");
+  field.remove();
+  if (focused instanceof HTMLElement) focused.focus();
+  if (!isCopied) throw new Error("the browser did not copy");
 }

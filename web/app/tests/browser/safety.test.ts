@@ -55,6 +55,7 @@ const hostile = (url: string) => [
   "```html\n<script>alert(9)</script>\n```\n\n`<img src=x onerror=alert(10)>`",
   `<https://${"a".repeat(60)}.example/?q=1> ${url}/autolink`,
   `\u001b[31mred\u001b]8;;${url}/terminal\u0007link\u001b]8;;\u0007 \u202Egnp.exe`,
+  `&#x202E;gpj.exe &#8294; ![&#x202E;gpj](${url}/entity.png)`,
   `$\\href{javascript:alert(11)}{x}$ $$\\includegraphics{${url}/tex.png}$$`,
   `| a |\n|---|\n| <img src="${url}/cell.png" onerror="alert(12)"> |`,
 ];
@@ -91,6 +92,8 @@ test("hostile answers, questions and titles run nothing and reach nothing", asyn
   expect(links).toBeGreaterThan(3);
   expect(shown.join("")).toContain("␛[31mred");
   expect(shown.join("")).toContain("⟨U+202E⟩gnp.exe");
+  expect(shown.join("")).toContain("⟨U+202E⟩gpj.exe ⟨U+2066⟩ 🖼 ⟨U+202E⟩gpj");
+  expect(shown.join("")).not.toMatch(/[\u202a-\u202e\u2066-\u2069]/);
   await page.reload();
   await page.locator(".turn.assistant").waitFor();
   expect(shown.at(-1)).toContain(await harmless(page));
