@@ -13,6 +13,7 @@ from turnstream.core.turn_events import (
     BlockReset,
     BlockStart,
     BlockStop,
+    Notice,
     TurnComplete,
     TurnEvent,
     TurnStart,
@@ -72,3 +73,22 @@ def test_a_client_whose_text_survived_gets_the_rest_once_it_was_repeated() -> No
     read(fold, (*again, *END))
     assert fold.end == "response.completed"
     assert list(fold.texts.values()) == ["abcdefghij"]
+
+
+@pytest.mark.requirement("P2", "N5", "Q3")
+@pytest.mark.parametrize(
+    ("received", "whole"), [("ab", True), ("abcd", True), ("abcde", False), ("abcdefgh", False)]
+)
+def test_an_answer_that_a_model_continues_is_never_joined_to_lost_text(received: str, whole: bool) -> None:
+    fold = ResponseFold()
+    read(fold, (*BEGIN, *map(said, received)))
+    continued = (BlockReset(1), Notice("recovered", "the answer continues"), said("UVWXYZ"))
+    read(fold, (*BEGIN, said("abcd"), *continued, *END))
+    if whole:
+        assert fold.end == "response.completed"
+        assert list(fold.texts.values()) == ["abcdUVWXYZ"]
+    else:
+        assert fold.end == "error"
+        assert fold.error is not None
+        assert fold.error["code"] == "retracted"
+        assert list(fold.texts.values()) == [received]

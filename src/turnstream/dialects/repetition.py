@@ -142,12 +142,12 @@ class RepetitionEncoder:
         return self._encoder.encode(state, seq, event)
 
     def _retract(self, state: object, seq: int, event: BlockReset) -> tuple[bytes, object]:
-        if event.block_index > self._encoder.last_block(state):
-            return b"", state
-        if not event.shown:
-            return self._fail(state, seq)
         inner = state if self._repeats is None else self._repeats(state, seq)
-        return self._fail(state, seq) if inner is None else (b"", Repeating(inner, event.shown))
+        if inner is None:
+            return self._fail(state, seq)
+        if event.block_index > self._encoder.last_block(state):
+            return b"", inner
+        return (b"", Repeating(inner, event.shown)) if event.shown else self._fail(state, seq)
 
     def _fail(self, state: object, seq: int) -> tuple[bytes, object]:
         return self._encoder.encode(state, seq, RETRACTED)
