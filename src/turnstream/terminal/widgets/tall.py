@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from textual._spatial_map import SpatialMap
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.layout import DockArrangeResult, WidgetPlacement
+from textual.strip import Strip
 from textual.widget import Widget
 
 _CELLS = 64
@@ -33,3 +34,7 @@ class TallWidget(Widget):
                 )
                 result._spatial_map = cells  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return result
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines behind the children. They are all alike: no border is above them."""
+        return super().render_lines(Region(crop.x, crop.y, crop.width, 1)) * crop.height
