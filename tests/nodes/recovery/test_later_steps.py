@@ -216,6 +216,32 @@ async def test_a_node_without_the_tools_ends_the_turn_with_an_error_of_its_own(
 
 
 @pytest.mark.requirement("Q3")
+async def test_a_turn_that_ends_its_nodes_before_their_notices_is_not_continued_for_ever(
+    cluster: Cluster, pair: Pair, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnstream.turns.takeover.restarting.MOST_TAKEOVERS", 3)
+    workshop.gate.set()
+    turn = await pair.one.send("go", model="sim/tools:pace=0.2")
+    client = Client()
+    await read_until(pair.one, turn.id, client, in_second_step)
+    async with AsyncExitStack() as stack:
+        for number in range(1, 5):
+            engine = await stack.enter_async_context(
+                Engine(cluster.url, nodes=NodeSettings(lease=LEASE), tools=workshop.functions)
+            )
+            async with taken_over(pair, turn.id, by=engine):
+                pass
+            if number < 4:
+                await read_until(engine, turn.id, client, was_recovered(number))
+                lost = "DELETE FROM turnstream_annotations WHERE turn_id = %s RETURNING 1"
+                await cluster.rows(lost, turn.id)
+        await resume(pair, turn.id, client)
+        stored, _ = await pair.end_of(turn.id)
+        assert (stored.status, stored.error_code) == ("error", "orphaned")
+        assert len(stored.fences) == 4
+
+
+@pytest.mark.requirement("Q3")
 async def test_a_turn_is_recovered_twice_at_most(cluster: Cluster, pair: Pair, workshop: Workshop) -> None:
     workshop.gate.set()
     turn = await pair.one.send("go", model="sim/tools:pace=0.2")

@@ -41,6 +41,11 @@ MOST_RECOVERIES = 2
 
 Times that its node was stopped as planned do not count.
 """
+MOST_TAKEOVERS = 10
+"""Times that one turn is continued in all. Its fences count them, which are stored before it runs.
+
+So a turn that ends each node before its notice is stored is not continued for ever.
+"""
 FIRST_STEP = ResumedStep(0)
 
 _BEGINS, _CONTINUES = "the answer begins again", "another server continues it"
@@ -73,6 +78,8 @@ class Restarts:
         known = self._turns.tools.tools
         if any(isinstance(tool, str) and tool not in known for tool in turn.tools):
             return LOST_TOOLS
+        if len(turn.fences) >= MOST_TAKEOVERS:
+            return LOST_EXECUTOR
         was_stopped = await self._was_stopped(turn)
         if not was_stopped and await store.read(CountRecoveries(turn_id=turn.id)) >= MOST_RECOVERIES:
             return LOST_EXECUTOR
