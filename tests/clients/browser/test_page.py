@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -22,16 +23,22 @@ if shutil.which("chromium") is None:
     pytest.skip("there is no Chromium: install Debian's package chromium", allow_module_level=True)
 
 
-def run(name: str, report: Path) -> dict[str, str]:
-    """Run a file of browser tests. Return the state of each test by its name."""
+def run(name: str, report: Path) -> tuple[dict[str, str], list[str]]:
+    """Run a file of browser tests. Return the state of each test by its name, and what they measured."""
     assert BUILT.exists(), "the page is not built: `make page` builds it"
     vitest = PROJECT / "web" / "node_modules" / "vitest" / "vitest.mjs"
-    options = ("--config", "vitest.browser.config.ts", "--reporter=json", f"--outputFile={report}")
+    options = (
+        "--config",
+        "vitest.browser.config.ts",
+        "--reporter=default",
+        "--reporter=json",
+        f"--outputFile={report}",
+    )
     search = os.pathsep.join((str(NODE.parent), os.environ["PATH"]))
     done = subprocess.run(
         (NODE, vitest, "run", *options, f"tests/browser/{name}.test.ts"),
         cwd=APP,
-        env={**os.environ, "PATH": search},
+        env={**os.environ, "PATH": search, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -43,7 +50,8 @@ def run(name: str, report: Path) -> dict[str, str]:
     failures = [message for test in tests for message in test["failureMessages"]]
     failures += [file["message"] for file in found["testResults"] if file["message"]]
     assert not failures, "\n".join(failures)
-    return {test["title"]: test["status"] for test in tests}
+    measured = [line for line in done.stdout.splitlines() if line.startswith("measured: ")]
+    return {test["title"]: test["status"] for test in tests}, measured
 
 
 @pytest.mark.timeout(SECONDS + 20)
@@ -62,7 +70,13 @@ def run(name: str, report: Path) -> dict[str, str]:
         ("deltas", 1),
     ],
 )
-def test_the_page_in_a_browser(name: str, least: int, tmp_path: Path) -> None:
-    states = run(name, tmp_path / "report.json")
+def test_the_page_in_a_browser(
+    name: str, least: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = perf_counter()
+    states, measured = run(name, tmp_path / "report.json")
+    with capsys.disabled():
+        # The figures belong to the automatic run's output.
+        print(f"\nbrowser tests of {name}: {perf_counter() - began:.0f} s", *measured, sep="\n")  # noqa: T201
     assert len(states) >= least
     assert set(states.values()) == {"passed"}, states

@@ -1,9 +1,11 @@
 import type { StoredTurn } from "@turnstream/client";
 import { visibleText } from "../markdown/visibleText";
+import { useMemo } from "react";
 import { Icon } from "../parts/Icon";
 import { BlockView } from "./BlockView";
 import { isOver, paired, type ShownTurn } from "./shown";
 import { ToolCard } from "./ToolCard";
+import { thoughtSeconds } from "./timeline";
 
 interface AnswerBodyProps {
   readonly record: StoredTurn;
@@ -13,12 +15,13 @@ interface AnswerBodyProps {
 
 /** The content of an answer, and its state. */
 export function AnswerBody({ record, turn, onRetry }: AnswerBodyProps) {
+  const seconds = useMemo(() => thoughtSeconds(record), [record]);
   return (
     <>
       <Steps turn={turn} />
       {paired(turn.blocks).map((shown) =>
         shown.kind === "block" ? (
-          <BlockView key={shown.block.sequence} turnId={record.id} block={shown.block} />
+          <BlockView key={shown.block.sequence} turnId={record.id} block={shown.block} seconds={seconds.get(shown.block.sequence)} />
         ) : (
           <ToolCard key={shown.call.sequence} turnId={record.id} call={shown.call} result={shown.result} turn={turn} />
         ),

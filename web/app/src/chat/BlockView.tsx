@@ -9,15 +9,17 @@ interface BlockViewProps {
   readonly block: Block;
   /** Show a text as it was typed, not as Markdown. */
   readonly isPlain?: boolean;
+  /** Seconds that a stored thought took, if they are known. */
+  readonly seconds?: number | undefined;
 }
 
-export const BlockView = memo(function BlockView({ turnId, block, isPlain = false }: BlockViewProps) {
+export const BlockView = memo(function BlockView({ turnId, block, isPlain = false, seconds }: BlockViewProps) {
   const text = block.text_content ?? "";
   switch (block.block_type) {
     case "text":
       return isPlain ? <span>{visibleText(text)}</span> : <Markdown text={text} isOpen={block.open} />;
     case "thinking":
-      return <Thinking text={text} isOpen={block.open} />;
+      return <Thinking text={text} isOpen={block.open} stored={seconds} />;
     case "image":
       return <Image turnId={turnId} block={block} />;
     case "document":
@@ -34,8 +36,9 @@ export const BlockView = memo(function BlockView({ turnId, block, isPlain = fals
   }
 });
 
-function Thinking({ text, isOpen }: { text: string; isOpen: boolean }) {
-  const seconds = useDuration(isOpen);
+function Thinking({ text, isOpen, stored }: { text: string; isOpen: boolean; stored: number | undefined }) {
+  const watched = useDuration(isOpen);
+  const seconds = stored ?? watched;
   if (text === "" && !isOpen) return null;
   const duration = seconds === null ? "" : ` (${seconds} s)`;
   return (

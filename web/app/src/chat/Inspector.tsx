@@ -1,10 +1,11 @@
 import { useEffect, useMemo, useState } from "react";
-import { type Attempt, fetchReader, type Frame, type StoredTurn } from "@turnstream/client";
-import { API, HEADERS } from "../data/api";
+import { fetchReader, type Frame, type StoredTurn, type TurnstreamError } from "@turnstream/client";
+import { API, client, HEADERS } from "../data/api";
 import { usePagePart } from "../data/context";
 import { visibleText } from "../markdown/visibleText";
 import { CopyButton } from "../parts/CopyButton";
 import { Dialog } from "../parts/Dialog";
+import { type Span, timelineOf } from "./timeline";
 
 /** Events that are kept. Of a longer stream the last ones are shown. */
 const MOST_EVENTS = 2000;
@@ -16,7 +17,7 @@ interface Arrival {
   readonly after: number;
 }
 
-/** What a turn's stream is now: the events that a watcher gets who joins, and the model calls that were tried. */
+/** What a turn's stream is now: the events that a watcher gets who joins, and its timeline. */
 export default function Inspector({ record, onClose }: { record: StoredTurn; onClose: () => void }) {
   const needsKey = usePagePart((snapshot) => snapshot.session?.needs_key === true);
   const url = new URL(`turns/${record.id}/stream`, API).href;
@@ -30,7 +31,7 @@ export default function Inspector({ record, onClose }: { record: StoredTurn; onC
       <p>
         <code>{record.id}</code> <CopyButton text={curl} label="Copy as curl" />
       </p>
-      <Attempts record={record} />
+      <Timeline record={record} />
       <h3>Events</h3>
       <p className="status" role="status">
         {failure ?? `${total} events${isOpen ? ", and the stream is open" : ""}. Each catch-up has a whole block.`}
@@ -104,39 +105,37 @@ function useEvents(url: string) {
   return { arrivals, total, isOpen, failure };
 }
 
-/** The model calls of a turn on one time axis. The bars repeat what the table says. */
-function Attempts({ record }: { record: StoredTurn }) {
-  const { attempts } = record;
-  if (attempts.length === 0) return <p className="status">The model calls are listed when the turn has ended.</p>;
-  const begin = Date.parse(record.created_at);
-  const end = Math.max(...attempts.map(endOf), begin + 1);
+/** The model calls and the tools of a turn on one time axis. The bars repeat what the table says. */
+function Timeline({ record }: { record: StoredTurn }) {
+  const { turn, failure } = useWholeTurn(record.id);
+  const spans = useMemo(() => (turn === null ? [] : timelineOf(turn)), [turn]);
+  if (failure !== null) return <p className="notice error">{visibleText(failure)}</p>;
+  if (turn === null) return <p className="status">Loading…</p>;
+  if (turn.attempts.length === 0) return <p className="status">No model call is stored with this turn.</p>;
+  const end = Math.max(...spans.map(({ begin, seconds }) => begin + seconds), 0.001);
   return (
     <table className="attempts">
-      <caption>Model calls</caption>
+      <caption>Timeline</caption>
       <thead>
         <tr>
-          <th scope="col">Step</th>
-          <th scope="col">Model</th>
+          <th scope="col">Begin (s)</th>
+          <th scope="col">What</th>
           <th scope="col">Outcome</th>
+          <th scope="col">First output (s)</th>
           <th scope="col">Seconds</th>
           <th scope="col">Time</th>
         </tr>
       </thead>
       <tbody>
-        {attempts.map((attempt) => (
-          <tr key={`${attempt.step}.${attempt.number}`}>
-            <td>{`${attempt.step}.${attempt.number}`}</td>
-            <td>{visibleText(attempt.model)}</td>
-            <td>{attempt.outcome}</td>
-            <td>{attempt.duration.toFixed(2)}</td>
+        {spans.map((span, place) => (
+          <tr key={place} className={span.kind}>
+            <td>{span.begin.toFixed(2)}</td>
+            <td>{span.kind === "tool" ? `tool ${visibleText(span.name)}` : visibleText(span.name)}</td>
+            <td>{span.outcome}</td>
+            <td>{span.firstOutput?.toFixed(2) ?? ""}</td>
+            <td>{span.seconds.toFixed(2)}</td>
             <td>
-              <svg className="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
-                <rect
-                  x={(100 * (Date.parse(attempt.started_at) - begin)) / (end - begin)}
-                  width={Math.max(1, (100 * attempt.duration * 1000) / (end - begin))}
-                  height="8"
-                />
-              </svg>
+              <Bar span={span} end={end} />
             </td>
           </tr>
         ))}
@@ -145,6 +144,28 @@ function Attempts({ record }: { record: StoredTurn }) {
   );
 }
 
-function endOf(attempt: Attempt): number {
-  return Date.parse(attempt.started_at) + attempt.duration * 1000;
+/** A model call is pale until its first output. */
+function Bar({ span: { begin, seconds, firstOutput }, end }: { span: Span; end: number }) {
+  const scale = 100 / end;
+  return (
+    <svg className="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
+      <rect x={begin * scale} width={Math.max(1, seconds * scale)} height="8" />
+      {firstOutput !== null && <rect className="wait" x={begin * scale} width={firstOutput * scale} height="8" />}
+    </svg>
+  );
+}
+
+/** Return the record of a turn with its model calls, which a branch is read without. */
+function useWholeTurn(id: string): { readonly turn: StoredTurn | null; readonly failure: string | null } {
+  const [turn, setTurn] = useState<StoredTurn | null>(null);
+  const [failure, setFailure] = useState<string | null>(null);
+  useEffect(() => {
+    let isWanted = true;
+    client.readTurn(id).then(
+      (read) => { if (isWanted) setTurn(read); },
+      (error: unknown) => { if (isWanted) setFailure((error as TurnstreamError).message); },
+    );
+    return () => { isWanted = false; };
+  }, [id]);
+  return { turn, failure };
 }

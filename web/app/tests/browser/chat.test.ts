@@ -133,6 +133,10 @@ test("a tool that asks first runs after a click, never after Enter alone", async
   await approve.click();
   await ended(page);
   await page.locator(".card", { hasText: "clock" }).getByText("done").waitFor();
+  await page.getByRole("button", { name: "Inspect" }).click();
+  await page.getByRole("dialog").getByRole("cell", { name: "tool clock", exact: true }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   await pictures(page, "tools");
 });
 
@@ -153,7 +157,11 @@ test("thinking is folded", async () => {
   await ask(page, "Think about it");
   await ended(page);
   expect(await page.locator("details.thinking").first().getAttribute("open")).toBeNull();
-  await page.locator("details.thinking summary").first().click();
+  const summary = page.locator("details.thinking summary").first();
+  await page.reload();
+  await ended(page);
+  await expect.poll(() => summary.textContent()).toMatch(/^Thought \(\d+ s\)$/);
+  await summary.click();
   await pictures(page, "thinking");
 });
 
@@ -193,11 +201,16 @@ test("the inspector shows the events and the model calls of a turn", async () =>
   await ask(page, "look inside");
   await ended(page);
   await expect.poll(() => page.locator(".turn.assistant .facts").textContent()).toMatch(/sim\/echo.* · \d+ → \d+ tokens · \$0/);
+  // A branch is read without its model calls: the inspector reads them.
+  await page.reload();
   await page.getByRole("button", { name: "Inspect" }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByRole("cell", { name: "turn_complete", exact: true }).waitFor();
   await dialog.getByRole("cell", { name: "turn_start", exact: true }).waitFor();
-  await dialog.locator("table.attempts").getByRole("cell", { name: "complete", exact: true }).waitFor();
+  const calls = dialog.locator("table.attempts tr.call");
+  expect(await calls.count()).toBe(1);
+  // The begin, the model, the outcome, the seconds to the first output, and those of the call.
+  expect((await calls.locator("td").allTextContents()).slice(0, 5).join(" ")).toMatch(/^\d+\.\d\d sim\/echo\S* complete \d+\.\d\d \d+\.\d\d$/);
   const ids = await dialog.locator(".events tbody tr td:nth-child(2)").allTextContents();
   expect(ids.every((id) => /^\d+-\d+$/.test(id))).toBe(true);
   await dialog.getByLabel("Type").selectOption("turn_complete");

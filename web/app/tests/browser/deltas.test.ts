@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Browser, CDPSession, Page } from "playwright-core";
-import { ask, launch, open, shownText, startServer, storedText, type TestServer } from "./harness";
+import { ask, launch, open, report, shownText, startServer, storedText, type TestServer } from "./harness";
 
 const FEW = 10_000;
 const MANY = 100_000;
@@ -115,7 +115,7 @@ test("each delta of an answer of 100,000 costs as much script as one of 10,000, 
     const ready = performance.now() - began;
     const measured = await measure(page, events);
     const { script, frames, typing, heaps } = measured;
-    console.log(
+    report(
       `${events} deltas: ${((script / events) * 1e6).toFixed(1)} µs of script each; frames ${share(frames, 0.5).toFixed(1)} ms, 95 % ${share(frames, 0.95).toFixed(1)} ms; ` +
         `typing ${share(typing, 0.5).toFixed(0)} ms, worst ${share(typing, 0.99).toFixed(0)} ms; ready after ${ready.toFixed(0)} ms; ` +
         `heap ${heaps.map(({ size, length }) => `${(size / 1e6).toFixed(1)} (${((size - BYTES_PER_CHARACTER * length) / 1e6).toFixed(1)})`).join(" ")} MB, without the answer in brackets`,

@@ -206,6 +206,11 @@ export function chatOf(page: Page): string {
   return page.url().split("#/chat/")[1] ?? "";
 }
 
+/** Print what was measured. The automatic run shows these lines. */
+export function report(figures: string): void {
+  console.log(`measured: ${figures}`);
+}
+
 /** Take a picture of the page as it is. */
 export async function picture(page: Page, name: string): Promise<void> {
   mkdirSync(PICTURES, { recursive: true });

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Browser, Page } from "playwright-core";
-import { ask, ended, launch, open, startServer, type TestServer } from "./harness";
+import { ask, ended, launch, open, report, startServer, type TestServer } from "./harness";
 
 const TURNS = 2000;
 let browser: Browser;
@@ -73,7 +73,7 @@ test("a chat of 2,000 turns holds few of them in the page, and scrolls from its 
         requestAnimationFrame(step);
       }),
   );
-  console.log(`frames of a scroll through ${TURNS} turns: median ${frames[100]?.toFixed(1)} ms, 95 % ${frames[190]?.toFixed(1)} ms`);
+  report(`frames of a scroll through ${TURNS} turns: median ${frames[100]?.toFixed(1)} ms, 95 % ${frames[190]?.toFixed(1)} ms`);
   await page.getByRole("button", { name: "Latest" }).click();
   await expect.poll(() => fromEnd(page)).toBeLessThan(48);
   await page.locator(".turn", { hasText: `Question ${TURNS / 2 - 1}.` }).last().waitFor();

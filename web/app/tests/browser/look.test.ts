@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Browser } from "playwright-core";
-import { ask, ended, launch, open, picture, pictures, startServer, type TestServer } from "./harness";
+import { ask, ended, launch, open, picture, pictures, report, startServer, type TestServer } from "./harness";
 import { seriousFindings } from "./accessibility";
 
 const BUILT = fileURLToPath(new URL("../../../../src/turnstream/server/page/built", import.meta.url));
@@ -27,7 +27,7 @@ test("the first load is small", () => {
   const index = readFileSync(`${BUILT}/index.html`, "utf8");
   const names = readdirSync(`${BUILT}/assets`).filter((name) => index.includes(name));
   const size = [index, ...names.map((name) => readFileSync(`${BUILT}/assets/${name}`))].reduce((sum, content) => sum + gzipSync(content).length, 0);
-  console.log(`first load: ${size} bytes, gzipped`);
+  report(`first load of the page: ${size} bytes, gzipped`);
   expect(names.length).toBeGreaterThan(1);
   expect(size).toBeLessThan(FIRST_LOAD);
 });
