@@ -17,6 +17,7 @@ from turnstream.core.history import CANCELLED_BY_ERROR
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator import texts
 from turnstream.simulator.script import story
+from turnstream.tools.ledger import OUTCOME_UNKNOWN
 from turnstream.turns.takeover.positions import unanswered_calls
 
 _AGENT_SAYS = (
@@ -185,7 +186,8 @@ async def verify_after_crash(
 
 def is_made_by_recovery(block: Block) -> bool:
     """The result of a call that the crash interrupted, or that had not begun (G5)."""
-    return block.block_type == "tool_result" and (block.content or {}).get("content") == CANCELLED_BY_ERROR
+    said = (block.content or {}).get("content")
+    return block.block_type == "tool_result" and said in (CANCELLED_BY_ERROR, OUTCOME_UNKNOWN.text)
 
 
 def first_lost(watcher: Watcher, stored: list[Block]) -> Frame | None:
