@@ -264,6 +264,19 @@ async def test_texts_are_in_the_spans_if_a_setting_asks(tmp_path: Path) -> None:
     assert attributes(run)["gen_ai.tool.call.result"] == LOOKED_UP
 
 
+async def test_a_turn_without_rows_has_its_texts_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client_of(tmp_path, with_texts=True) as session:
+        body = {"model": "sim/echo:pace=0", "messages": [{"role": "user", "content": SAID}]}
+        async with session.post("/v1/chat/completions", json=body) as response:
+            assert response.status == 200
+        while not (found := named("invoke_agent")):  # noqa: ASYNC110 - it ends after its stream
+            await asyncio.sleep(0.01)
+        assert SAID in str(attributes(found[0])["gen_ai.output.messages"])
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+
+
 async def test_a_failed_call_and_its_turn_have_the_error_code(tmp_path: Path) -> None:
     model = "echo:pace=0,fault=error-before,status=400"
     async with client_of(tmp_path) as session:

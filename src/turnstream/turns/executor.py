@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from turnstream.errors import StaleGeneration, StoreError, TurnstreamError
+from turnstream.errors import StaleGeneration, TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.driver import LoopDriver
 from turnstream.model_loop.position import LoopPosition
@@ -135,9 +135,11 @@ class Executor(TurnTask):
         """Put the conversation into the turn's span."""
         try:
             path = await read_history(self._store, self.turn.id)
-        except StoreError as error:
+        except TurnstreamError as error:
             logger.warning("the texts of turn %s are not traced: %s", self.turn.id, error)
             return
+        if not path:
+            return  # the chat was deleted
         *given, answer = [traced_message(turn.role, blocks, turn.stop_reason) for turn, blocks in path]
         span.note_messages(given, answer)
 

@@ -52,13 +52,16 @@ class HandOver:
             for start in range(0, len(moving), _AT_ONCE):
                 await asyncio.gather(*map(self._release, moving[start : start + _AT_ONCE]))
         except StoreError as error:
-            logger.warning("turns could not be handed over, and others continue them later: %s", error)
+            logger.warning("turns were not handed over. The lease must lapse first: %s", error)
         return True
 
     async def _release(self, executor: Executor) -> None:
         turn = executor.turn
         release = ReleaseTurn(turn_id=turn.id, node=self._node.id, generation=turn.generation)
-        await self._store.write(release)
+        try:
+            await self._store.write(release)
+        except StoreError as error:
+            logger.warning("turn %s was not handed over. Its lease must lapse first: %s", turn.id, error)
 
 
 def is_movable(executor: Executor) -> bool:
