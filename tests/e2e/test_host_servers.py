@@ -56,7 +56,7 @@ GUNICORN = ("gunicorn", "--worker-class=uvicorn_worker.UvicornWorker", "--bind=f
 GUNICORN_ASGI = ("gunicorn", "--worker-class=asgi", "--bind=fd://{socket}", "app:app")
 HYPERCORN = ("hypercorn", "--workers=0", "--bind=fd://{socket}", "app:app")
 HYPERCORN_WORKER = ("hypercorn", "--graceful-timeout=0", "--bind=fd://{socket}", "app:app")
-GRANIAN = ("granian", "--interface=asgi", "--port={port}", "app:app")
+GRANIAN = ("granian", "--interface=asgi", "--loop=asyncio", "--port={port}", "app:app")
 RELOADING = {
     UVICORN: ("--reload",),
     GUNICORN: ("--reload",),
