@@ -86,7 +86,7 @@ test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools
 survival: .venv/development.ready ## The sixteen faults of providers at full length, at two settings: two minutes
 	@$(BIN)/python -m tests.faults.full_length
 
-soak: .venv/development.ready ## Kill nodes of a shared database 200 times, and replace them under long answers
+soak: .venv/development.ready ## Kill nodes of a shared database 200 times, then replace nodes during long answers
 	@NODE_KILLS=200 $(BIN)/pytest -s tests/nodes/test_kill_lottery.py
 	@DEPLOY_TURN_SECONDS=20 $(BIN)/pytest -s tests/nodes/test_rolling_deploy.py
 
