@@ -3,8 +3,9 @@
     python -m benchmarks.many_nodes [--turns 40] [--seconds 10]
 
 Each node is a process. Turns of the simulated model bring 20 events a second each, and each has one watcher.
-CPU time is that of a node's process for each event. The model runs in the owner's process. The feed's latency
-is the time from an event at a watcher of its own node to the same event at a watcher of another node.
+CPU time is the time of a node's process, divided by the number of events. The model runs in the owner's
+process. The feed's latency is the time from an event at a watcher on the owner's node to the same event at a
+watcher on another node.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ WARM_UP = 2.0
 STARTS = 16
 """Requests under way at once while starts are counted."""
 DELAY = 0.0005
-"""Seconds of a way to PostgreSQL, and of the way back: a round trip takes one millisecond."""
+"""Seconds that each direction to PostgreSQL takes: a round trip takes one millisecond."""
 _WAL = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
 
 
 async def main() -> None:
-    """Measure all, and print the figures."""
+    """Run all measurements, and print the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -73,7 +74,7 @@ async def number(url: str, query: str, *values: object) -> int:
 
 
 async def measure(name: str, url: str, folder: Path, options: argparse.Namespace, *, nodes: int) -> None:
-    """Print what events cost, and what PostgreSQL takes for them."""
+    """Print the cost of an event: CPU time, and on PostgreSQL the write-ahead log and connections."""
     async with AsyncExitStack() as stack, aiohttp.ClientSession() as session:
         running = [await start_node(stack, url, folder) for _ in range(nodes)]
         apis = [Api(node.url, session) for node in running]

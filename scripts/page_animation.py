@@ -2,9 +2,9 @@
 
     python scripts/page_animation.py [FILE]
 
-It needs a built page (`make page`), Chromium, and Pillow, which is no dependency of the project:
-`uv run --with pillow python scripts/page_animation.py`. Pictures are taken of the real page by
-`web/app/tests/browser/reload_pictures.ts`, and the file is an animated WebP.
+It needs a built page (`make page`), Chromium, and Pillow, which is not a dependency of the project:
+`uv run --with pillow python scripts/page_animation.py`. `web/app/tests/browser/reload_pictures.ts` takes
+pictures of the real page. The file is an animated WebP.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.terminal.pictures import SIZES, picture, store
 from tests.terminal.scenes import SCENES
 
 SAME = 10
-"""Times that a picture must be the same: what is still being drawn changes it."""
+"""Equal pictures in a row after which a state counts as drawn."""
 LIMIT = 1_000
 
 

@@ -143,7 +143,7 @@ class BackgroundWork:
         self._parts.journal.renew_soon()
 
     async def _follow_changes(self) -> None:
-        """Look for the changes of other nodes, if there may be any."""
+        """Follow the changes that other nodes commit, if the database is shared."""
         if self._parts.node.is_shared:
             await self._parts.context.events.changes.run()
 

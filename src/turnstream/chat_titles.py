@@ -4,7 +4,7 @@
                                   └─ a transient turn of the title's model ─► title and cost, in one write
 
 A title is a convenience. So each failure is logged, and the chat keeps the title that it has. The next answer
-makes up for a title that failed, or that a restart of the server prevented.
+tries again. So it does if a restart of the server prevented the title.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_DUE = 1_000
 TITLE_SECONDS = 60.0
 """Seconds for one title, with all calls of the model."""
 MAX_ANSWERS = 3
-"""Answers of a branch that may give its chat a title. The first one nearly always does."""
+"""First answers of a branch after which a title may be made. The first one is nearly always enough."""
 PROVISIONAL = "provisional_title"
 """Key of a chat's metadata that is true if its title may be replaced, as the title of a page's new chat."""
 MAX_TITLE = 80
@@ -58,7 +58,7 @@ class TitleWriter:
         self._due: asyncio.Queue[str] = asyncio.Queue(MAX_DUE)
 
     def ended(self, turn_id: str) -> None:
-        """Make a title soon if this turn is an early answer of a chat without one. Its end is stored."""
+        """Make a title soon if this ended turn is an early answer of a chat without one."""
         if self._model is not None and not self._due.full():
             self._due.put_nowait(turn_id)
 
@@ -130,7 +130,7 @@ class TitleWriter:
         return await self._commands.state(owner, started.id)
 
     async def _short_branch(self, turn: TurnRecord) -> list[TurnRecord]:
-        """Return the turns from the first question to this answer, or none if there are more than a few."""
+        """Return the turns from the first question to this answer, or none if it is not an early answer."""
         branch = [turn]
         while branch[0].prev_turn_id is not None:
             if len(branch) == 2 * MAX_ANSWERS:
@@ -151,9 +151,13 @@ def _may_replace_title(chat: ChatRecord) -> bool:
 
 
 def _wants_title(chat: ChatRecord, texts: list[str]) -> bool:
-    """Return True if the chat has no title yet, or still has the beginning of its first question.
+    """Return True if this answer gives the chat a title.
 
-    The first answer replaces any provisional title.
+    The first answer replaces any provisional title. Later answers replace only a title that is the beginning
+    of the first question.
+
+    Args:
+        texts: Texts of the branch, from the first question to this answer.
     """
     if chat.title is None or len(texts) == 2:
         return True

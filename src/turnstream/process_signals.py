@@ -134,10 +134,7 @@ class HostSignals:
         """Signal that ends the process after the drain. 0: a previous handler decides."""
 
     def open(self) -> None:
-        """Handle the signals from now on. Does nothing in other threads than the main one.
-
-        Only the main thread receives signals.
-        """
+        """Handle the signals from now on. Does nothing outside the main thread: no other gets signals."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._loop, self._process = asyncio.get_running_loop(), os.getpid()

@@ -23,7 +23,7 @@ class HangupWatch:
 
     The kernel sends SIGHUP if a terminal is closed. A process that ignores SIGHUP, because `nohup` started it
     for example, gets no signal. So the terminal itself is watched too. Once it is closed, the null device
-    takes its place: a write to it would fail, and a read would return at once, again and again.
+    takes its place: a write to a closed terminal fails, and each read of it returns at once.
 
     After the `with` block, or after the call of `end`, the process exits within `END_SECONDS`.
 
@@ -34,7 +34,7 @@ class HangupWatch:
 
     def __init__(self, end: Callable[[], object], signals: tuple[str, ...]) -> None:
         self.code: int | None = None
-        """Exit code of the process. None: nothing has happened."""
+        """Exit code of the process. None: no signal came, and the terminal is open."""
         self._end: Callable[[], object] | None = end
         self._numbers = [getattr(signal, name) for name in signals if hasattr(signal, name)]
         self._previous: dict[int, Any] = {}

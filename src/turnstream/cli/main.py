@@ -152,7 +152,7 @@ def _show_version() -> int:
 
 
 def _report_misspelt_variables() -> None:
-    # The settings are loaded for other names only: their import takes most of a command's start.
+    # The settings are loaded for other names only: their import takes most of the time of a command's start.
     unknown = [name for name in os.environ if name.startswith("TURNSTREAM_") and "__" not in name]
     if set(unknown) - {SERVER_KEY, "TURNSTREAM_CONFIG"}:
         from turnstream.config import misspelt_variables

@@ -81,7 +81,7 @@ class LoopDriver:
 
     @property
     def is_silent(self) -> bool:
-        """True if nothing of the current step was shown, and no tool of it runs."""
+        """True if the current step has shown nothing, and none of its tools runs."""
         accumulator = self.accumulator
         has_shown = accumulator.shown is not None or accumulator.next_sequence > self._first
         return not (has_shown or self._sink.progress.runs_tools)

@@ -102,7 +102,7 @@ class ModelSource(TurnSource):
         self._continues = number > 0
         """True if another model call follows."""
         self._was_answered = calls is not None
-        """True until the calls of a resumed step, if any are left, have got their results."""
+        """True until the remaining calls of a resumed step have their results."""
         self._begun: BegunStep | None = None
         """The blocks of another process that the first step continues, or None."""
         self._pending: list[PendingApproval] = []

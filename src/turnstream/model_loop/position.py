@@ -21,8 +21,8 @@ class LoopPosition(NamedTuple):
         open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
         step_shown: True if the step's StepStart has been shown.
         answered: True if the step's model call is complete. The driver begins with the results of its tools.
-        restart: Events that say that another executor continues the turn: the reset of lost blocks, and a
-            notice.
+        restart: Events that tell watchers that another executor continues the turn: the reset of lost blocks,
+            and a notice.
     """
 
     step: int = 0
@@ -38,8 +38,8 @@ class BegunStep(NamedTuple):
     """A step that another process has begun.
 
     Attributes:
-        shown: Its shown blocks.
-        answer: The model's answer, if the provider stores it.
+        shown: Blocks of the step that were shown.
+        answer: The model's answer, if the provider stores it. None if it does not.
     """
 
     shown: Sequence[Block]

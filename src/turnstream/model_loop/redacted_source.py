@@ -99,7 +99,7 @@ class RedactedSource(TurnSource):
     def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
         """Let the first step continue blocks of another process.
 
-        A stored answer is not read: its text is redacted anew, and would not repeat what was shown.
+        A stored answer is not used: after another redaction, its text may differ from the shown text.
         """
         del answer
         return self._source.continue_step(shown)

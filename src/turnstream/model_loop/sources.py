@@ -123,9 +123,9 @@ class TurnSource:
         return None
 
     def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
-        """Let the first step continue blocks that another process has shown, the last of them still open.
+        """Let the first step continue blocks that another process has shown. The last of them is still open.
 
-        Called before the first step. Return False if the step must be made anew. `answer`: the step's answer,
+        Called before the first step. Return False if the step must begin again. `answer`: the step's answer,
         if the provider stores it.
         """
         del shown, answer

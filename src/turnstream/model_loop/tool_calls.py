@@ -45,8 +45,8 @@ class ResumedStep(NamedTuple):
 
     Attributes:
         number: Number of the step.
-        calls: Tool calls without results, each with the answer to its approval, or None if it has none. The
-            model's answer is complete then. None: the model is called.
+        calls: Tool calls without results, after a complete answer of the model. Each has the answer to its
+            approval, or None if it has none. `calls` is None if the model must be called again.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The model calls of a turn, and its conversation, as OpenTelemetry's conventions have them."""
+"""The model calls of a turn, and its conversation, in the form of OpenTelemetry's conventions."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class Heartbeats:
     """Renews the lease of a node that shares its database. Does nothing for a node that has its own.
 
     Args:
-        is_draining: Returns True if this node takes no new turns, and leaves its turns to others. It is asked
-            at each heartbeat.
+        is_draining: Returns True if this node takes no new turns, and leaves its turns to others. Called at
+            each heartbeat.
         on_lapse: Called when a heartbeat succeeds after the lease had lapsed. Nothing is shown before it has
             returned. It may raise StoreError.
     """

@@ -84,7 +84,7 @@ class Lease:
     def renew(self, heartbeat: ConfirmedHeartbeat) -> None:
         """Renew the lease from a heartbeat.
 
-        If the lease had lapsed, the caller has stopped the tasks of turns that other nodes claimed.
+        After a lapse, the caller must first stop the tasks of turns that other nodes have claimed.
         """
         if self._last is None or self.had_lapsed(heartbeat) or not self._continues(self._last, heartbeat):
             self._first = heartbeat

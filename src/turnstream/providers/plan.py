@@ -143,7 +143,7 @@ class CallPlan:
         return self._call(self._current, self._request_for(self._current), None)
 
     def can_continue(self, shown: Sequence[Block]) -> bool:
-        """Return True if a call of the current model can continue all shown blocks of a step: texts."""
+        """Return True if the current model can continue the shown blocks of a step. All must be texts."""
         return all(block.block_type == "text" for block in shown) and self._continues(
             self._current, kept_of(shown)
         )
@@ -164,7 +164,7 @@ class CallPlan:
         )
 
     def reattach(self, request: ModelRequest, shown: Sequence[Block], answer: StoredAnswer) -> Call:
-        """Return the first call of a step: it reads a stored answer, of which `shown` was shown."""
+        """Return the first call of a step, which reads a stored answer. `shown`: its blocks so far."""
         self._begin_step(request)
         self._seen = length_of(shown)
         place = [model.called.name for model in self._models].index(answer.model)

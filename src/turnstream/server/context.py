@@ -49,7 +49,7 @@ class ServerContext(NamedTuple):
     debug: bool = False
     """True to show clients the inner messages of errors."""
     on_request: Callable[[Mapping[str, str]], None] | None = None
-    """Gets the headers of each request whose caller is known, or None."""
+    """Called with the headers of each request, once its caller is known. None: not called."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""

@@ -126,7 +126,7 @@ class EngineMetrics:
         yield _counter("node_recoveries", "Turns of other nodes that were recovered here", measures.recovered)
         yield _histogram(
             "node_feed_lag_seconds",
-            "At most, from the commit of events of another node's turns to their appearance here",
+            "Upper bound of the time from the commit of another node's events to their read here",
             measures.feed_lag,
         )
 

@@ -207,7 +207,7 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
 
     batched: ClassVar[bool] = False
     renews_lease: ClassVar[bool] = False
-    """True if a node's lease depends on the write. It does not wait for other writes then."""
+    """True if a node's lease depends on the write. Such a write does not wait for other writes."""
 
     @property
     def changed_owner(self) -> str | None:

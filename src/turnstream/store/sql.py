@@ -56,7 +56,7 @@ class SqlStore:
         self._open: OpenDatabase | None = None
         self._writer: Writer | None = None
         self._lease_writer: Writer | None = None
-        """The writer of heartbeats. In a database with one process, it is the writer of all."""
+        """The writer of heartbeats. If only one process uses the database, it is the writer of turns, too."""
         self._readers: Readers | None = None
         self._was_opened = False
 

@@ -1,4 +1,4 @@
-"""The writer: a thread that commits writes in groups. One writer has all writes of turns.
+"""The writer: a thread that commits writes in groups. All writes of turns go to one writer.
 
     write(operation) ─► queue ─► the thread takes all queued writes ─► BEGIN, apply in order, COMMIT
                                                                          └─► one call into the event loop

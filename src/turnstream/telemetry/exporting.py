@@ -9,13 +9,13 @@ from turnstream.errors import ConfigurationError
 
 
 def configure_export() -> None:
-    """Export spans and metrics, unless the process has its own providers, as under an instrumentation.
+    """Export spans and metrics, unless the process has providers already (`opentelemetry-instrument`).
 
-    The threads of the SDK start here, so call it in the process that serves. What is left is exported at the
-    process's end. Raises ConfigurationError if the extra is not installed.
+    The threads of the SDK start here, so call it in the process that serves. The last spans and metrics are
+    exported when the process ends. Raises ConfigurationError if the extra is not installed.
     """
     try:
-        from opentelemetry import metrics, trace  # noqa: PLC0415 - only if it is asked for
+        from opentelemetry import metrics, trace  # noqa: PLC0415 - only if the settings want it
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
             OTLPMetricExporter,
         )

@@ -71,7 +71,7 @@ class NodeMeasures:
         self.recovered = 0
         """Number of turns of other nodes that this node has recovered."""
         self.feed_lag = Histogram(SHORT_WAITS)
-        """Seconds, at most, from the commit of another node's events to their appearance here."""
+        """Upper bounds of the seconds from the commit of another node's events to their read here."""
 
 
 class TurnMeasures:

@@ -134,7 +134,7 @@ class Tracing:
         )
 
     def note_request(self, headers: Mapping[str, str]) -> None:
-        """Take the trace context of a request for the turns that it starts."""
+        """Keep the trace context of a request for the turns that it starts."""
         from opentelemetry import propagate  # noqa: PLC0415 - see above
         from opentelemetry.context import Context  # noqa: PLC0415 - see above
 
@@ -251,12 +251,12 @@ class ToolSpan:
         self._records_content = records_content
 
     def note_arguments(self, arguments: object) -> None:
-        """Put the arguments into the span, if texts belong there."""
+        """Put the arguments into the span, if it records content."""
         if self._records_content:
             self._span.set_attribute("gen_ai.tool.call.arguments", dumps(arguments))
 
     def note_result(self, text: str, *, is_error: bool) -> None:
-        """Put the result into the span, if texts belong there, and mark a failed call."""
+        """Put the result into the span, if it records content, and mark a failed call."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - see above
 
         if self._records_content:

@@ -30,7 +30,7 @@ class TracedTools(ToolRunner):
 
 
 def traced_tools(settings: TelemetrySettings | None, runner: ToolRunner) -> tuple[Tracing | None, ToolRunner]:
-    """Return what makes the spans, or None, and a runner whose calls have them.
+    """Return the tracing, or None if it is off, and a runner whose calls have spans if it is on.
 
     Raises ConfigurationError if OpenTelemetry is not installed.
     """

@@ -72,7 +72,7 @@ class OwnerPages:
         self.owner = owner
         self._lag = lag
         self._read_at: float | None = None
-        """Start of the last read. All pages that it did not find were committed later."""
+        """Time at which the last read began. Pages that it did not find were committed later."""
         self._store = store
         self._interval = interval
         self._page: int | None = None
@@ -160,7 +160,8 @@ class PagesFeed:
     Args:
         owner_of: Returns the node that writes a turn, or None if no node does. May raise StoreError.
         interval: Seconds between two reads of an owner's pages.
-        lag: Histogram of the seconds, at most, from a page's commit to its appearance here. None: not kept.
+        lag: Histogram of upper bounds of the seconds from a page's commit to its read here. None: none is
+            kept.
     """
 
     def __init__(

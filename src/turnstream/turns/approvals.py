@@ -221,7 +221,7 @@ class ApprovalCommands:
                 continued,
                 log,
                 account,
-                _results_of(step, blocks),
+                _position_of_results(step, blocks),
                 kept=sum(not each.partial for each in blocks),
             )
             self._registry.reserve(executor, source, ends=cancel)
@@ -247,7 +247,7 @@ class ApprovalCommands:
             return _EndingSource(calls, error)
 
 
-def _results_of(step: int, blocks: Sequence[Block]) -> LoopPosition:
+def _position_of_results(step: int, blocks: Sequence[Block]) -> LoopPosition:
     """Return the position before the results of a step, after all blocks of the turn."""
     sequence = max((block.sequence + 1 for block in blocks), default=0)
     return LoopPosition(step, sequence, sequence, step_shown=True, answered=True)

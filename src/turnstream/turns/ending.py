@@ -57,7 +57,7 @@ LOST_SOURCE = OutcomeRecord(
     error_code="source_lost",
     error_message=(
         "the server that ran this turn was lost, and no other server has the source of its content: "
-        "start it again"
+        "start the turn again"
     ),
 )
 """Outcome of a turn whose source belongs to a host application."""

@@ -56,7 +56,7 @@ class Executor(TurnTask):
         self._driver = LoopDriver(self.writer, account or TurnAccount(), position)
         self._driver.on_account = self.writer.save_account
         self._named: str | None = None
-        """Id of the stored answer that the journal has."""
+        """Id of the stored answer that the journal names."""
         self._rest: Rest | None = None
         """Blocks that were not stored when the end was decided."""
         self.tracing: Tracing | None = None
@@ -82,7 +82,7 @@ class Executor(TurnTask):
         return self._with_answer(journal.next_part(self.log, is_settled=is_settled))
 
     def _with_answer(self, part: JournalPart | None) -> JournalPart | None:
-        """Return the part with the answer that the provider stores, if no part before has named it."""
+        """Add the answer that the provider stores to a part, unless an earlier part names it."""
         source = self._source
         identity = None if source is None else source.answer_id
         if identity is None or identity == self._named or not isinstance(self.writer.journal, LogPublisher):
@@ -100,7 +100,7 @@ class Executor(TurnTask):
 
     @property
     def is_silent(self) -> bool:
-        """True if nothing of the current step was shown: it is between two steps, or its model thinks."""
+        """True if the current step has shown nothing. See `LoopDriver.is_silent`."""
         return self._driver.is_silent
 
     async def run(self, source: TurnSource) -> None:

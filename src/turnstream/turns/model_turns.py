@@ -159,7 +159,7 @@ class ModelTurns:
         Args:
             turn: The turn, with the generation of the executor that continues it.
             path: The turns up to this one. This one is included if a step is resumed.
-            resumed: The step at which it continues. None: the turn begins again.
+            resumed: The step at which the turn continues. None: the turn begins again.
         """
         known = self.tools.tools
         tools = tuple(tool for tool in turn.tools or () if not isinstance(tool, str) or tool in known)
@@ -277,7 +277,7 @@ class ModelTurns:
         Args:
             turn: The turn, with the generation of the new executor.
             log: The turn's log, at the last event that survived.
-            kept: Number of its complete blocks that stay.
+            kept: Number of complete blocks of the turn that stay.
         """
         lease, debug = self._lease, self._options.debug
         executor = Executor(turn, log, self._store, account, position=position, lease=lease, debug=debug)

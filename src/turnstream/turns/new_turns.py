@@ -148,8 +148,8 @@ class KeysInUse:
 
     A request that has claimed a key may call the model before its rows are committed: no other request of
     this process can have started a turn with the key. A second request waits, and then finds the turn of the
-    first. On a shared database, a request of another process may commit first. Then this one's model call is
-    stopped, and it gets the turn of the other.
+    first. On a shared database, a request of another process may commit first. Then the model call here is
+    stopped, and the caller gets the turn of the other process.
     """
 
     def __init__(self) -> None:
@@ -334,7 +334,7 @@ def assistant_turn(
 
 
 def history_of(turn: TurnRecord, last_seq: int) -> History:
-    """Return what a turn's row says about the turn's events.
+    """Return the start event, the resets and the fences of a turn, from its row.
 
     Args:
         last_seq: Seq of the last event, or 0 if there is none. Then the start event has no number yet.

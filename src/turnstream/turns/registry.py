@@ -74,7 +74,7 @@ class Registry:
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
         self.hand_over: Callable[[Literal["all", "silent"]], Awaitable[bool]] | None = None
-        """Leaves turns to other nodes: all, or those that show nothing now. False: there is no other node."""
+        """Leaves all turns, or the silent ones, to other nodes. Returns False if there is no other node."""
         self.adopt: Callable[[TurnLog], bool] = lambda _log: False
         """Feeds the log of a turn that another node has claimed. Returns False if it cannot be fed."""
         self.on_withdrawal: Callable[[], None] = lambda: None

@@ -120,7 +120,7 @@ class TurnTask:
 
     @property
     def unsaved_bytes(self) -> int:
-        """Estimated bytes that this object keeps until its end is stored."""
+        """Estimated bytes that this object keeps until the turn's end is stored."""
         blocks = self.unsaved.blocks if self.unsaved is not None else ()
         return self.log.ring.size + sum(len(row.block.text_content or "") for row in blocks)
 
@@ -207,7 +207,7 @@ class TurnTask:
         launch: Callable[[], None],
         opened: OpenedBlock | None = None,
     ) -> asyncio.Task[TurnRecord]:
-        """Continue a turn that waited or that another node lost, once its new generation is stored.
+        """Continue a turn that waited, or whose node was lost, once its new generation is stored.
 
         If the write fails, the source is closed. This object owns the returned task, and the task finishes
         even if no caller waits for it.
@@ -260,7 +260,7 @@ class TurnTask:
         return is_first
 
     def supersede(self) -> None:
-        """Stop without an end: another node continues the turn. The log becomes the mirror of its owner."""
+        """Stop without an end: another node continues the turn. The log becomes a mirror of that node's."""
         if self.superseded or self.log.terminal is not None:
             return
         self.writer.leave_log()

@@ -132,7 +132,7 @@ class TurnWriter:
         self._log.show(events, open_block)
 
     def leave_log(self) -> None:
-        """Show nothing more. Another node writes the turn now, and the log becomes its mirror."""
+        """Stop showing events. Another node writes the turn now, and the log becomes a mirror."""
         self._log = self._log.unwatched()
         self.show = self._log.show
 

@@ -207,7 +207,7 @@ class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
         return turn
 
     def _was_applied(self, row: Row[Any] | None) -> bool:
-        """Return True if this node has continued the turn: the write is repeated, as its answer was lost."""
+        """Return True if this write was applied before. It is repeated because its answer was lost."""
         continued = (self.expected_generation + 1, self.node, "streaming")
         return (
             self.node is not None and row is not None and (row.generation, row.node, row.status) == continued

@@ -44,7 +44,7 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
             states = turn_states(connection, {save.row.turn_id for save in saves})
             answers = [refusal(states.get(save.row.turn_id), save.generation) for save in saves]
         for save, refused in zip(saves, answers, strict=True):
-            # The ledger's copy has done its work, unless another executor still needs it.
+            # The ledger's copy is needed only if another executor continues the turn.
             if save.row.block.block_type == "tool_result" and refused is None:
                 values = {"of_turn": save.row.turn_id, "of_call": call_id(save.row.block)}
                 connection.execute(FORGET_RESULT, values)

@@ -67,7 +67,10 @@ _CLAIMED = (
 
 
 class ReadOwnTurns(Operation[dict[str, int]], frozen=True, kw_only=True):
-    """Reads the generations of the turns that a node writes, by turn id. It waits for no write or read."""
+    """Reads the generations of the turns that a node writes, by turn id.
+
+    It does not wait for other writes or reads.
+    """
 
     renews_lease: ClassVar[bool] = True
     node: str
@@ -151,7 +154,7 @@ class ClaimTurns(Operation[list[ClaimedTurn]], frozen=True, kw_only=True):
 
 
 class ClaimReleased(Operation[list[ClaimedTurn]], frozen=True, kw_only=True):
-    """Gives a node all turns that draining nodes have released. It needs no lease of a certain age.
+    """Gives a node all turns that draining nodes have released. The node's lease may be new.
 
     Returns the same turns as `ClaimTurns`.
     """

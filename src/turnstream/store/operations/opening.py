@@ -109,7 +109,7 @@ def place_opening(connection: Connection, owner: str, opening: Opening, chat_id:
 def _chat_of_client(connection: Connection, new: ChatRecord, client_id: str) -> str:
     """Return the chat of a client's id. Store `new` if there is none.
 
-    Of two nodes that store a chat for one id, the second waits here for the first, and then finds its chat.
+    If two nodes store a chat for one id, the second waits here for the first, and then finds that chat.
     """
     known = chat_of(connection, new.owner, client_id)
     if known is not None:

@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 _CANCEL_SECONDS = 2.0
 _WRITERS = 2
-"""Connections for writes: that of turns, and that of heartbeats."""
+"""Connections for writes: one for turns, and one for heartbeats."""
 _SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('turnstream schema'), hashtext(current_schema()))")
 
 

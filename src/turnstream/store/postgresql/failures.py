@@ -23,7 +23,7 @@ _CONNECTION_CLASS = "08"
 
 
 def failure_of(error: BaseException, *, is_read: bool = False) -> Failure:
-    """Return the kind of a failure of a write, or of a read, whose transactions are read-only everywhere.
+    """Return the kind of a failure. A read's transaction is read-only on every server.
 
     A failure without a code of the server is one of the connection: the server is not there, it does not
     answer, or it has ended the connection.

@@ -38,7 +38,7 @@ class RemoteTurns:
         self._recovery = recovery
 
     def is_elsewhere(self, turn: TurnRecord) -> bool:
-        """Return True if another node writes the turn, or has released it and a node will claim it."""
+        """Return True if another node writes the turn, or has released it for any node to claim."""
         if not self._node.is_shared or not has_executor(turn.status):
             return False
         return turn.taken_from is not None if turn.node is None else turn.node != self._node.id

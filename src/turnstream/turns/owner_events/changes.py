@@ -17,7 +17,7 @@ from turnstream.store.base import Store
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 0.25
-"""Seconds between two looks for changes of other nodes."""
+"""Seconds between two reads of the changes of other nodes."""
 PAGE = 32
 """Announcements that are read at a time."""
 
@@ -65,7 +65,7 @@ class Changes:
             except StoreError as error:
                 logger.warning("changes of other nodes cannot be read: %s", error)
             except Exception:
-                logger.exception("a look for changes of other nodes failed; the next one is tried")
+                logger.exception("a read of the changes of other nodes failed; the next one is tried")
 
     async def look(self) -> None:
         """Wake the watchers of the owners whose chats have changed since the last look. Raises StoreError."""

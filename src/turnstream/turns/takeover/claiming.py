@@ -68,7 +68,7 @@ class Claiming:
         if not is_search and not any(seen.is_lapsed or seen.record.state != "running" for seen in others):
             return 0
         if any(seen.record.state == "draining" for seen in others):
-            self._registry.began_waiting.set()  # a draining node stores answers, and does not act on them
+            self._registry.began_waiting.set()  # a draining node only stores the answers to approvals
         if (window := self._node.lease.claim_window()) is None:
             claimed = await self._store.write(ClaimReleased(node=self._node.id))
         else:

@@ -1,4 +1,4 @@
-"""Turns that a node which stops leaves to the other nodes."""
+"""Turns that a node leaves to other nodes when it stops."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class HandOver:
             for start in range(0, len(moving), _AT_ONCE):
                 await asyncio.gather(*map(self._release, moving[start : start + _AT_ONCE]))
         except StoreError as error:
-            logger.warning("turns were not handed over. The lease must lapse first: %s", error)
+            logger.warning("other nodes take the turns over only after the lease of this node: %s", error)
         return True
 
     async def _release(self, executor: Executor) -> None:
@@ -61,7 +61,7 @@ class HandOver:
         try:
             await self._store.write(release)
         except StoreError as error:
-            logger.warning("turn %s was not handed over. Its lease must lapse first: %s", turn.id, error)
+            logger.warning("turn %s moves only after the lease of this node: %s", turn.id, error)
 
 
 def is_movable(executor: Executor) -> bool:

@@ -23,7 +23,7 @@ from turnstream.turns.takeover.lost_usage import model_calls
 
 
 class LostTurn(NamedTuple):
-    """A claimed turn, with what its lost executor left.
+    """A claimed turn, with the blocks of its lost executor.
 
     Attributes:
         rows: Its stored blocks.
@@ -105,7 +105,7 @@ def lost_position(
     Args:
         runs: The turn's calls in the ledger of tool calls.
         approvals: Approvals of the turn.
-        idempotent: Names of the tools that may run again. They start before the answer is complete.
+        idempotent: Names of the tools that may run again. They may start before the answer is complete.
     """
     stored, cut = [row.block for row in lost.rows], [row.block for row in lost.cut]
     before, current = model_calls(stored)[-1]
@@ -132,9 +132,10 @@ def lost_position(
 
 
 def resumed_step(step: int, calls: Sequence[Block], approvals: Sequence[ApprovalRecord]) -> ResumedStep:
-    """Return a step whose answer is complete: its calls without a result, with their answers.
+    """Return a step in which the model's answer is complete.
 
     Args:
+        calls: Its calls without a result.
         approvals: Approvals of the turn, those of earlier steps included.
     """
     known = {

@@ -78,7 +78,7 @@ class TurnRecovery:
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Tasks that end turns now, by turn id. All callers that need a turn wait for its task."""
         self.restart: Callable[[LostTurn], Awaitable[OutcomeRecord | None]] | None = None
-        """Continues a claimed turn. Returns its outcome if it must end."""
+        """Continues a claimed turn and returns None, or returns the turn's outcome if it must end."""
         self._refused_since: dict[str, float] = {}
         self._cancelled: set[str] = set()
         """Ids of turns that end as cancelled."""
@@ -259,8 +259,8 @@ class TurnRecovery:
     async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
         """Take over a turn, and restart or end it. Keep its open block up to the last journalled text.
 
-        Return False if the turn had ended. Tool calls without a result get one if the turn ends. The usage
-        is estimated then.
+        Return False if the turn had ended. If the turn ends here, tool calls without a result get one, and
+        the usage is estimated.
         """
         # The new generation's numbers begin above all that the lost executor can have used. The last number
         # that survived is the old generation's fence: a watcher with a higher cursor has seen lost text.

@@ -42,9 +42,10 @@ MOST_RECOVERIES = 2
 Times that its node was stopped as planned do not count.
 """
 MOST_TAKEOVERS = 10
-"""Times that one turn is continued in all. Its fences count them, which are stored before it runs.
+"""Times that one turn is continued in all. The turn's fences count them.
 
-So a turn that ends each node before its notice is stored is not continued for ever.
+A fence is stored before the turn runs, and the notice later. So this limit also holds for a turn that kills
+each node before its notice is stored.
 """
 FIRST_STEP = ResumedStep(0)
 
@@ -54,9 +55,9 @@ _BEGINS, _CONTINUES = "the answer begins again", "another server continues it"
 class Restarts:
     """Continues lost turns of models: all complete steps stay, and the model is called again for the rest.
 
-    A model that continues its own text gets the text that survived. For any other, what was shown of the step
-    is retracted. A tool call that may have run is not run again, unless its tool
-    is idempotent (see `tools.ledger`).
+    A model that continues its own text gets the text that survived. For any other model, the shown blocks of
+    the step are retracted. A tool call that may have run is not run again, unless its tool is idempotent (see
+    `tools.ledger`).
     """
 
     def __init__(self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns) -> None:
@@ -68,7 +69,7 @@ class Restarts:
         """Returns the log of a turn that another node wrote, if watchers hold it, and stops feeding it."""
 
     async def restart(self, lost: LostTurn) -> OutcomeRecord | None:
-        """Continue a claimed turn with a new executor. Return its outcome if it must end.
+        """Continue a claimed turn with a new executor. Return the turn's outcome if it must end, else None.
 
         Raises StoreError, and Fenced if another node has claimed the turn.
         """
@@ -148,7 +149,7 @@ class Restarts:
 
 
 def _opened(row: BlockRecord) -> OpenedBlock:
-    """Return a block that the journal kept, as it can grow."""
+    """Return a block that the journal kept in a form that can grow."""
     block = row.block
     opened = OpenBlock(block.sequence, 0, block.block_type, block.content)
     opened.append(block.text_content or "")

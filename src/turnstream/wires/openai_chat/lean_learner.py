@@ -46,7 +46,7 @@ _ANSWERS = (
 )  # fmt: skip
 
 _LARGEST_POSITION = 2**31
-"""Index of a call up to which fragments have a decoder of their own. A type cannot name any integer."""
+"""Largest index of a call whose fragments get a decoder of their own. A type cannot hold every integer."""
 
 
 class _UnsignedEntry(msgspec.Struct, gc=False):

@@ -64,8 +64,10 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
 
 def encode_resume(position: Position) -> HttpRequest:
-    """Return the GET for the events of a background response after `position`, or for all of them if the
-    sequence number is negative."""
+    """Return the GET for the events of a background response after `position`.
+
+    A negative sequence number asks for all events.
+    """
     query = "stream=true"
     if position.sequence_number >= 0:
         query += f"&starting_after={position.sequence_number}"
