@@ -74,6 +74,8 @@ class BackgroundWork:
         """
         parts, commands = self._parts, self._parts.commands
         await self._heartbeats.join()
+        if parts.node.is_shared:
+            commands.registry.transient.home = parts.node.id
         parts.journal.hold()
         tried = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ import msgspec
 
 from turnstream.audit.records import AuditRecord
 from turnstream.audit.trail import AuditTrail
+from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, TurnstreamError
 from turnstream.model_loop.sources import TurnSource
@@ -60,8 +61,11 @@ class TransientCommands:
         """Start a turn. Raises Conflict, and Unavailable if no more turns may run."""
         if (replayed := self.replayed(owner, request)) is not None:
             return replayed
+        turn_id = new_id(self._turns.home)
         turn = msgspec.structs.replace(
             assistant_turn(owner, request, None),
+            id=turn_id,
+            generation=first_generation(turn_id),
             chat_id=request.chat_id or self._chat_of(owner, request) or new_id(),
             created_at=now_microseconds(),
         )

@@ -11,6 +11,7 @@ import pytest
 from tests.nodes.cluster import Cluster
 from tests.nodes.recovery.pairs import Pair, check, codes_of, engines, read, taken_over
 from tests.turnlog.watching import Client
+from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound
 from turnstream.store.operations.nodes import ClaimTurn
 
@@ -64,15 +65,23 @@ async def test_watchers_of_a_fenced_owner_see_that_another_node_has_cancelled_th
 
 @pytest.mark.requirement("Q3")
 async def test_no_other_node_knows_a_turn_without_rows(pair: Pair) -> None:
-    """Its watchers get a typed error there, also after the turn's own node has ended it."""
+    """Its watchers get a typed error there. It has a code of its own once the turn's node is lost."""
     turn = await pair.one.send("hello", model=STORY, store=False)
     client = Client()
     subscription = await pair.one.subscribe(turn.id)
     await read(subscription, client, frames=5)
-    with pytest.raises(NotFound):
-        await pair.two.subscribe(turn.id)
+    assert await code_elsewhere(pair, turn.id) == "not_found"
     await pair.one.drain(0.0)
     await read(subscription, client)
     assert client.frames[-1].data["code"] == "server_shutdown"
-    with pytest.raises(NotFound):
-        await pair.two.subscribe(turn.id)
+    assert await code_elsewhere(pair, turn.id) == "not_found"
+    await pair.one._background._heartbeats.end()
+    assert await code_elsewhere(pair, turn.id) == "turn_lost"
+    assert await code_elsewhere(pair, new_id()) == "not_found"
+
+
+async def code_elsewhere(pair: Pair, turn_id: str) -> str:
+    """Return the code that a watcher on the second node gets."""
+    with pytest.raises(NotFound) as refused:
+        await pair.two.subscribe(turn_id)
+    return refused.value.code

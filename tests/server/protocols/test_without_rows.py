@@ -1,5 +1,7 @@
 """A server without rows, over HTTP: all protocols answer, and the database is neither read nor written."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -13,6 +15,7 @@ import pytest
 
 from tests.server.live import SECONDS, Client, Watcher, read_head, serving
 from turnstream.config import EngineSettings
+from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 
 MESSAGES = [{"role": "user", "content": "hello there"}]
@@ -135,3 +138,33 @@ async def test_a_native_turn_is_watched_read_and_repeated_while_it_lives(tmp_pat
         assert (turn["status"], turn["chat_id"], len(turn["attempts"])) == ("complete", chat, 1)
         assert json.loads((await client.call("GET", f"/chats/{chat}/turns")).body)["turns"] == []
         assert used.writes == []
+
+
+@pytest.mark.requirement("Q3")
+async def test_a_turn_that_was_lost_with_its_server_has_a_code_of_its_own(tmp_path: Path) -> None:
+    """In each protocol whose clients know the turn."""
+    settings = EngineSettings(store=False)
+    async with serving(Engine(f"sqlite:///{tmp_path}/a.sqlite", settings=settings).application()) as port:
+        client = Client(port, prefix="")
+        asked = {"id": "c-1", "messages": [PART], "trigger": "submit-message", "model": ECHO}
+        run = (await client.call("POST", "/api/chat", asked)).headers["x-workflow-run-id"]
+        responses = {"model": ECHO, "input": "hello there", "background": True}
+        response = (await client.call("POST", "/v1/responses", responses)).json["id"]
+        chat = (await client.call("POST", "/api/chats")).json["id"]
+        native = {"model": ECHO, "turn_blocks": "hello there"}
+        turn = (await client.call("POST", f"/api/chats/{chat}/turns", native)).json["assistant_turn"]["id"]
+    async with serving(Engine(f"sqlite:///{tmp_path}/a.sqlite", settings=settings).application()) as port:
+        client = Client(port, prefix="")
+        for method, path in (
+            ("GET", f"/api/turns/{turn}/stream"),
+            ("GET", f"/api/turns/{turn}"),
+            ("POST", f"/api/turns/{turn}/interrupt"),
+            ("GET", f"/v1/responses/{response}?stream=true"),
+            ("GET", f"/v1/responses/{response}"),
+            ("POST", f"/v1/responses/{response}/cancel"),
+            ("GET", f"/api/chat/{run}/stream?startIndex=1"),
+        ):
+            answer = await client.call(method, path)
+            assert (answer.status, answer.json["error"]["code"]) == (404, "turn_lost"), (path, answer)
+        unknown = await client.call("GET", f"/api/turns/{new_id()}/stream")
+        assert (unknown.status, unknown.json["error"]["code"]) == (404, "not_found")

@@ -39,7 +39,9 @@ def as_provider_error(error: TurnstreamError) -> ProviderError:
     if isinstance(error, ProviderError):
         return error
     kind = _BY_STATUS.get(error.status) or (InvalidModelRequest if error.status < 500 else ProviderFailed)
-    return kind(error.message)
+    if error.code == type(error).code:
+        return kind(error.message)
+    return kind(error.message, code=error.code)  # a code of its own, which some protocols show
 
 
 def error_of_end(end: StreamError, failure: ProviderError | None) -> ProviderError:

@@ -144,12 +144,18 @@ class AiSdkAnswers:
         return self._stream(watcher, {TAIL_HEADER: str(tail_of(start))} if start <= 0 else {})
 
     async def _turn_of_run(self, owner: str, run: WorkflowRun) -> TurnRecord | None:
-        """Return the turn of a run, or None if the id is not that of a turn."""
+        """Return the turn of a run, or None if the id is not that of a turn.
+
+        Raises NotFound (`turn_lost`) for a turn that was lost with its server: its client must not take the
+        answer for complete.
+        """
         if not is_id(run.turn_id):
             return None
         try:
             return await self._context.commands.store.read(GetTurn(owner=owner, turn_id=run.turn_id))
-        except NotFound:
+        except NotFound as error:
+            if error.code == "turn_lost":
+                raise
             return None
 
     async def _newest(self, owner: str, chat_id: str) -> TurnRecord | None:

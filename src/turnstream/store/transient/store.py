@@ -9,12 +9,15 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from turnstream.core.identifiers import has_home, is_of_home
 from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.errors import NotFound
 from turnstream.store.archive import ArchivedAfter, ArchivedBlock
 from turnstream.store.base import Operation, Query, Store, TurnRecord
 from turnstream.store.client_ids import ChatOfClient, FindRun, RunOfClient, TurnOfClient
+from turnstream.store.nodes import ListNodes
 from turnstream.store.operations.opening import NameRun
-from turnstream.store.queries import CurrentAnswers
+from turnstream.store.queries import CurrentAnswers, GetTurn
 from turnstream.store.transient.turn_rows import READS, WRITES, TransientRows
 from turnstream.store.transient.turns import TransientTurns, TurnName
 
@@ -85,6 +88,8 @@ class LayeredStore:
             rows = self.transient.rows(cast("Any", query).turn_id)
             if rows is not None:
                 return await TransientReader(rows).read(query)
+            if isinstance(query, GetTurn):
+                return cast("Result", await self._stored_turn(query, seconds))
         elif isinstance(query, ChatOfClient | TurnOfClient):
             if (found := self._named(query)) is not None:
                 return cast("Result", found)
@@ -96,6 +101,24 @@ class LayeredStore:
                 stored = await self._stored.read(query, seconds=seconds)
                 return cast("Result", sorted([*current, *stored], key=_id_of, reverse=True))
         return await self._stored.read(cast("Query[Result]", query), seconds=seconds)
+
+    async def _stored_turn(self, query: GetTurn, seconds: float | None) -> TurnRecord:
+        """Return a turn that has rows. Raises NotFound with the code `turn_lost` for a turn that had none."""
+        try:
+            return await self._stored.read(query, seconds=seconds)
+        except NotFound:
+            turn_id = query.turn_id
+            if not has_home(turn_id):
+                raise
+            if is_of_home(turn_id, self.transient.home):
+                raise NotFound("this turn without rows was dropped after its end: ask again") from None
+            nodes = await self._stored.read(ListNodes())
+            if any(is_of_home(turn_id, seen.record.id) for seen in nodes if not seen.is_lapsed):
+                raise NotFound("another server has this turn without rows: ask that server for it") from None
+            raise NotFound(
+                "this turn had no rows (`store: false`), and was lost with its server: start it again",
+                code="turn_lost",
+            ) from None
 
     async def _run_of(self, query: FindRun) -> RunOfClient:
         chat_id = self._named(ChatOfClient(owner=query.owner, client_id=query.client_chat_id))

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
+from turnstream.core.identifiers import new_id
 from turnstream.store.base import TurnRecord
 from turnstream.store.transient.turn_rows import EndedRows, TransientRows, ended_rows
 
@@ -34,10 +35,14 @@ class TransientTurns:
 
     Args:
         retention: Seconds that an ended turn is kept.
+
+    Attributes:
+        home: Name of this process. The ids of its turns carry it as their mark (`core.identifiers.new_id`).
     """
 
     def __init__(self, *, retention: float = 600.0) -> None:
         self._retention = retention
+        self.home = new_id()
         self._running: dict[str, TransientRows] = {}
         self._ended: OrderedDict[str, EndedRows] = OrderedDict()
         """Ended turns, oldest first."""

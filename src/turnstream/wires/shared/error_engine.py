@@ -104,7 +104,7 @@ class ErrorTable(ErrorReader):
         model_failures: Names for failures of the model rather than of the API.
         unknown: Kind of a failure whose names are all unknown.
         names_are_codes: True if the vendor's names are turnstream's codes too, unknown names included.
-        passes_codes: True if a code without a class is written into a stream unchanged.
+        passes_codes: True if a code without a class is written unchanged.
         name_header: Header that holds the error's name, in lower case.
         too_long: Prefix for messages about context overflow, for a vendor without a code for it.
     """
@@ -178,7 +178,9 @@ class ErrorTable(ErrorReader):
         known = (self.written[base.code] for base in bases if base.code in self.written)
         if kind is None and self.passes_codes:
             return WrittenError(500, code, code)
-        return next(known, self.written[ProviderFailed.code])
+        written = next(known, self.written[ProviderFailed.code])
+        has_own = self.passes_codes and written.code is None and code not in CLASSES
+        return written._replace(code=code) if has_own else written
 
     def prefixed_message(self, code: str, message: str) -> str:
         """Return the message, with the prefix `too_long` if the vendor has no code for context overflow."""
