@@ -23,6 +23,20 @@ MOST_SECONDS = 10.0
 MODEL = "sim/story:events=200,pace=0.02"
 
 
+ENDS_BY_ITSELF = """
+import asyncio, signal
+from turnstream.cli.hangup import HangupWatch
+
+async def chat():
+    with HangupWatch(asyncio.current_task().cancel, ("SIGHUP",)) as watch:
+        signal.raise_signal(signal.SIGHUP)
+    await asyncio.sleep(0)
+    return watch.code
+
+raise SystemExit(asyncio.run(chat()))
+"""
+
+
 class RunningChat:
     """A chat on a terminal. `screen` is all that it has written."""
 
@@ -133,3 +147,10 @@ async def test_a_signal_ends_a_window_and_its_terminal_is_restored(
         await chat.until("\x1b[?1049l")
         assert "Traceback" not in chat.screen.decode("utf-8", "replace")
         assert len((await whole_answer(url)).split()) == 200
+
+
+async def test_a_chat_that_ends_by_itself_is_not_ended_again() -> None:
+    """A write to a closed terminal fails at the same time as the watch sees the hangup."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDS_BY_ITSELF)
+    async with asyncio.timeout(SECONDS):
+        assert await process.wait() == 128 + signal.SIGHUP

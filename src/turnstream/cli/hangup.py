@@ -28,7 +28,7 @@ class HangupWatch:
     After the `with` block, or after the call of `end`, the process exits within `END_SECONDS`.
 
     Args:
-        end: Called once, in the event loop, when the chat must end.
+        end: Called once, in the event loop, when the chat must end. It is not called after the `with` block.
         signals: Signals that end the chat.
     """
 
@@ -57,6 +57,7 @@ class HangupWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end = None  # the chat ends already: the loop may still have a call of it
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         os.close(self._left)  # wakes the thread
@@ -67,7 +68,8 @@ class HangupWatch:
 
     def has_hung_up(self) -> bool:
         """Return True if the terminal is closed. A write to it may fail before the thread has seen it."""
-        return self.code is not None or bool(self._terminals and self._poller().poll(0))
+        is_closed = bool(self._terminals and self._poller().poll(0))
+        return is_closed or self.code is not None  # the thread sets the code before it replaces the terminal
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self._begin(SIGNALLED + number)
