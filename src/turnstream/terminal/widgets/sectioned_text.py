@@ -72,7 +72,7 @@ class SectionedText(TallWidget):
         super().__init__()
         self.sections: list[TextSection] = []
         self._splitter = SectionSplitter()
-        self._first = self._last = self._width = 0
+        self._first = self._last = self._width = self._lines_above = 0
         self._above, self._below = Static("", classes="space"), Static("", classes="space")
 
     def compose(self) -> ComposeResult:
@@ -102,19 +102,23 @@ class SectionedText(TallWidget):
 
     async def show_between(self, top: float, bottom: float) -> None:
         """Draw the sections between two lines of the text, and no others."""
-        width, y = self.size.width, 0
-        places: list[int] = []
-        for place, section in enumerate(self.sections):
-            height = section.height(width)
-            if y < bottom and y + height > top:
-                places.append(place)
-            y += height
-        if places:
-            await self.show(places[0], places[-1] + 1)
-        elif self.sections:
-            await self.show(
-                min(self._first, len(self.sections) - 1), min(self._first, len(self.sections) - 1) + 1
-            )
+        sections, width = self.sections, self.size.width
+        first, y = self._first, self._lines_above
+        while first > 0 and y > top:
+            first -= 1
+            y -= sections[first].height(width)
+        while first < len(sections) and y + sections[first].height(width) <= top:
+            y += sections[first].height(width)
+            first += 1
+        last = first
+        while last < len(sections) and y < bottom:
+            y += sections[last].height(width)
+            last += 1
+        if first < last:
+            await self.show(first, last)
+        elif sections:
+            first = min(self._first, len(sections) - 1)
+            await self.show(first, first + 1)
 
     async def show(self, first: int, last: int) -> None:
         """Draw the sections from `first` to `last` (exclusive), and no others."""
@@ -138,10 +142,8 @@ class SectionedText(TallWidget):
 
     def _set_spaces(self) -> None:
         width = self.size.width
-        for space, sections in (
-            (self._above, self.sections[: self._first]),
-            (self._below, self.sections[self._last :]),
-        ):
-            lines = sum(section.height(width) for section in sections)
+        self._lines_above = sum(section.height(width) for section in self.sections[: self._first])
+        lines_below = sum(section.height(width) for section in self.sections[self._last :])
+        for space, lines in ((self._above, self._lines_above), (self._below, lines_below)):
             space.display = lines > 0
             space.styles.height = max(lines, 1)

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual._spatial_map import SpatialMap
+from textual._styles_cache import StylesCache
 from textual.geometry import Region, Size
 from textual.layout import DockArrangeResult, WidgetPlacement
 from textual.strip import Strip
 from textual.widget import Widget
 
-_CELLS = 64
+_CELLS = 16
 """Cells of the map of a container, at most, one below the other."""
 _CELL = (100, 20)
 """Columns and lines of a cell in Textual's own maps."""
 
 
+class TallStylesCache(StylesCache):
+    """Rendered lines of a tall container.
+
+    Textual notes each line of a widget that has grown as dirty. A line that is not kept is rendered anyway,
+    so only those that are kept are noted here.
+    """
+
+    def set_dirty(self, *regions: Region) -> None:
+        """Render the lines of these regions again; all lines if there are none."""
+        if not regions:
+            self.clear()
+        for region in regions:
+            self._dirty_lines.update(y for y in self._cache if region.y <= y < region.bottom)
+
+
 class TallWidget(Widget):
-    """A container whose height has no bound.
+    """A container whose height has no bound. The cost of an update does not grow with the height.
 
     Textual finds the visible children in a map with a cell for each 20 lines, and fills it anew when a child
-    grows. The cost of each update would grow with the height, so tall containers have larger cells.
+    grows. Tall containers have larger cells.
     """
+
+    def __init__(self, *children: Widget, **options: Any) -> None:
+        super().__init__(*children, **options)
+        self._styles_cache = TallStylesCache()
 
     def arrange(self, size: Size, optimal: bool = False) -> DockArrangeResult:  # noqa: FBT001, FBT002
         """Return the places of the children, as Textual does."""
