@@ -107,7 +107,7 @@ async def test_a_title_that_a_restart_prevented_is_made_after_the_next_answer(tm
         answer, title = (await running.commands.state("local", second)).attempts
         assert (answer.step, title.step) == (0, 1)
         assert len((await running.commands.state("local", first)).attempts) == 1
-        # A person's title stays, also if its chat says that it may be replaced.
+        # A title that the owner gave stays, also if the chat's metadata says that it may be replaced.
         assert (await running.commands.store.read(GetChat(owner="local", chat_id=named.id))).title == "My own"
 
 

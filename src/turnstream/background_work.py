@@ -67,8 +67,8 @@ class BackgroundWork:
     async def start(self) -> None:
         """Start the tasks. The store is open.
 
-        Wait for recovery, for RECOVERY_HEAD_START seconds at most. A turn that is still unfinished then is
-        ended when a watcher or a command needs it.
+        Wait for recovery, for RECOVERY_HEAD_START seconds at most. After that, a lost turn is recovered when
+        a watcher or a command needs it.
 
         Raises StoreError if this process cannot join the nodes of its database.
         """

@@ -65,7 +65,7 @@ async def start_on_terminal(
     """Start a command on a terminal of its own.
 
     Args:
-        prepare: is called in the new process, before the command.
+        prepare: Called in the new process, before the command begins.
 
     Returns: the process, and the other side of its terminal. The caller closes both.
     """

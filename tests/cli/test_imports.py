@@ -13,7 +13,7 @@ from turnstream.engine import Engine
 _COMMAND = """
 import atexit, os, sys
 for name in [name for name in os.environ if name.startswith("TURNSTREAM_")]:
-    del os.environ[name]  # the suite's own: an unknown name is looked up in the settings
+    del os.environ[name]  # the suite's own: an unknown name would load the settings
 os.environ["TURNSTREAM_API_KEY"] = "k"
 def report():
     loaded = {name.partition(".")[0] for name in sys.modules} | set(sys.modules)

@@ -1,4 +1,4 @@
-"""Clients of Responses that have text of a lost node, which the turn's log does not have."""
+"""Clients of Responses that have text of a lost node. The turn's log does not have this text."""
 
 from __future__ import annotations
 

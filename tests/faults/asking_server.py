@@ -16,7 +16,10 @@ from turnstream.tools import tool
 
 
 class AskingPlan(NamedTuple):
-    """The file `notes` gets a line for each run of the tool. `database`: SQLite's file, or a URL."""
+    """A server with a tool that asks. Each run of the tool adds a line to the file `notes`.
+
+    `database`: SQLite's file, or a URL.
+    """
 
     database: Path | str
     notes: Path

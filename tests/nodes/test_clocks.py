@@ -1,4 +1,5 @@
-"""Clocks of a node and of the database, an hour off: no live turn is claimed, and lists keep their order."""
+"""Clocks of a node and of the database that are wrong by an hour. No running turn is claimed, and lists keep
+their order."""
 
 from __future__ import annotations
 
@@ -15,18 +16,18 @@ SECONDS = 90.0
 HOUR = 3600
 LONG = "sim/story:events=40000,pace=0.01"
 LEASES = 1.5
-"""Leases that are waited before and after a step. A node that would claim does so within one."""
+"""Leases to wait before and after a step. A node that claims turns does so within one lease."""
 _CLAIMED = "SELECT count(*) FROM turnstream_turns WHERE fences <> '[]' OR taken_from IS NOT NULL"
 
 
 class SteppedDatabase:
-    """A database whose clock can be set: its sessions find this `clock_timestamp` before the server's own."""
+    """A database whose clock can be set. Its sessions call this `clock_timestamp` instead of the server's."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     async def prepare(self) -> None:
-        """Take over the clock of sessions that begin from now on."""
+        """Replace the clock of all sessions that begin later."""
         ((name,),) = await self._cluster.rows("SELECT current_database()")
         for statement in (
             "CREATE SCHEMA stepped",
@@ -50,19 +51,19 @@ class SteppedDatabase:
         await self.step(0)
 
     async def step(self, seconds: int) -> None:
-        """Set the clock to the server's own time and `seconds`."""
+        """Set the clock to the server's own time plus `seconds`."""
         await self._cluster.execute(f"UPDATE stepped.clock SET offset_of = interval '{seconds} seconds'")
 
 
 async def watch_for(watcher: Watcher, api: Api, seconds: float) -> None:
-    """Watch a turn that lasts longer."""
+    """Watch a turn for `seconds`. The turn must last longer."""
     until = monotonic() + seconds
     await watcher.watch(api, until=lambda frame: frame.at > until)
     assert not watcher.ended, watcher.frames[-1]
 
 
 async def check_whole(cluster: Cluster, api: Api, watchers: list[Watcher]) -> None:
-    """Each turn runs on in its first generation until it is stopped, and its watcher saw no notice."""
+    """Check that each turn runs in its first generation until its stop, and that no watcher saw a notice."""
     for watcher in watchers:
         assert (await api.turn(watcher.turn_id))["status"] == "streaming"
         status, _ = await api.call("POST", f"/api/turns/{watcher.turn_id}/interrupt")
@@ -75,7 +76,7 @@ async def check_whole(cluster: Cluster, api: Api, watchers: list[Watcher]) -> No
 
 
 async def listed(api: Api) -> list[str]:
-    """Ids of all chats, the newest first, from all pages."""
+    """Return the ids of all chats, the newest first, from all pages."""
     ids: list[str] = []
     path = "/api/chats?limit=4"
     while True:
@@ -88,7 +89,7 @@ async def listed(api: Api) -> list[str]:
 
 
 async def make_chats(apis: tuple[Api, Api], made: list[str]) -> None:
-    """Create chats on both nodes in turn."""
+    """Create chats on both nodes, alternately."""
     made += [await apis[number % 2].create_chat() for number in range(4)]
 
 
@@ -117,7 +118,7 @@ async def test_a_node_whose_clock_is_an_hour_fast_claims_nothing_and_orders_list
 
 
 async def check_branches(apis: tuple[Api, Api], chat: str) -> None:
-    """Branches that both nodes add in turn are listed in the order in which they were added."""
+    """Add branches on both nodes, alternately. Check that they are listed in the order of their creation."""
     added: list[str] = []
     for number in range(4):
         status, started = await apis[number % 2].post_turn(chat, f"branch {number}", "sim/echo:pace=0")

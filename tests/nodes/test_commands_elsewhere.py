@@ -61,7 +61,7 @@ async def test_a_node_that_does_not_answer_loses_the_turn(
         assert watcher.fold.blocks == expected
         assert watcher.terminal_events() == ["turn_cancelled"]
         late = Watcher(turn)
-        while not late.ended:  # the node that slept cuts its watchers once it knows, and they resume
+        while not late.ended:  # once the node that slept knows, it cuts its watchers, and they resume
             await late.watch(first)
         assert late.fold.blocks == expected
         assert late.terminal_events() == ["turn_cancelled"]

@@ -1,4 +1,4 @@
-"""kill -9 of one of two nodes, again and again: in mid-answer, and inside a tool that counts its calls."""
+"""`kill -9` of one of two nodes, many times: in mid-answer, and inside a tool that counts its calls."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.nodes.witnesses import PROTOCOLS, NativeWitness, ResponseWitness, UiW
 from turnstream.dialects.ai_sdk.chunk_writer import Major
 
 KILLS = int(os.environ.get("NODE_KILLS", "20"))
-"""`make soak` asks for more."""
+"""Nodes to kill. `make soak` kills more."""
 SECONDS = 60.0 + 20.0 * KILLS
 IN_TOOL_EVERY = 3
 BUSY_SECONDS = 1.5
-"""Allowance for a machine that runs other tests, beside lease + 1 s."""
+"""Seconds in addition to the lease and one second, for a machine that runs other tests."""
 STORIES = ("sim/story:events=120,pace=0.01", "sim/story:events=60,pace=0.03", "sim/story:events=20,pace=0.01")
 TOOLS = "sim/tools:pace=0.01"
 MAJORS: tuple[Major, ...] = (5, 6, 7)
@@ -93,9 +93,9 @@ class Lottery:
         return Api((node or self.draw.choice(self.nodes)).url, self.session)
 
     async def round(self, number: int) -> None:
-        """Kill a node while it writes turns, and check all that it had written.
+        """Kill a node while it writes turns, and check everything that it had written.
 
-        A node that is to die inside a tool joins for its round only. So it takes over no turn with tools.
+        A node that must die inside a tool joins for one round only. So it takes over no turn with tools.
         """
         at_tool = number % IN_TOOL_EVERY == 0
         if at_tool:
@@ -111,7 +111,7 @@ class Lottery:
             for witness in (watched.native, *watched.others)
         ]
         if not at_tool:
-            await asyncio.sleep(self.draw.uniform(0.02, 0.9))  # the moment is drawn
+            await asyncio.sleep(self.draw.uniform(0.02, 0.9))  # a random moment
             victim.kill_now()
         assert await victim.ended() == -9
         killed = monotonic()
@@ -130,7 +130,7 @@ class Lottery:
         api = self.api(node)
         chat = await api.create_chat()
         status, started = await api.post_turn(chat, "hello", model)
-        while status == 503:  # heartbeats are late on a busy machine: the node says so, and clients try again
+        while status == 503:  # with late heartbeats, the node refuses, and clients try again
             await asyncio.sleep(0.1)
             status, started = await api.post_turn(chat, "hello", model)
         assert status == 201, started
@@ -139,7 +139,7 @@ class Lottery:
         return Watched(NativeWitness(turn), others)
 
     async def _watch(self, witness: NativeWitness | Witness) -> None:
-        """Watch a turn to its end, on any node that is there."""
+        """Watch a turn to its end, on any running node."""
         while not witness.ended:
             await witness.watch(self.api())
             if not witness.ended:
@@ -148,7 +148,7 @@ class Lottery:
     async def _taken_over(self, victim: int, joined: float, killed: float) -> None:
         """Wait until no turn is left that the killed node wrote. Fail if it takes too long.
 
-        `joined`: when the oldest of the other nodes joined.
+        `joined`: the time at which the oldest of the other nodes joined.
         """
         left = (
             "SELECT count(*) FROM turnstream_turns WHERE status IN ('pending', 'streaming')"

@@ -18,7 +18,7 @@ HOUR = 3600.0
 
 
 class Clock:
-    """The true time. `offset`: the clock of the node that is asked now, against it."""
+    """The true time. `offset`: the difference between it and the clock of the node that reads it now."""
 
     def __init__(self) -> None:
         self.time = self.offset = 0.0
@@ -60,12 +60,12 @@ class Node:
         self.beats = beats
 
     def ask(self, at: float) -> Lease:
-        """The lease, with this node's clock at a true time."""
+        """Return the lease after this node's clock was set to a true time."""
         self._clock.time, self._clock.offset = at, self._offset
         return self.lease
 
     def confirm(self, beat: Beat, database: DatabaseClock) -> None:
-        """Let the answer of a heartbeat come."""
+        """Confirm a heartbeat: its answer arrives."""
         sent, received = beat.sent + self._offset, beat.received + self._offset
         self.ask(beat.received).renew(ConfirmedHeartbeat(sent, received, database.time(beat.stored)))
 
@@ -79,7 +79,7 @@ def clock() -> Iterator[Clock]:
 
 
 def beats(pauses: Sequence[tuple[float, float, float]]) -> list[Beat]:
-    """Heartbeats one after another: the pauses before each is sent, stored and answered."""
+    """Return heartbeats in order. `pauses`: seconds before each of them is sent, stored and answered."""
     made: list[Beat] = []
     time = 100.0
     for before, storing, answering in pauses:
@@ -93,9 +93,9 @@ def regular(count: int) -> list[Beat]:
 
 
 def claims(owner: Node, other: Node, database: DatabaseClock, tried: Sequence[Claim]) -> list[Claim]:
-    """Run both nodes, and return the claims that the other one makes of the owner's turns.
+    """Run both nodes, and return the other node's claims of the owner's turns.
 
-    Fail if the owner would still show its turns when one is made.
+    Fail if the owner would still show its turns at one of the claims.
     """
     steps: list[tuple[float, int, object]] = []
     for node in (owner, other):
@@ -140,7 +140,7 @@ def test_no_claim_comes_while_the_owner_shows_its_turns(
     other_offset: float,
     database: DatabaseClock,
 ) -> None:
-    """Heartbeats are late and lost in any way, the nodes' clocks are an hour off, the database's is set."""
+    """Heartbeats are late or lost, the nodes' clocks are an hour off, and the database's clock is set."""
     owner, other = Node(clock, owner_offset, owner_beats), Node(clock, other_offset, other_beats)
     claims(owner, other, database, every(0.37, 400))
 

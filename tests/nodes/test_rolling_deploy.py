@@ -1,4 +1,4 @@
-"""Nodes that are replaced one after another, while clients start turns and watch them through a rotation."""
+"""Nodes are replaced one after another, while clients start and watch turns on any of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from turnstream.core.identifiers import new_id
 from turnstream.turns.takeover.restarting import MOST_RECOVERIES
 
 TURN_SECONDS = float(os.environ.get("DEPLOY_TURN_SECONDS", "2"))
-"""Length of each turn. `make soak` asks for more."""
+"""Seconds of each turn. `make soak` has longer turns."""
 DRAIN_SECONDS = max(3 * TURN_SECONDS, 30.0)
 CLIENTS = 6
 NODES = 2
@@ -45,7 +45,7 @@ class Rotation:
         return Api(self._draw.choice(self.nodes).url, self._session)
 
     async def post(self, path: str, body: Any) -> Any:
-        """Repeat a request until a node accepts it. The key makes all attempts one."""
+        """Repeat a request until a node accepts it. Its idempotency key makes all attempts one."""
         headers = {"Idempotency-Key": new_id()}
         while True:
             try:
@@ -58,7 +58,7 @@ class Rotation:
             await asyncio.sleep(_PAUSE)
 
     async def watch(self, watcher: Watcher) -> None:
-        """Watch a turn to its end, over as many connections as it takes."""
+        """Watch a turn to its end, over any number of connections."""
         while not watcher.ended:
             await watcher.watch(self.any)
             await asyncio.sleep(0 if watcher.ended else _PAUSE)
@@ -91,7 +91,7 @@ class Deployment:
             self.rotation.nodes.remove(oldest)
 
     async def has_begun(self, turns: int) -> None:
-        """Wait until so many more turns have shown text."""
+        """Wait until `turns` more turns have shown text."""
         seen = self._with_text()
         while self._with_text() < seen + turns:  # noqa: ASYNC110 - frames of many watchers
             await asyncio.sleep(_PAUSE)
@@ -112,7 +112,7 @@ class Deployment:
 
     @asynccontextmanager
     async def clients(self) -> AsyncIterator[None]:
-        """Clients run within this context. Their last turns end with it."""
+        """Run clients within this context. Their last turns end with it."""
         async with asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
                 group.create_task(self.run_client(number))
@@ -120,7 +120,7 @@ class Deployment:
             self._is_over = True
 
     async def check(self) -> dict[str, int]:
-        """All turns are complete, and each watcher has what the store has. Return the figures."""
+        """Check that all turns are complete, and all watchers have the stored blocks. Return the figures."""
         figures: dict[str, int] = dict.fromkeys(("turns", "moved", "resets", "truncated"), 0)
         for watcher in self.watchers:
             row = await self.rotation.any.turn(watcher.turn_id)
@@ -144,7 +144,7 @@ class Deployment:
 async def test_a_rolling_deploy_fails_no_turn(
     cluster: Cluster, session: aiohttp.ClientSession, drain: float
 ) -> None:
-    """With a drain that is longer than the turns, no answer begins again. Without, answers may."""
+    """If the drain is longer than the turns, no answer begins again. If it is shorter, answers may."""
     async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
         deployment = Deployment(cluster, session, stack, drain)
         for _ in range(NODES):
@@ -164,10 +164,10 @@ async def test_a_rolling_deploy_fails_no_turn(
 async def test_planned_stops_do_not_count_toward_the_recoveries(
     cluster: Cluster, session: aiohttp.ClientSession
 ) -> None:
-    """More nodes are stopped under one answer than may be lost."""
+    """During one answer, more nodes are stopped than may be lost."""
     stops = MOST_RECOVERIES + 1
     async with asyncio.timeout(STOPS_SECONDS), AsyncExitStack() as stack:
-        plan = NodeSettings()  # a busy machine does not let such a lease lapse
+        plan = NodeSettings()  # the default lease does not lapse on a busy machine
         nodes = [await stack.enter_async_context(cluster.node(nodes=plan)) for _ in range(stops + 1)]
         apis = [Api(node.url, session) for node in nodes]
         turn = await apis[0].start(await apis[0].create_chat(), "hello", "sim/story:events=400,pace=0.02")

@@ -79,7 +79,7 @@ async def test_a_write_that_waits_for_a_lock_costs_its_node_no_lease(
 
 
 async def next_page(cluster: Cluster) -> None:
-    """Wait until the journal has all that was shown before."""
+    """Wait until the journal has all text that was shown before this call."""
     query = "SELECT max(page) FROM turnstream_journal"
     ((seen,),) = await cluster.rows(query)
     while (await cluster.rows(query))[0][0] in {None, seen}:  # noqa: ASYNC110 - a poll of a table

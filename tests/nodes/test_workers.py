@@ -64,8 +64,8 @@ async def test_workers_are_nodes_and_one_that_dies_is_replaced(
         at = await address(process)
         pids = await asyncio.to_thread(joined, url, (), 2)
         assert process.pid not in pids
-        # A worker that dies within five seconds could not start, which would end the command. The system
-        # tells the start of a process to a second only.
+        # A worker that dies within five seconds counts as one that cannot start, which ends the command. The
+        # system reports the start of a process only to the second.
         await asyncio.to_thread(lives_for, pids[0], 8.0)
         kill(pids[0])
         await asyncio.to_thread(joined, url, pids, 1)

@@ -1,4 +1,4 @@
-"""Watchers of one turn in three protocols, over all their connections, and what each must have at the end."""
+"""Watchers of one turn in three protocols, over any number of connections, with a check of their end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from turnstream.dialects.openai_responses.ids import response_id
 PROTOCOLS = ("native", "ai_sdk", "openai_responses")
 """Protocols that a node must serve for these watchers."""
 RETRACTED = "retracted"
-"""Code of the error that a stream ends with if its protocol cannot retract shown text."""
+"""Code of the error that ends a stream if its protocol cannot retract shown text."""
 
 
 @dataclass
 class NativeWitness(Watcher):
-    """A native watcher that remembers the blocks that it was told are complete, and not told to drop."""
+    """A native watcher that remembers the complete blocks which were not retracted."""
 
     acknowledged: dict[int, Block] = field(default_factory=dict, repr=False)
 
@@ -75,7 +75,7 @@ class Witness(ABC):
         rest = b""
         try:
             async with asyncio.timeout(WATCH_SECONDS), api.get(api.url + path, params=params) as response:
-                if response.status == 503:  # a node whose heartbeats are late shows nothing
+                if response.status == 503:  # a node with late heartbeats shows nothing
                     return
                 assert response.status == 200, (self.name, response.status, await response.text())
                 async for data in response.content.iter_any():
@@ -170,7 +170,7 @@ class ResponseWitness(Witness):
         assert status == 200, stored
         assert fold.response is not None
         assert fold.response["output"] == stored["output"]
-        if self.error is not None:  # deltas may have shown text that was lost: the last event is without it
+        if self.error is not None:  # deltas may have shown text that was lost, and that the last event lacks
             return
         shown = [text for (stem, *_), text in sorted(fold.texts.items()) if stem == "output_text"]
         assert shown == [text for text in _texts(blocks, "text") if text]

@@ -1,4 +1,4 @@
-"""Time from a token to its drawing, and of a draw, beside an update of a bare Textual app."""
+"""Time from a token to its drawing, and time of a draw, compared with an update of a bare Textual app."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TOKENS = 30
 SIZE = (100, 30)
 PASSES = 4
 MOST_DRAW = 4.0
-"""A draw of the window may take this many times an update of the bare app."""
+"""Largest ratio of a draw of the window to an update of the bare app."""
 MOST_TOKEN = 12.0
-"""A token may need this many times an update of the bare app, through the server and the client."""
+"""Largest ratio of a token's way through server, client and window to an update of the bare app."""
 
 
 class BareApp(App[None]):
-    """The least that shows growing Markdown."""
+    """A minimal app that shows growing Markdown."""
 
     def compose(self) -> ComposeResult:
         yield VerticalScroll(Markdown())
@@ -40,7 +40,7 @@ async def refreshed(app: App[None]) -> None:
 
 
 async def bare_update() -> float:
-    """Return the seconds of an update of the bare app, the median of many."""
+    """Return the median seconds of an update of the bare app."""
     app = BareApp()
     times = []
     async with app.run_test(size=SIZE):
@@ -54,9 +54,9 @@ async def bare_update() -> float:
 
 
 async def token_times(folder: Path) -> tuple[float, float]:
-    """Return the seconds from a token to its drawing, and of a draw, the medians of many.
+    """Return the median seconds from a token at the server to its drawing, and those of a draw.
 
-    The token comes to the server, and the window draws at the most often that its options allow by default.
+    The window draws as often as its default options allow.
     """
     tokens, draws = [], []
     async with served(folder) as (engine, url):

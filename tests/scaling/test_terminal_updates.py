@@ -22,9 +22,9 @@ from turnstream.terminal.transcript_turn import TranscriptTurn
 
 EARLY, LATE = 1_000, 100_000
 PER_UPDATE = 10
-"""Deltas of one update: 100 a second, and 10 updates a second."""
+"""Deltas of one update, at 100 deltas and 10 updates a second."""
 UPDATES, ROUNDS = 20, 12
-"""Updates of a round, and rounds. Two windows take turns, so that other work of the machine meets both."""
+"""Updates of a round, and rounds. Two windows take turns, so other work of the machine slows both."""
 MOST = 1.3
 MOST_MEMORY = 24
 """Bytes of resident memory for each character of the answer."""
@@ -85,7 +85,7 @@ class Stream:
 
 @asynccontextmanager
 async def stream(deltas: int) -> AsyncGenerator[Stream, None]:
-    """A window whose answer has `EARLY` deltas, and may grow by `deltas` and the updates of all rounds."""
+    """Yield a window whose answer has `EARLY` deltas and may grow by `deltas`, and by all rounds."""
     connection = ServerConnection(ServerAccess("http://127.0.0.1:9"))
     app = ChatApp(
         connection, Asking(), WindowOptions(animated=False, theme="textual-dark", update_interval=0)

@@ -111,7 +111,7 @@ async def page(port: int, headers: str = "") -> str:
 
 @pytest.fixture
 def _no_built_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server has the plain page, also in a checkout where the page was built."""
+    """Serve the plain page, also in a checkout where the page was built."""
     monkeypatch.setattr(BuiltPage, "load", lambda *_: None)
 
 

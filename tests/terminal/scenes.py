@@ -1,4 +1,4 @@
-"""States of a window. Each is reached with a real server, and looks the same in each run."""
+"""States of a window. A real server brings the window to each of them. Each looks the same in each run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ECHO = Asking("sim/echo:pace=0")
 MODEL = "acme/large"
 TOOLS = Asking("sim/tools:pace=0")
 WAITING = 3600.0
-"""Seconds that a tool waits: longer than any test."""
+"""Seconds that a tool waits. They are longer than any test."""
 
 MARKDOWN = """\
 # Why the sky is blue
@@ -172,7 +172,7 @@ async def stages(folder: Path) -> AsyncGenerator[Window, None]:
 
 @scene
 async def retrying(folder: Path) -> AsyncGenerator[Window, None]:
-    retry = RetrySettings(attempts=3, delay=1, budget=600)  # without a jitter, since the provider says when
+    retry = RetrySettings(attempts=3, delay=1, budget=600)  # no jitter: the provider sets the time
     asking = Asking("sim/echo:fault=error-before,retry-after=60,times=1,pace=0")
     async with server(folder, retry=retry) as url, window(url, asking=asking) as shown:
         await shown.ask("Again")

@@ -19,7 +19,7 @@ from turnstream.client import AsyncClient
 
 SECONDS = 60.0
 MOST_SECONDS = 10.0
-"""Twice the promise: a loaded machine is slow to run the process at all."""
+"""Twice the promised time, because a loaded machine may run the process late."""
 MODEL = "sim/story:events=200,pace=0.02"
 
 
@@ -38,7 +38,7 @@ raise SystemExit(asyncio.run(chat()))
 
 
 class RunningChat:
-    """A chat on a terminal. `screen` is all that it has written."""
+    """A chat on a terminal. `screen` has all output of the chat."""
 
     def __init__(self, process: asyncio.subprocess.Process, terminal: int) -> None:
         self.process = process
@@ -64,7 +64,7 @@ class RunningChat:
             self._terminal = -1
 
     async def ended(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for the end of the process. Return its exit code."""
         async with asyncio.timeout(MOST_SECONDS):
             return await self.process.wait()
 
@@ -83,7 +83,7 @@ class RunningChat:
 async def answering(
     url: str, folder: Path, *arguments: str, ignores_hangup: bool = False
 ) -> AsyncGenerator[RunningChat, None]:
-    """A chat in the middle of an answer."""
+    """Yield a chat in the middle of an answer."""
 
     def prepare() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN if ignores_hangup else signal.SIG_DFL)
@@ -103,7 +103,7 @@ async def answering(
 
 
 async def started(url: str) -> str:
-    """Wait until the server has the answer; its id."""
+    """Wait until the server has the answer. Return its id."""
     async with AsyncClient(url) as client, asyncio.timeout(SECONDS):
         while True:
             for chat in (await client.chats.list()).chats:
@@ -112,7 +112,7 @@ async def started(url: str) -> str:
 
 
 async def whole_answer(url: str) -> str:
-    """Wait for the end of the answer at the server; its text."""
+    """Wait for the end of the answer at the server. Return its text."""
     async with AsyncClient(url) as client, asyncio.timeout(SECONDS):
         answer = client.watch(await started(url))
         await answer.wait()

@@ -18,7 +18,7 @@ from turnstream.terminal.transcript_turn import TranscriptTurn
 
 @asynccontextmanager
 async def shown(url: str, model: str) -> AsyncGenerator[ShownChat, None]:
-    """A chat that does not follow its events yet."""
+    """Yield a chat that does not follow its events yet."""
     connection = ServerConnection(ServerAccess(url))
     try:
         yield ShownChat(connection, Asking(model))
@@ -78,7 +78,7 @@ async def test_events_that_come_after_the_stored_end_change_nothing(tmp_path: Pa
 
 
 def test_the_loss_of_all_text_stays_known_when_the_turn_begins_anew() -> None:
-    """The server that took over has nothing of the turn: its first event follows the notice."""
+    """The server that took the turn over has none of its text: the first event follows the notice."""
     turn = TranscriptTurn("t", "assistant")
     begin = {"turn_id": "t", "chat_id": "c", "model": None}
     turn.feed("turn_start", begin)

@@ -1,4 +1,4 @@
-"""Each state of the window looks as it did when it was last looked at, in a small and in a large terminal."""
+"""Each state of the window looks like its stored picture, in a small and in a large terminal."""
 
 from __future__ import annotations
 

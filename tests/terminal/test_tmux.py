@@ -1,4 +1,4 @@
-"""The window in a real terminal: keys go in, and what is on the screen is looked at."""
+"""The window in a real terminal: tests press keys and read the screen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tmux:
     async def chat(self, *arguments: str, **environ: str) -> None:
         """Open a window."""
         folders = {f"XDG_{kind}_HOME": str(self._folder) for kind in ("STATE", "DATA")}
-        exported = {"COLUMNS": "80", "LINES": "24"}  # sizes that are wrong: the terminal knows better
+        exported = {"COLUMNS": "80", "LINES": "24"}  # wrong sizes: those of the terminal must win
         given = {**folders, **exported, **environ}
         program = shlex.join([sys.executable, "-m", "turnstream.cli.main", "chat", *arguments])
         setting = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
@@ -60,7 +60,7 @@ class Tmux:
         await self.run("resize-window", "-t", "chat", "-x", f"{columns}", "-y", f"{lines}")
 
     async def until(self, pattern: str) -> str:
-        """Wait until the screen shows a pattern; the screen."""
+        """Wait until the screen shows a pattern. Return the screen."""
         screen = ""
         try:
             async with asyncio.timeout(SECONDS):

@@ -44,12 +44,12 @@ READER = InMemoryMetricReader()
 
 
 class DuringTests(Sampler):
-    """Takes spans while a test of this module runs. FastAPI makes spans in all tests of the process."""
+    """Records spans only while a test of this module runs. FastAPI makes spans in all tests."""
 
     is_on = False
 
     def should_sample(self, *given: Any, **_: Any) -> SamplingResult:
-        """Return the decision, without a look at the span."""
+        """Return the same decision for all spans."""
         decision = Decision.RECORD_AND_SAMPLE if self.is_on else Decision.DROP
         return SamplingResult(decision, given[4])
 
@@ -63,7 +63,7 @@ SAMPLER = DuringTests()
 
 @cache
 def configure_sdk() -> None:
-    """Configure the SDK of this process. A process has one, and keeps it."""
+    """Configure the SDK of this process. A process can do this only once."""
     traces = TracerProvider(sampler=SAMPLER)
     traces.add_span_processor(SimpleSpanProcessor(EXPORTER))
     trace.set_tracer_provider(traces)
@@ -156,7 +156,7 @@ def points(name: str) -> list[HistogramDataPoint]:
 
 
 def counts(name: str, model: str) -> dict[tuple[Any, Any], tuple[int, float]]:
-    """Measurements of a model, by their token type and error: their number and their sum."""
+    """Return the number and the sum of a model's measurements, by token type and error."""
     return {
         (one.get("gen_ai.token.type"), one.get("error.type")): (point.count, point.sum)
         for point in points(name)
@@ -236,7 +236,7 @@ async def test_a_request_without_a_trace_begins_one_of_its_own(tmp_path: Path) -
 
 
 async def test_a_turn_is_in_the_trace_of_the_host_applications_instrumentation(tmp_path: Path) -> None:
-    """FastAPI makes spans of its own once the process has the SDK."""
+    """FastAPI makes its own spans once the process has the SDK."""
     async with client_of(tmp_path) as session:
         await ask(session, "sim/echo:pace=0", {"traceparent": TRACEPARENT}, query="")
     (turn,) = named("invoke_agent")
@@ -315,7 +315,7 @@ def test_without_the_setting_opentelemetry_is_not_imported() -> None:
 
 @asynccontextmanager
 async def serve(tmp_path: Path, endpoint: str) -> AsyncIterator[str]:
-    """`turnstream serve` with the setting, which exports to `endpoint`."""
+    """Run `turnstream serve` with the setting, and export to `endpoint`."""
     environment = os.environ | {
         "TURNSTREAM_TELEMETRY__OPENTELEMETRY": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,

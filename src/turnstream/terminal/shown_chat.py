@@ -74,7 +74,7 @@ class ShownChat:
         self._refreshing = asyncio.Lock()
         self._stale = False
         self._missed = False
-        """True if turns may have ended without their events: before the events were asked for."""
+        """True if turns may have ended before the subscription to their events."""
         self._followed = asyncio.Event()
         self._subscribed = asyncio.Event()
 
@@ -153,7 +153,7 @@ class ShownChat:
         try:
             yield
         except BaseException:
-            self._stale = True  # what came from other windows meanwhile was left to the end of the request
+            self._stale = True  # changes of other windows wait until the request has ended
             raise
         finally:
             self.sending = False

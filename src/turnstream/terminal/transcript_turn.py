@@ -183,7 +183,7 @@ class TranscriptTurn:
                 pass
 
     def take_stored(self, stored: StoredTurn) -> None:
-        """Become what the server has stored. Notes stay: they are not stored."""
+        """Take the state that the server has stored. Notes stay: they are not stored."""
         for row in stored.blocks:
             self.feed(
                 "block_catchup",
@@ -219,7 +219,7 @@ class TranscriptTurn:
         self.characters = 0
         lost = [note for note in self.notes if note.code == "truncated"]
         self.notes.clear()
-        self.notes.extend(lost)  # the server that lost all that was shown sends the turn anew
+        self.notes.extend(lost)  # if all shown text is lost, the turn is sent again from its start
         self.sources.clear()
         self.progress.clear()
         self.stage = self.recovery = None

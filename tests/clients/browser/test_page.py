@@ -24,7 +24,7 @@ if shutil.which("chromium") is None:
 
 
 def run(name: str, report: Path) -> tuple[dict[str, str], list[str]]:
-    """Run a file of browser tests. Return the state of each test by its name, and what they measured."""
+    """Run a file of browser tests. Return the state of each test by its name, and the measured figures."""
     assert BUILT.exists(), "the page is not built: `make page` builds it"
     vitest = PROJECT / "web" / "node_modules" / "vitest" / "vitest.mjs"
     options = (

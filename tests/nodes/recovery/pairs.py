@@ -26,12 +26,12 @@ from turnstream.turnlog.subscription import Subscription
 
 SECONDS = 60.0
 LEASE = 60.0
-"""Seconds. Within it no engine claims by itself."""
+"""Seconds of a lease. No engine claims turns by itself within this time."""
 Result = TypeVar("Result")
 
 
 class HeldStore(RecordingStore):
-    """A store that can hold the answer of a read, too."""
+    """A store that can delay the answer of a read, too."""
 
     after_read: Callable[[Query[Any]], Awaitable[None]] | None = None
 
@@ -43,7 +43,7 @@ class HeldStore(RecordingStore):
 
 
 class Held:
-    """Holds the first call that counts, until `go` is set.
+    """Delays the first call that counts, until `go` is set.
 
     Args:
         counts: A kind of call, or a function that tells if a call counts.
@@ -72,7 +72,7 @@ class Pair(NamedTuple):
         return self.stores[1]
 
     async def end_of(self, turn_id: str) -> tuple[TurnRecord, list[Block]]:
-        """The stored turn, with its blocks."""
+        """Wait for the end of a turn. Return the stored turn, with its blocks."""
         turn, rows, *_ = await self.two.commands.state("local", turn_id)
         return turn, [row.block for row in rows]
 
@@ -85,7 +85,7 @@ async def engines(
     options: dict[str, Any],
     other: dict[str, Any] | None = None,
 ) -> AsyncIterator[Pair]:
-    """Two engines with `options`. `other`: the options of the second, if they differ."""
+    """Yield two engines with `options`. `other`: the options of the second, if they differ."""
     monkeypatch.setattr(turnstream.engine, "SqlStore", HeldStore)
     nodes = NodeSettings(lease=LEASE)
     async with (
@@ -102,9 +102,9 @@ async def engines(
 async def taken_over(
     pair: Pair, turn_id: str, *, by: Engine | None = None
 ) -> AsyncIterator[asyncio.Task[int]]:
-    """The task in which an engine takes over a turn of another one, which is as good as lost.
+    """Return the task in which the engine `by` takes over a turn of the other engine, as if that were lost.
 
-    `by`: None for the second.
+    `by`: None for the second engine.
     """
     engine = by or pair.two
     turn, _ = await pair.end_of(turn_id)
@@ -116,7 +116,7 @@ async def taken_over(
 
 
 async def read(subscription: Subscription, client: Client, *, frames: int | None = None) -> None:
-    """Read until the client has so many frames more, or to the end."""
+    """Read until the client has `frames` more frames, or to the end."""
     most = None if frames is None else len(client.frames) + frames
     while most is None or len(client.frames) < most:
         if (data := await subscription.next()) is None:
@@ -137,18 +137,18 @@ async def read_until(engine: Engine, turn_id: str, client: Client, reached: Call
 
 
 async def resume(pair: Pair, turn_id: str, client: Client) -> None:
-    """Watch a turn to its end on the second engine, from where the client is."""
+    """Watch a turn on the second engine from the client's position to the turn's end."""
     subscription = await pair.two.subscribe(turn_id, after=cursor_of(client))
     await read(subscription, client)
 
 
 def cursor_of(client: Client) -> Cursor | None:
-    """The position at which the client reconnects."""
+    """Return the position at which the client reconnects."""
     return parse_cursor(client.reconnect() or "")
 
 
 async def check(pair: Pair, turn_id: str, *clients: Client, status: str = "complete") -> list[Block]:
-    """The turn has ended, and all clients have its blocks and one end. Return the blocks."""
+    """Check that the turn has ended, and that all clients have its blocks and one end. Return the blocks."""
     turn, blocks = await pair.end_of(turn_id)
     assert turn.status == status, (turn.error_code, turn.error_message)
     end = "turn_complete" if status == "complete" else "turn_error"
@@ -159,5 +159,5 @@ async def check(pair: Pair, turn_id: str, *clients: Client, status: str = "compl
 
 
 def codes_of(client: Client) -> list[str]:
-    """The codes of the notices that the client has got."""
+    """Return the codes of the client's notices."""
     return [frame.data["code"] for frame in client.frames if frame.name == "notice"]

@@ -1,4 +1,4 @@
-"""A model that continues its own text goes on where the text of the lost node ended. Nothing is retracted."""
+"""A model that continues its own text begins where the text of the lost node ended. Nothing is retracted."""
 
 # pyright: reportPrivateUsage=false
 
@@ -39,7 +39,7 @@ def resets_of(client: Client) -> list[int]:
 
 
 async def journalled(pair: Pair) -> None:
-    """Wait until the journal of the first engine has all that was shown."""
+    """Wait until the journal of the first engine has all shown text."""
     await pair.one._journal.write()
 
 

@@ -1,4 +1,4 @@
-"""A node that drains: turns that show nothing move at once, the others have the drain time."""
+"""A node that drains: turns that show nothing move at once, and the others have the drain time to end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODEL = "sim/tools:pace=0.001"
 
 
 class Bench:
-    """The tools of both engines: one that waits for `gate`, one that does not, and one that asks first."""
+    """The tools of both engines. One waits for `gate`, one does not, and one asks first."""
 
     def __init__(self) -> None:
         self.gate, self.began = asyncio.Event(), asyncio.Event()
@@ -81,7 +81,7 @@ async def in_a_tool(pair: Pair, bench: Bench) -> str:
 
 @pytest.mark.requirement("Q6")
 async def test_turns_that_show_nothing_move_at_once_and_the_others_finish(pair: Pair, bench: Bench) -> None:
-    """One is between two steps, the model of one has not answered, and the tool of one runs."""
+    """One turn is between two steps, the model of another has not answered, and the tool of a third runs."""
     held = pair.stores[0].after_read = Held(
         lambda query: isinstance(query, HistoryBeginning) and names_of(client).count("block_stop") > 2
     )

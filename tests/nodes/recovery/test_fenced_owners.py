@@ -1,4 +1,4 @@
-"""Watchers of a node that another node has taken a turn from: they get the rest over the same connection."""
+"""Watchers of a turn that another node has taken over. They get the rest over the same connection."""
 
 # pyright: reportPrivateUsage=false
 
@@ -26,7 +26,7 @@ async def pair(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 @pytest.mark.requirement("Q3")
 async def test_the_log_of_a_fenced_owner_becomes_a_mirror_of_the_new_one(pair: Pair) -> None:
-    """The owner learns of the claim when its next write is refused. What it has shown until then is lost."""
+    """The owner notices the claim when its next write is refused. Text that it showed meanwhile is lost."""
     turn = await pair.one.send("hello", model=STORY)
     client, late = Client(), Client()
     subscription = await pair.one.subscribe(turn.id)

@@ -1,4 +1,4 @@
-"""A turn with complete steps whose node is lost: they stay, and another node continues it from there."""
+"""A turn with complete steps whose node is lost. The steps stay, and another node continues after them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SLOW = "sim/tools:pace=0.1"
 
 
 class Workshop:
-    """The tool of all engines. `runs` has the subjects of its calls; `gate` holds them."""
+    """The tool of all engines. `runs` has the subjects of its calls. The calls wait for `gate`."""
 
     def __init__(self, *, idempotent: bool = False) -> None:
         self.runs: list[str] = []
@@ -58,7 +58,7 @@ class Workshop:
         return [mend]
 
     async def ran(self, count: int) -> None:
-        """Wait until so many calls have begun."""
+        """Wait until `count` calls have begun."""
         while len(self.runs) < count:
             self._changed.clear()
             await self._changed.wait()
@@ -84,7 +84,7 @@ def of_type(client: Client, block_type: str) -> int:
 
 
 def in_second_step(client: Client) -> bool:
-    """True once the client has seen text after the results of two calls."""
+    """Return True if the client has seen text after the results of two calls."""
     blocks = client.now.blocks
     return (
         of_type(client, "tool_result") == 2

@@ -26,7 +26,7 @@ async def pair(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 async def begun(pair: Pair) -> tuple[str, Client]:
-    """A turn of the first engine, and a client that has seen its first text."""
+    """Start a turn on the first engine. Return its id, and a client that has seen its first text."""
     turn = await pair.one.send("hello", model=STORY)
     client = Client()
     subscription = await pair.one.subscribe(turn.id)

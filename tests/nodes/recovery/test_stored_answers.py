@@ -1,4 +1,4 @@
-"""A provider that stores its answer: the new node reads the answer that the lost one had asked for."""
+"""A provider that stores its answer: the new node reads the answer that the lost node had requested."""
 
 # pyright: reportPrivateUsage=false
 
@@ -27,7 +27,7 @@ BACKGROUND = {"background": True}
 
 @pytest.fixture
 def requests() -> list[str]:
-    """The lines that the provider reports, one for each request."""
+    """Return the list of lines that the provider reports, one for each request."""
     return []
 
 
@@ -51,12 +51,12 @@ def resets_of(client: Client) -> list[int]:
 
 
 def calls_in(requests: list[str]) -> int:
-    """Return the number of calls of the model, by the provider's report of requests."""
+    """Return the number of calls of the model in the provider's report."""
     return sum("model=story" in line and "went away" not in line for line in requests)
 
 
 async def lost(pair: Pair, model: str, *, blocks: int = 1, length: int = 100) -> tuple[str, Client]:
-    """A turn in mid-answer, which the journal has, and a client that has seen its text."""
+    """Start a turn. Return its id in mid-answer, once the journal has its text and the client has seen it."""
     turn = await pair.one.send("hello", model=model, params=BACKGROUND)
     client = Client()
     await read_until(
@@ -105,7 +105,7 @@ async def test_an_answer_that_the_provider_does_not_have_begins_again(
     pair: Pair, provider: SimulatorServer, requests: list[str], session: aiohttp.ClientSession
 ) -> None:
     turn_id, client = await lost(pair, STORY)
-    for number in range(RESPONSES_KEPT):  # it keeps the newest answers only
+    for number in range(RESPONSES_KEPT):  # the provider keeps only the newest answers
         other = {"model": "demo", "input": f"question {number}", "background": True}
         async with session.post(f"{provider.url}/v1/responses", json=other) as answer:
             assert answer.status == 200

@@ -28,7 +28,7 @@ NO = ApprovalAnswer(approved=False, reason="keep it")
 
 
 class Asking:
-    """The tool of both engines. It asks. `gate` holds its calls."""
+    """The tool of both engines. It asks first. Its calls wait for `gate`."""
 
     def __init__(self) -> None:
         self.runs: list[str] = []
@@ -59,7 +59,7 @@ async def pair(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, asking: Asking
 
 
 def asked(client: Client) -> list[str]:
-    """The ids of the approvals that the client was asked for."""
+    """Return the ids of the approvals that the client has seen."""
     return [frame.data["approval_id"] for frame in client.frames if frame.name == "approval_request"]
 
 
@@ -114,7 +114,7 @@ async def test_a_turn_whose_node_is_lost_before_it_waits_asks_on_another_node(
 
 @pytest.mark.requirement("G7", "Q3", "Q4")
 async def test_answers_hold_on_the_node_that_takes_the_turn_over(pair: Pair, asking: Asking) -> None:
-    """The node is lost inside the approved call. Nothing is asked again, and the other call stays denied."""
+    """The node is lost during the approved call. No call asks again, and the other call stays denied."""
     turn = await pair.one.send("go", model=MODEL)
     client = Client()
     await read_until(pair.one, turn.id, client, lambda client: len(asked(client)) == 2)

@@ -1,4 +1,4 @@
-"""The point at which a lost turn continues, by what its executor had stored."""
+"""The point at which a lost turn continues, found from the rows of its executor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def result(sequence: int, of: int) -> Block:
 
 
 def run(sequence: int, name: str = "mend") -> ToolRun:
-    """The ledger's row of the call in block `sequence`."""
+    """Return the ledger's row of the call in block `sequence`."""
     return ToolRun(TURN.id, 10 * sequence, "one", f"id{sequence}", name, TURN.generation, 0)
 
 
@@ -44,7 +44,7 @@ def position(
     runs: tuple[ToolRun, ...] = (),
     approvals: tuple[ApprovalRecord, ...] = (),
 ) -> LostPosition:
-    """The position of a turn with so many booked steps. The tool `peek` is idempotent."""
+    """Return the position of a turn with `steps` booked steps. The tool `peek` is idempotent."""
     booked = tuple(StepUsage(step, "sim/tools", Usage(1, 1)) for step in range(steps))
     rows = [BlockRecord(str(b.sequence), TURN.id, b, 10 * b.sequence, 10 * b.sequence + 9, 0) for b in stored]
     turn = msgspec.structs.replace(TURN, steps=booked)

@@ -1,4 +1,4 @@
-"""The request that reads a stored answer."""
+"""Requests that read a stored answer again."""
 
 from __future__ import annotations
 

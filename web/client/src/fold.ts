@@ -140,7 +140,7 @@ export function fold(before: TurnState, event: TurnEvent): TurnState {
         chat_id: string(event.chat_id),
         user_turn_id: event.user_turn_id ?? null,
         model: event.model,
-        // The server that lost all that was shown sends the turn anew after this notice.
+        // If all shown text is lost, the server sends the turn again from its start after this notice.
         notices: state.notices.filter(({ code }) => code === "truncated"),
       };
     case "step_start": {

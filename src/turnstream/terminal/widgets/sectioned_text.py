@@ -15,7 +15,7 @@ from turnstream.terminal.sections import SectionSplitter
 from turnstream.terminal.widgets.tall import TallWidget
 
 _DRAWN_AT_END = 4
-"""Sections at the end that are drawn when they come."""
+"""Sections at the end that are drawn as soon as they come."""
 _ADDRESSES = ("https://", "http://", "mailto:")
 
 
@@ -64,7 +64,7 @@ class TextSection:
 
 
 class SectionedText(TallWidget):
-    """Growing Markdown text. Sections far from the view are only a space, above and below the others."""
+    """Growing Markdown text. A space above and a space below replace the sections far from the view."""
 
     DEFAULT_CSS = "SectionedText, SectionedText > .space { height: auto; layout: vertical; }"
 

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 _CELLS = 16
-"""Cells of the map of a container, at most, one below the other."""
+"""Largest number of rows of cells in the map of a container."""
 _CELL = (100, 20)
 """Columns and lines of a cell in Textual's own maps."""
 
@@ -58,5 +58,5 @@ class TallWidget(Widget):
         return result
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines behind the children. They are all alike: no border is above them."""
+        """Return the lines behind the children. They are all alike, because the container has no border."""
         return super().render_lines(Region(crop.x, crop.y, crop.width, 1)) * crop.height

@@ -104,7 +104,7 @@ class Transcript(VerticalScroll, TallWidget):
         await self._column.mount_all(fresh, after=before)
 
     def set_folded(self, *, folded: bool) -> None:
-        """Fold or open all thinking at the next draw, and that which comes."""
+        """Fold or open all thinking at the next draw, and all later thinking."""
         self.folded = folded
         self._folds_all = True
 
@@ -114,7 +114,7 @@ class Transcript(VerticalScroll, TallWidget):
         self._on_change()
 
     async def _fold(self) -> None:
-        """Fold and open thinking. Only a draw does it: another task would add text at the same time."""
+        """Fold and open thinking. Only a draw calls this, because it also adds text."""
         if self._folds_all:
             self._folds_all = False
             for turn in self._views.values():

@@ -143,7 +143,7 @@ class TurnWidget(TallWidget):
         return [text for view in views for text in view.texts()]
 
     def fold_new(self, *, folded: bool) -> None:
-        """Fold or open the thinking that comes."""
+        """Fold or open later thinking."""
         self.folded = folded
         for view in self._views.values():
             if isinstance(view, TextBlockWidget):

@@ -10,7 +10,7 @@ import { Options } from "./Options";
 import { MOST_BYTES, readFile, type AttachedFile } from "./files";
 
 const NONE: readonly string[] = [];
-/** Milliseconds after a click on "Send" in which another click is still the second one of a double click. */
+/** Milliseconds after a click on "Send" in which a click on "Stop" counts as the second of a double click. */
 const DOUBLE_CLICK = 700;
 
 /** The text to send, its files, the model, and the buttons that send and stop. */
@@ -35,7 +35,7 @@ export function Composer() {
   const isBusy = running !== null || isSending;
   const canSend = !isBusy && (text.trim() !== "" || files.length > 0);
 
-  // The shown answer has ended: its alternatives that are still written can be stopped, or left behind by sending.
+  // The shown answer may end before its alternatives. The reader can stop them then, or send the next question.
   const canStop = running !== null || (!canSend && siblings.some((id) => started.has(id)));
 
   useEffect(() => { input.current?.focus(); }, []);
@@ -70,7 +70,7 @@ export function Composer() {
   };
 
   const stop = () => void page.stop();
-  /** A button that has been pressed by a key makes place for another one: the focus goes to the text. */
+  /** Move the focus to the text if a key has pressed the button, because another button replaces it. */
   const keepFocus = ({ detail }: MouseEvent) => { if (detail === 0) input.current?.focus(); };
   const noteClick = (event: MouseEvent) => {
     clickedAt.current = event.timeStamp;
@@ -84,7 +84,7 @@ export function Composer() {
 
   const stopByKey = useEffectEvent((event: KeyboardEvent) => {
     if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || !canStop) return;
-    // There the key has another meaning.
+    // In these places, and in a dialog, the key has another meaning.
     const isElsewhere = event.target instanceof Element && event.target.closest("form.edit, .sidebar, select") !== null;
     if (!isElsewhere && document.querySelector("dialog[open]") === null) stop();
   });
@@ -94,7 +94,7 @@ export function Composer() {
     event.preventDefault();
     if (event.type === "drop") void attach(dataTransfer.files);
   });
-  // The whole window takes files: a browser would show one that misses the field, in place of the page.
+  // The whole window takes files: a browser opens a file that misses the field, in place of the page.
   useEffect(() => {
     const closing = new AbortController();
     const { signal } = closing;

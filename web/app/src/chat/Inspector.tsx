@@ -17,7 +17,7 @@ interface Arrival {
   readonly after: number;
 }
 
-/** What a turn's stream is now: the events that a watcher gets who joins, and its timeline. */
+/** The timeline of a turn, and the events that a watcher gets if it joins now. */
 export default function Inspector({ record, onClose }: { record: StoredTurn; onClose: () => void }) {
   const needsKey = usePagePart((snapshot) => snapshot.session?.needs_key === true);
   const url = new URL(`turns/${record.id}/stream`, API).href;
@@ -155,7 +155,7 @@ function Bar({ span: { begin, seconds, firstOutput }, end }: { span: Span; end: 
   );
 }
 
-/** Return the record of a turn with its model calls, which a branch is read without. */
+/** Return the record of a turn with its model calls: the turns of a branch do not have them. */
 function useWholeTurn(id: string): { readonly turn: StoredTurn | null; readonly failure: string | null } {
   const [turn, setTurn] = useState<StoredTurn | null>(null);
   const [failure, setFailure] = useState<string | null>(null);

@@ -14,7 +14,7 @@ interface QuestionProps {
 }
 
 export function Question({ message, record }: QuestionProps) {
-  /** Null until the first edit. After a cancelled one, the focus is back at its button. */
+  /** Null until the first edit. False after a cancelled edit: its button gets the focus back. */
   const [isEdited, setIsEdited] = useState<boolean | null>(null);
   const text = record.blocks.map(({ text_content }) => text_content ?? "").join("");
   if (isEdited === true) return <EditedQuestion record={record} text={text} onClose={() => { setIsEdited(false); }} />;

@@ -40,7 +40,7 @@ export async function readFile(file: File): Promise<AttachedFile> {
   };
 }
 
-/** Return bytes as the server takes them. */
+/** Return bytes as base64, which the server expects. */
 export function base64(bytes: Uint8Array): string {
   let text = "";
   // A call has a limit of arguments.

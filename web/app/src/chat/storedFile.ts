@@ -1,10 +1,10 @@
-// The files of a question that is sent again: lists of turns leave their data out.
+// The files of a question that is sent again. The data is read first, because lists of turns leave it out.
 
 import { lostConnection, refusal, type StoredBlock, TurnstreamError, type UserBlock } from "@turnstream/client";
 import { contentAddress, HEADERS } from "../data/api";
 import { base64 } from "./files";
 
-/** Return a stored file as a block that can be sent again: lists leave its data out. Throws a TurnstreamError. */
+/** Return a stored file as a block with its data. Throws a TurnstreamError. */
 export async function storedFile(turnId: string, { sequence, block_type, text_content, content }: StoredBlock): Promise<UserBlock> {
   const { size, ...rest } = content ?? {};
   const isWhole = (block_type !== "image" && block_type !== "document") || "data" in rest || "url" in rest || "text" in rest;

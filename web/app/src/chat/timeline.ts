@@ -1,4 +1,4 @@
-// What happened when in a turn that has ended, from its stored record. Without I/O.
+// The times of an ended turn's model calls and tools, from its stored record. Without I/O.
 
 import type { StoredTurn } from "@turnstream/client";
 
@@ -7,7 +7,7 @@ const LEAST_GAP = 0.1;
 
 export interface Span {
   readonly kind: "call" | "tool" | "gap";
-  /** The model and its outcome, or the tool. */
+  /** The model, or the tool. */
   readonly name: string;
   readonly outcome: string;
   /** Seconds from the beginning of the turn. */

@@ -28,13 +28,13 @@ async function copyText(text: string): Promise<void> {
   else copySelected(text);
 }
 
-/** Copy a text in a page that came over plain HTTP from another machine: there only a selection can be copied. */
+/** Copy a text in a page that came over plain HTTP from another machine. Such a page can only copy a selection. */
 function copySelected(text: string): void {
   const focused = document.activeElement;
   const field = document.createElement("textarea");
   field.className = "hidden";
   field.value = text;
-  // While a dialog is open, nothing outside of it can be selected.
+  // While a dialog is open, a field outside of it cannot be selected.
   (document.querySelector("dialog[open]") ?? document.body).append(field);
   field.select();
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- there is no other way without a secure context

@@ -5,7 +5,7 @@ import { Icon } from "./Icon";
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }) {
   const element = useRef<HTMLDialogElement>(null);
   const heading = useId();
-  // A dialog that is closed after it has left the page does not give the focus back.
+  // The dialog is closed before it leaves the page. Otherwise the focus would not return.
   useLayoutEffect(() => {
     const dialog = element.current;
     dialog?.showModal();

@@ -39,7 +39,7 @@ test("a question is sent once, however often Enter and the button are pressed", 
   await page.getByLabel("Message").fill("Say **this**");
   await Promise.all([
     page.getByRole("button", { name: "Send" }).dblclick({ timeout: 2000 }),
-    // The keys go to the field alone: Enter on a focused "Stop" is meant to stop.
+    // The keys go to the field only. Enter on "Stop" would stop the answer.
     page.getByLabel("Message").dispatchEvent("keydown", { key: "Enter" }),
     page.getByLabel("Message").dispatchEvent("keydown", { key: "Enter" }),
   ]).catch(() => undefined);
@@ -201,7 +201,7 @@ test("the inspector shows the events and the model calls of a turn", async () =>
   await ask(page, "look inside");
   await ended(page);
   await expect.poll(() => page.locator(".turn.assistant .facts").textContent()).toMatch(/sim\/echo.* · \d+ → \d+ tokens · \$0/);
-  // A branch is read without its model calls: the inspector reads them.
+  // The turns of a branch come without their model calls: the inspector reads them.
   await page.reload();
   await page.getByRole("button", { name: "Inspect" }).click();
   const dialog = page.getByRole("dialog");
@@ -209,7 +209,7 @@ test("the inspector shows the events and the model calls of a turn", async () =>
   await dialog.getByRole("cell", { name: "turn_start", exact: true }).waitFor();
   const calls = dialog.locator("table.attempts tr.call");
   expect(await calls.count()).toBe(1);
-  // The begin, the model, the outcome, the seconds to the first output, and those of the call.
+  // The start, the model, the outcome, the seconds to the first output, and the seconds of the call.
   expect((await calls.locator("td").allTextContents()).slice(0, 5).join(" ")).toMatch(/^\d+\.\d\d sim\/echo\S* complete \d+\.\d\d \d+\.\d\d$/);
   const ids = await dialog.locator(".events tbody tr td:nth-child(2)").allTextContents();
   expect(ids.every((id) => /^\d+-\d+$/.test(id))).toBe(true);

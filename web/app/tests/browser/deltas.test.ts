@@ -7,9 +7,9 @@ import { ask, launch, open, report, shownText, startServer, storedText, type Tes
 const FEW = 10_000;
 const MANY = 100_000;
 /**
- * Bytes of the heap that each character of the answer keeps. Its letters take a byte each, and are there three times:
- * in the folded answer, in its piece of Markdown, and in the rendered paragraph. The fourth is React's: its nodes for a
- * paragraph of about 370 characters. Heap snapshots at 355,000 and 556,000 characters had this difference.
+ * Bytes of the heap that each character of the answer keeps. Its letter takes a byte in three places: in the folded
+ * answer, in its piece of Markdown, and in the rendered paragraph. The fourth byte is React's: its nodes for a paragraph
+ * of about 370 characters. Heap snapshots at 355,000 and 556,000 characters had this difference.
  */
 const BYTES_PER_CHARACTER = 4;
 const MINUTES = 60_000;
@@ -52,7 +52,7 @@ async function metric(session: CDPSession, name: string): Promise<number> {
 
 const share = (values: readonly number[], part: number) => [...values].sort((one, other) => one - other)[Math.floor(values.length * part)] ?? NaN;
 
-/** Return the least of three sizes: what is read and parsed just then is in use for a moment only. */
+/** Return the least of three sizes: events that are being parsed take memory for a moment only. */
 async function heapOf(page: Page, session: CDPSession): Promise<Heap> {
   const sizes: number[] = [];
   while (sizes.length < 3) {
@@ -126,7 +126,7 @@ test("each delta of an answer of 100,000 costs as much script as one of 10,000, 
   const [few, many] = found;
   if (few === undefined || many === undefined) throw new Error("nothing was measured");
   expect(many.script / MANY).toBeLessThanOrEqual((1.3 * few.script) / FEW);
-  // What is parsed at a moment may be in use in all of its measurements: the least of three moments has none of it.
+  // All sizes of one moment may include events that are being parsed. The least of three moments does not.
   const rest = many.heaps.map(({ size, length }) => size - BYTES_PER_CHARACTER * length);
   const lasting = rest.slice(0, -2).map((_, place) => Math.min(...rest.slice(place, place + 3)));
   const second = lasting.slice(Math.floor(lasting.length / 2));

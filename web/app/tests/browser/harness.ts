@@ -220,7 +220,7 @@ export async function picture(page: Page, name: string): Promise<void> {
 /** Take pictures of a state, light and dark, on a desktop and on a phone. Nothing may be wider than the window. */
 export async function pictures(page: Page, name: string, sizes = Object.keys(SIZES) as (keyof typeof SIZES)[]): Promise<void> {
   const before = page.viewportSize();
-  // What moves would be seen half-way.
+  // Animations would be in the pictures half-way.
   await page.emulateMedia({ reducedMotion: "reduce" });
   for (const size of sizes) {
     await page.setViewportSize(SIZES[size]);

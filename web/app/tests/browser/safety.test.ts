@@ -60,7 +60,7 @@ const hostile = (url: string) => [
   `| a |\n|---|\n| <img src="${url}/cell.png" onerror="alert(12)"> |`,
 ];
 
-/** Elements that a hostile text could make. */
+/** Elements that a hostile text could add to the page. */
 const MADE = "script, iframe, object, embed, style, link, svg:not(.drawing), form:not(.edit), video, audio, base, meta, img, math a, math [href], mglyph, annotation-xml";
 
 /** Fail if the shown chat has an element or a link that could do harm. Return its text. */

@@ -1,4 +1,4 @@
-// The states of an answer, each with its look: from the wait for a model to the lost end of a killed server.
+// The states of an answer, each with its look: from the wait for a model to an answer whose server was killed.
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import type { Browser, Page } from "playwright-core";
