@@ -79,7 +79,8 @@ class Commands:
         )
         restarts = Restarts(store, options.node, registry, self._models)
         self.recovery.restart = restarts.restart
-        registry.hand_over = HandOver(store, options.node, registry).run
+        self.hand_over = HandOver(store, options.node, registry)
+        registry.hand_over = self.hand_over.run
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self._remote = RemoteTurns(store, options.node, self.recovery)
         self.mirrors = Mirrors(store, registry, self._models, self._remote)

@@ -21,6 +21,7 @@ from tests.nodes.recovery.pairs import (
     resume,
 )
 from tests.turnlog.watching import Client
+from turnstream.config import EngineSettings
 from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns
 from turnstream.store.portions import HistoryBeginning
 from turnstream.tools import tool
@@ -157,3 +158,25 @@ async def test_a_released_turn_is_watched_and_stopped_before_a_node_has_claimed_
     client = Client()
     await read(await joining, client)
     await check(pair, watched.id, client)
+
+
+@pytest.mark.requirement("Q6")
+async def test_watchers_of_a_turn_that_moves_in_mid_text_lose_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drain is 0, and nothing else writes the journal."""
+    settings = EngineSettings(journal_interval=SECONDS)
+    async with engines(cluster, monkeypatch, options={"settings": settings}) as pair:
+        client, late = Client(), Client()
+        turn = await pair.one.send("hello", model="sim/story:events=150,pace=0.01")
+        subscription = await pair.one.subscribe(turn.id)
+        await read(subscription, client, frames=20)
+        await pair.one.drain(0.0)
+        await read(subscription, client)
+        await resume(pair, turn.id, client)
+        await resume(pair, turn.id, late)
+        await check(pair, turn.id, client, late)
+        assert codes_of(client) == ["draining", "moved"], "none is truncated"
+        stored, _ = await pair.end_of(turn.id)
+        ((_, fence),) = stored.fences
+        assert fence > 20

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from turnstream.errors import StoreError
 from turnstream.nodes.node import OwnNode
 from turnstream.store.base import Store
+from turnstream.store.journal.pages import JournalPart
 from turnstream.store.nodes import ListNodes
 from turnstream.store.operations.nodes import BeginDrain, ReleaseTurn
 from turnstream.turns.executor import Executor
@@ -17,7 +19,7 @@ from turnstream.turns.registry import Registry
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 256
-"""Turns that are released in one group of writes."""
+"""Turns that are stopped and released together: one page of the journal, and one group of writes."""
 
 
 class HandOver:
@@ -27,6 +29,8 @@ class HandOver:
         self._store = store
         self._node = node
         self._registry = registry
+        self.append: Callable[[Sequence[JournalPart]], Awaitable[None]] | None = None
+        """Writes parts to the journal at once. It may raise StoreError. None: there is no journal."""
 
     async def run(self, which: Literal["all", "silent"]) -> bool:
         """Hand over the running turns that another node can continue.
@@ -47,13 +51,26 @@ class HandOver:
                 for executor in self._registry.running()
                 if is_movable(executor) and (which == "all" or executor.is_silent)
             ]
-            for executor in moving:
-                executor.release()
             for start in range(0, len(moving), _AT_ONCE):
-                await asyncio.gather(*map(self._release, moving[start : start + _AT_ONCE]))
+                await self._leave(moving[start : start + _AT_ONCE])
         except StoreError as error:
             logger.warning("other nodes take the turns over only after the lease of this node: %s", error)
         return True
+
+    async def _leave(self, moving: Sequence[Executor]) -> None:
+        """Stop some turns, and release them. The journal has all that their watchers have seen before."""
+        parts: list[JournalPart] = []
+        for executor in moving:
+            executor.release()
+            # No await since the release: its watchers have seen no more than this.
+            if (part := executor.journal_part()) is not None:
+                parts.append(part)
+        if parts and self.append is not None:
+            try:
+                await self.append(parts)
+            except StoreError as error:
+                logger.warning("watchers may miss text of the turns that are handed over: %s", error)
+        await asyncio.gather(*map(self._release, moving))
 
     async def _release(self, executor: Executor) -> None:
         turn = executor.turn
