@@ -99,7 +99,7 @@ class BackgroundWork:
             async with asyncio.timeout(RECOVERY_HEAD_START):
                 await tried.wait()
         except TimeoutError:
-            logger.warning("serving already: turns of a stopped server are still being ended")
+            logger.warning("serving already: turns of a stopped server are still being recovered")
 
     def health(self) -> str | None:
         """Return the reason if the process must be restarted, else None."""

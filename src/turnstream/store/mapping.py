@@ -60,7 +60,7 @@ class _StoredColumn(NamedTuple):
 
 
 class RowMapping(Generic[Record]):
-    """Columns and rows of a record.
+    """Makes the columns of a record's table, and converts between records and rows.
 
     Log lines name a row by its `id`, or by its first column if it has no `id`.
     """

@@ -204,7 +204,7 @@ class DialectSubscription(Subscription):
 
 
 def _without_repetition(event: TurnEvent, part: SentPart | None) -> tuple[TurnEvent, SentPart | None]:
-    """Return the event without text that the watcher has, and the part of the block that it has then.
+    """Return the event without text that the watcher has, and the watcher's part of the block after it.
 
     Args:
         part: The part of the open block that the watcher has before the event, or None.

@@ -170,7 +170,7 @@ class TurnWriter:
             log.append(postponed)
 
     async def _shown_by(self, reset: BlockReset) -> tuple[Block, ...] | None:
-        """Return the shown blocks that a reset retracts. None: they cannot be compared with later ones."""
+        """Return the shown blocks that a reset retracts. None: later blocks cannot be compared with them."""
         if reset.shown is not None:
             return reset.shown
         index = reset.block_index
