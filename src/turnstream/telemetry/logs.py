@@ -38,7 +38,7 @@ _turn_of_task: ContextVar[_TurnOfTask | None] = ContextVar("turnstream_turn", de
 
 
 def turn_context(turn_id: str, generation: int) -> Context:
-    """Return a copy of the current context for a turn's task, as `create_task(..., context=...)` takes it."""
+    """Return a copy of the current context for a turn's task: `create_task(..., context=...)`."""
     context = copy_context()
     context.run(_turn_of_task.set, _TurnOfTask(turn_id, generation))
     return context

@@ -59,7 +59,7 @@ class TurnJournal(Protocol):
         ...
 
     def whole_part(self, log: TurnLog) -> JournalPart | None:
-        """Return the part with everything that the store does not have, or None. The next part continues it."""
+        """Return the part with all that the store does not have, or None. The next part continues it."""
         ...
 
     def retract(self) -> None:

@@ -105,7 +105,7 @@ class OutputBuilder(PartBlocks):
             self.grow(place, kind, position, text)
 
     def complete(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
-        """Take the whole text of a part, and append what never came as a delta.
+        """Take the whole text of a part, and append the text that no delta had.
 
         Args:
             place: Index and id by which the event names its item.
