@@ -86,7 +86,7 @@ class AuditTrail:
         return self._file.head
 
     async def open(self) -> None:
-        """Take and check the file, and start the writer.
+        """Lock and check the file, and start the writer.
 
         Raises ConfigurationError if another server has the log, or if its chain is broken.
         """

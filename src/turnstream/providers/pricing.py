@@ -1,7 +1,7 @@
 """Costs of model calls in US dollars.
 
-Prices come from the settings, then from the installed `genai-prices` library, which is never asked to fetch
-newer ones. The cost of a model without a price is unknown. It is not guessed.
+Prices come from the settings, then from the installed `genai-prices` library. turnstream never lets it fetch
+newer prices. The cost of a model without a price is unknown. It is not guessed.
 
 The library is large (measured: 0.1 s to import, 0.4 s if it is not compiled yet, and 8 MB), so a thread
 imports it, and only when a model needs it.

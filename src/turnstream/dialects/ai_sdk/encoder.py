@@ -187,7 +187,8 @@ def encoder_of(
     """Return the encoder of one turn. Readers before major 7 cannot retract text.
 
     Args: see `AiSdkEncoder`.
-        answered: Ids of approvals that the client has answered. It has the events up to their requests.
+        answered: Ids of approvals that the client has answered. The client has the events up to their
+            requests.
     """
     plain = AiSdkEncoder(turn_id, message_id, major=major, ends_message=ends_message)
     encoder = ResumingEncoder(plain, answered) if answered else plain

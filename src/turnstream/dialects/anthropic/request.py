@@ -30,8 +30,8 @@ class MessagesRequest(NamedTuple):
 
     Attributes:
         stream: True for a streamed answer.
-        stop_sequence: The only stop sequence. None if there are several, or none. It is the one at which an
-            answer ended if the provider does not name it.
+        stop_sequence: The only stop sequence. None if there are several, or none. If the provider does not
+            name the stop sequence that ended an answer, it was this one.
     """
 
     asked: ClientRequest

@@ -150,8 +150,8 @@ def limited_route(
 def _check_text(body: bytearray) -> None:
     """Raise InvalidRequest if the body is not UTF-8, or contains a lone surrogate, raw or as a JSON escape.
 
-    A lone surrogate cannot be stored or sent to a provider. Python's JSON parser accepts it, and UTF-16 and
-    UTF-32.
+    A lone surrogate cannot be stored or sent to a provider. Python's JSON parser accepts lone surrogates, and
+    bodies in UTF-16 and UTF-32.
     """
     try:
         is_utf8 = body.isascii() or bool(body.decode())

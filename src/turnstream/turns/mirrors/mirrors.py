@@ -235,7 +235,7 @@ class Mirrors:
         self._followed[log.turn_id] = _OwnerTask(owner, task)
 
     async def _run_feed(self, turn_id: str, cursor: Cursor) -> None:
-        """Feed a log until its turn ends or moves, or no watcher holds it. `check` may begin again."""
+        """Feed a log until its turn ends or moves, or no watcher holds it. `check` may start another feed."""
         try:
             await follow(
                 self.feed,

@@ -86,7 +86,7 @@ class TurnRecovery:
     async def run(self, *, tried: asyncio.Event) -> None:
         """End every turn that a dead process left unfinished. Retry while storage fails.
 
-        On a shared database, other processes may write these turns: `recover` ends those that were claimed.
+        Does nothing on a shared database, where other processes may write these turns: see `recover`.
 
         Args:
             tried: Set after every turn has been tried once.
@@ -119,7 +119,7 @@ class TurnRecovery:
         return await self._end_turns(turn_ids, await self._journals(LOCAL_NODE) if turn_ids else {})
 
     async def recover(self, claimed: Sequence[ClaimedTurn]) -> int:
-        """End turns that this node has claimed, as `end_all` does. Raises StoreError."""
+        """Restart or end turns that this node has claimed. Return their number. Raises StoreError."""
         journals: dict[str, list[JournalSegment]] = {}
         for node_id in {turn.taken_from for turn in claimed}:
             journals.update(await self._journals(node_id))
