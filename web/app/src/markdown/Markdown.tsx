@@ -1,8 +1,10 @@
-import { memo, useEffect, useState, type ComponentProps } from "react";
+import { memo, useEffect, useLayoutEffect, useRef, useState, type ComponentProps } from "react";
+import { createPortal } from "react-dom";
 import renderMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import remend from "remend";
 import { CodeBlock } from "./CodeBlock";
+import { appendNodes, type Portal } from "./finishedNodes";
 import { MarkdownPieces } from "./pieces";
 import { visibleText } from "./visibleText";
 
@@ -31,30 +33,54 @@ function useFormulas(isNeeded: boolean): Formulas | null {
 /** Show a Markdown text that may still grow. Finished pieces of it are not parsed again. */
 export function Markdown({ text, isOpen }: { text: string; isOpen: boolean }) {
   const [pieces] = useState(() => new MarkdownPieces());
-  const { groups, isMath } = pieces.update(text);
+  const { last, isMath } = pieces.update(text);
   const formulas = useFormulas(isMath);
+  const host = useRef<HTMLDivElement>(null);
+  const [finished] = useState(() => new FinishedPieces());
+  const [portals, setPortals] = useState(finished.portals);
+  useLayoutEffect(() => {
+    if (host.current === null) return;
+    finished.show(host.current, pieces, formulas);
+    setPortals(finished.portals);
+  }, [pieces, finished, text, formulas]);
   return (
     <div className="markdown">
-      {groups.map((group, place) => (
-        <Group key={place} pieces={group} isOpen={isOpen && place === groups.length - 1} formulas={formulas} />
-      ))}
+      <div ref={host} />
+      {/* A piece that does not grow any more is mounted anew: React would keep its last two states. */}
+      <Piece key={isOpen ? "growing" : "complete"} text={isOpen ? remend(last) : last} formulas={formulas} />
+      {portals.map(({ content, host: place }, number) => createPortal(content, place, number))}
     </div>
   );
 }
 
-interface GroupProps {
-  readonly pieces: readonly string[];
-  readonly isOpen: boolean;
-  readonly formulas: Formulas | null;
-}
+/** The nodes of the finished pieces of one text. */
+class FinishedPieces {
+  /** Code blocks, which have a state. The array changes when they do. */
+  portals: readonly Portal[] = [];
+  /** Number of child nodes at the end of each piece. */
+  readonly #ends: number[] = [];
+  #formulas: Formulas | null = null;
 
-const Group = memo(function Group({ pieces, isOpen, formulas }: GroupProps) {
-  // A finished piece is mounted anew: React would keep the last two states of a piece that had grown.
-  return pieces.map((piece, place) => {
-    const grows = isOpen && place === pieces.length - 1;
-    return <Piece key={grows ? "growing" : place} text={grows ? remend(piece) : piece} formulas={formulas} />;
-  });
-});
+  /** Append the pieces that have been finished since the last call. Those that do not hold any more are removed. */
+  show(host: Element, pieces: MarkdownPieces, formulas: Formulas | null): void {
+    const { valid, added } = pieces.take(formulas !== this.#formulas);
+    this.#formulas = formulas;
+    if (valid < this.#ends.length) this.#removeAfter(host, valid);
+    const portals: Portal[] = [];
+    for (const piece of added) {
+      appendNodes(host, rendered(piece, formulas), isLive, portals);
+      this.#ends.push(host.childNodes.length);
+    }
+    if (portals.length > 0) this.portals = [...this.portals, ...portals];
+  }
+
+  #removeAfter(host: Element, count: number): void {
+    this.#ends.length = count;
+    const end = this.#ends.at(-1) ?? 0;
+    while (host.childNodes.length > end) host.lastChild?.remove();
+    this.portals = this.portals.filter((portal) => host.contains(portal.host));
+  }
+}
 
 interface TreeNode {
   value?: string;
@@ -70,12 +96,19 @@ function writeOutControls(node: TreeNode): void {
 const PLAIN = [remarkGfm];
 const VISIBLE = [() => writeOutControls];
 
-/** A long answer has thousands of pieces, so a piece is one component: the renderer is called, not mounted. */
 const Piece = memo(function Piece({ text, formulas }: { text: string; formulas: Formulas | null }) {
+  return rendered(text, formulas);
+});
+
+function rendered(text: string, formulas: Formulas | null) {
   const remarkPlugins = formulas === null ? PLAIN : [remarkGfm, ...formulas.remarkPlugins];
   const rehypePlugins = formulas === null ? VISIBLE : [...VISIBLE, ...formulas.rehypePlugins];
   return renderMarkdown({ children: text, remarkPlugins, rehypePlugins, components: COMPONENTS, urlTransform: safeAddress });
-});
+}
+
+function isLive(component: unknown): boolean {
+  return component === CodeBlock;
+}
 
 const WEB = /^(?:https?:\/\/|mailto:)/i;
 

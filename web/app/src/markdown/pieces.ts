@@ -3,13 +3,9 @@
 import { hasFormulas, withDollars } from "./formulas";
 import { visibleText } from "./visibleText";
 
-/** Pieces of a group. A finished group stays the same array, so that its view need not render again. */
-export const GROUP = 32;
-export type Groups = readonly (readonly string[])[];
-
-/** The pieces of a text, in groups. `isMath`: the text has formulas. */
-export interface GroupedPieces {
-  readonly groups: Groups;
+/** A text as it is shown: finished pieces, which `take` returns, and the last one. `isMath`: the text has formulas. */
+export interface ShownPieces {
+  readonly last: string;
   readonly isMath: boolean;
 }
 
@@ -64,57 +60,80 @@ export function splitMarkdown(text: string): string[] {
   return starts.map((start, place) => text.slice(start, starts[place + 1] ?? text.length));
 }
 
-/** The pieces of one text that grows. The work of an update is that of the last piece and of the growth. */
+/**
+ * The pieces of one text that grows. The work of an update is that of the last piece and of the growth. Finished
+ * pieces are kept only until they are taken, because the text has them too.
+ */
 export class MarkdownPieces {
   #text = "";
-  #pieces: GroupedPieces = { groups: [[""]], isMath: false };
+  #shown: ShownPieces = { last: "", isMath: false };
   /** True if the text has parts that hold for all of it: definitions, or formulas, which may span blank lines. */
   #isWhole = false;
+  /** Finished pieces after the first `#dropped` ones. */
+  #finished: string[] = [];
+  #dropped = 0;
+  /** Number of taken pieces that are still pieces of the text. */
+  #valid = 0;
 
-  /** Return the pieces of the text as they are shown: with control characters written out. */
-  update(text: string): GroupedPieces {
-    if (text === this.#text) return this.#pieces;
-    if (!text.startsWith(this.#text)) {
-      this.#text = "";
-      this.#pieces = { groups: [[""]], isMath: false };
-      this.#isWhole = false;
+  /** Return the last piece of the text as it is shown: with control characters written out. */
+  update(text: string): ShownPieces {
+    if (text === this.#text) return this.#shown;
+    if (!text.startsWith(this.#text)) this.#begin();
+    const tail = this.#shown.last + visibleText(text.slice(this.#text.length));
+    if (!this.#isWhole && (DEFINITION.test(tail) || hasFormulas(tail))) {
+      this.#begin();
+      this.#isWhole = true;
     }
-    const last = this.#pieces.groups.at(-1)?.at(-1) ?? "";
-    const tail = last + visibleText(text.slice(this.#text.length));
+    if (this.#isWhole) {
+      this.#splitWhole(visibleText(text));
+    } else {
+      const pieces = splitMarkdown(tail);
+      const last = pieces.pop() ?? "";
+      this.#finished.push(...pieces);
+      this.#shown = { last, isMath: false };
+    }
     this.#text = text;
-    this.#isWhole ||= DEFINITION.test(tail) || hasFormulas(tail);
-    this.#pieces = this.#isWhole ? this.#whole(visibleText(text)) : { groups: this.#grown(splitMarkdown(tail)), isMath: false };
-    return this.#pieces;
+    return this.#shown;
   }
 
-  /** Return the groups after the last piece was split into `pieces`. */
-  #grown(pieces: readonly string[]): Groups {
-    const groups = [...this.#pieces.groups];
-    let group = (groups.pop() ?? []).slice(0, -1);
-    for (const piece of pieces) {
-      if (group.length === GROUP) {
-        groups.push(group);
-        group = [];
-      }
-      group.push(piece);
+  /**
+   * Return the finished pieces that were not taken yet, and the number of taken ones before them. If that number is
+   * smaller than before, the pieces after it are not part of the text any more.
+   *
+   * @param isAnew true to take all pieces again. It is allowed if the text has formulas.
+   */
+  take(isAnew = false): { readonly valid: number; readonly added: readonly string[] } {
+    const valid = isAnew ? 0 : this.#valid;
+    const added = this.#finished.slice(valid - this.#dropped);
+    this.#valid = this.#dropped + this.#finished.length;
+    if (!this.#isWhole) {
+      this.#dropped = this.#valid;
+      this.#finished = [];
     }
-    return [...groups, group];
+    return { valid, added };
   }
 
-  #whole(text: string): GroupedPieces {
+  #begin(): void {
+    this.#text = "";
+    this.#shown = { last: "", isMath: false };
+    this.#isWhole = false;
+    this.#finished = [];
+    this.#dropped = 0;
+    this.#valid = 0;
+  }
+
+  #splitWhole(text: string): void {
     const isMath = hasFormulas(text);
     const pieces = splitMarkdown(isMath ? withDollars(text) : text);
-    const groups: string[][] = [];
-    for (let at = 0; at < pieces.length; at += GROUP) groups.push(pieces.slice(at, at + GROUP));
-    const known = this.#pieces.groups;
+    const last = pieces.pop() ?? "";
+    const known = this.#finished;
+    const changed = pieces.findIndex((piece, place) => piece !== known[place]);
+    const same = changed === -1 ? pieces.length : changed;
+    this.#valid = Math.min(this.#valid, same);
     // A slice would keep the whole text of its moment in memory. An equal piece is there already.
-    const reused = groups.map((group, number) => group.map((piece, place) => (known[number]?.[place] === piece ? known[number][place] : copied(piece))));
-    return { groups: reused.map((group, number) => (equal(group, known[number]) ? known[number] : group)), isMath };
+    this.#finished = pieces.map((piece, place) => (place < same ? (known[place] ?? piece) : copied(piece)));
+    this.#shown = { last, isMath };
   }
-}
-
-function equal(group: readonly string[], known: readonly string[] | undefined): known is readonly string[] {
-  return known?.length === group.length && group.every((piece, place) => piece === known[place]);
 }
 
 /** Return an equal text that shares no memory with a longer one. */

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, afterEach, expect, test } from "vitest";
 import type { Browser, Page } from "playwright-core";
-import { ask, chatOf, connected, ended, launch, open, pictures, shownText, startServer, storedText, type TestServer } from "./harness";
+import { answerWith, ask, chatOf, connected, ended, launch, open, pictures, shownText, startServer, storedText, type TestServer } from "./harness";
 
 /** A PNG of one pixel. */
 const DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -150,6 +150,50 @@ test("formulas are MathML, and code has colours", async () => {
   await page.locator(".turn.assistant .token-comment").first().waitFor();
   await expect.poll(() => page.locator(".turn.assistant pre code").textContent()).toBe("print('hello')  # a comment");
   await pictures(page, "formulas");
+});
+
+test("finished pieces have the nodes that React makes", async () => {
+  const pieces = [
+    "# A *heading*",
+    'A paragraph with `code`, a [link](https://a.example "title"), an ![image](https://b.example/i.png), https://c.example and <b>HTML</b>\\\nin two lines.',
+    "3. three\n4. four\n   - [x] done\n   - [ ] open\n\n     ```py\n     x = 1\n     ```",
+    "> quoted\n>\n> twice",
+    "| left | centre | right |\n|:--|:-:|--:|\n| a | b | ~~c~~ |",
+    "```python\nprint('hello')\n```",
+    "$$\\begin{matrix} a & b \\\\ c & d \\end{matrix}$$ and $$\\color{red}{\\sqrt[3]{x}}$$",
+    "---",
+    "A note[no](javascript:x).",
+    "The end.",
+  ].join("\n\n");
+  // A half formula is an error, whose colour the page's policy refuses.
+  await answerWith(page, "sim/echo:chunk=10000");
+  const nodes = async () => {
+    await ended(page);
+    await page.locator(".turn.assistant math").nth(1).waitFor();
+    await page.locator(".turn.assistant figure.code code span[class^=token]").nth(1).waitFor();
+    return page.locator(".turn.assistant .markdown").evaluate((shown) => {
+      /** Return what a node is and has. The places of finished pieces, and of code among them, count as their content. */
+      const described = (node: Node): string => {
+        const content = [...node.childNodes].map(described).join("");
+        if (!(node instanceof Element)) return node.nodeType === Node.TEXT_NODE ? (node.textContent ?? "").trim() : "";
+        if (node === shown || node.matches(".markdown > div:first-child, .markdown div:has(> figure.code)")) return content;
+        const attributes = [...node.attributes].map(({ name, value }) => ` ${name}=${value}`).sort();
+        return `<${node.nodeName}${attributes.join("")}>${content}</>`;
+      };
+      return { count: shown.firstElementChild?.childNodes.length, content: described(shown) };
+    });
+  };
+  await ask(page, pieces);
+  const finished = await nodes();
+  expect(finished.count).toBe(9);
+  await page.getByRole("button", { name: "Copy code" }).last().click();
+  await page.getByRole("button", { name: "New chat" }).click();
+  // A definition is valid in the whole text: such a text is one piece, which React shows.
+  await ask(page, `${pieces}\n\n[unused]: https://d.example`);
+  const whole = await nodes();
+  expect(whole.count).toBe(0);
+  expect(finished.content).toBe(whole.content);
+  expect(finished.content).toContain("print");
 });
 
 test("thinking is folded", async () => {

@@ -139,10 +139,11 @@ export async function canary(): Promise<{ url: string; requests: string[]; close
   return { url: `http://127.0.0.1:${port}`, requests, close: () => { server.close(); } };
 }
 
-export function launch(): Promise<Browser> {
+/** Start a browser. `flags`: more of Chromium's flags. */
+export function launch(flags: readonly string[] = []): Promise<Browser> {
   const executablePath = CHROMIUM.find((path) => existsSync(path));
   if (executablePath === undefined) throw new Error("there is no Chromium: install Debian's package chromium");
-  return chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  return chromium.launch({ executablePath, args: ["--no-sandbox", ...flags] });
 }
 
 /** Open the page, and return it when it is connected. Its errors fail the test through `faults`. */
@@ -175,6 +176,14 @@ export async function ended(page: Page, turns = 1): Promise<void> {
 export async function shownText(page: Page): Promise<string> {
   const texts = await page.locator(".turn.assistant").last().locator(".markdown").allTextContents();
   return squeezed(texts.join(""));
+}
+
+/** Let a model answer the questions of a page whose name has options, which is not one of the list. */
+export async function answerWith(page: Page, model: string): Promise<void> {
+  await page.route("**/turns", async (route) => {
+    const body = JSON.parse(route.request().postData() ?? "{}") as Record<string, unknown>;
+    await route.continue({ postData: JSON.stringify({ ...body, model }) });
+  });
 }
 
 /** Wait until the last answer has grown by some characters, or has ended. */
