@@ -28,11 +28,14 @@ from tests.faults.watching import Api, Watcher
 from tests.nodes.proxy import TcpProxy
 from tests.postgresql import PostgresServer, postgres_server, programs
 from turnstream.store.migrations import upgrade_database
+from turnstream.store.sql import DEFAULT_WRITERS
 
 PACE = 0.05
 WARM_UP = 2.0
 STARTS = 16
 """Requests under way at once while starts are counted."""
+WRITERS = (1, 2, 4)
+"""Numbers of writers of the node whose starts are counted."""
 DELAY = 0.0005
 """Seconds that each direction to PostgreSQL takes: a round trip takes one millisecond."""
 _WAL = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
@@ -54,7 +57,8 @@ async def main() -> None:
         with TcpProxy(postgres.socket) as proxy:
             proxy.delay = DELAY
             url = postgres.address_at(new_database(postgres), proxy.port)
-            await count_starts(url, folder, options.seconds)
+            for writers in WRITERS * 2:
+                await count_starts(url, folder, options.seconds, writers)
 
 
 def new_database(postgres: PostgresServer) -> str:
@@ -110,9 +114,11 @@ async def measure(name: str, url: str, folder: Path, options: argparse.Namespace
         await asyncio.gather(*tasks)
 
 
-async def start_node(stack: AsyncExitStack, url: str, folder: Path) -> RunningProcess:
+async def start_node(
+    stack: AsyncExitStack, url: str, folder: Path, writers: int = DEFAULT_WRITERS
+) -> RunningProcess:
     """Start a node."""
-    plan = ServerPlan(url, folder / "log", log_level="warning")
+    plan = ServerPlan(url, folder / "log", log_level="warning", writers=writers)
     return await stack.enter_async_context(server(plan))
 
 
@@ -124,12 +130,17 @@ def latencies(near: Watcher, far: Watcher) -> str:
     return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms ({len(late)} events)"
 
 
-async def count_starts(url: str, folder: Path, seconds: float) -> None:
-    """Print the starts a second if a round trip to PostgreSQL takes a millisecond."""
+async def count_starts(url: str, folder: Path, seconds: float, writers: int) -> None:
+    """Print the starts a second if a round trip to PostgreSQL takes a millisecond.
+
+    All turns have one owner, and end at once: each start comes with the writes of a whole turn.
+    """
     async with AsyncExitStack() as stack, aiohttp.ClientSession() as session:
-        api = Api((await start_node(stack, url, folder)).url, session)
+        node = await start_node(stack, url, folder, writers)
+        process, api = psutil.Process(node.pid), Api(node.url, session)
         chats = [await api.create_chat() for _ in range(STARTS)]
         until, started = monotonic() + seconds, 0
+        before = sum(process.cpu_times()[:2])
 
         async def start(chat: str) -> None:
             nonlocal started
@@ -138,7 +149,11 @@ async def count_starts(url: str, folder: Path, seconds: float) -> None:
                 started += 1
 
         await asyncio.gather(*map(start, chats))
-        print(f"{started / seconds:.0f} starts a second at a round trip of 1 ms, {STARTS} at once")
+        cpu = (sum(process.cpu_times()[:2]) - before) / started * 1000
+        print(
+            f"{writers} writers: {started / seconds:.0f} starts a second at a round trip of 1 ms, "
+            f"{STARTS} at once, {cpu:.1f} ms of CPU each"
+        )
 
 
 if __name__ == "__main__":

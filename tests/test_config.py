@@ -97,7 +97,7 @@ def test_an_empty_variable_counts_as_unset():
         ("[server]\nprot = 1", ["server.prot", "did you mean port?"]),
         ("[providers.x]\nbase-url = 'http://h'", ["providers.x.base-url", "did you mean base_url?"]),
         ("[providers.x.timeouts]\nfirst = 1", ["providers.x.timeouts.first", "did you mean first_token?"]),
-        ("[store]\nzzz = 1", ["store.zzz", "here are: outage, url"]),
+        ("[store]\nzzz = 1", ["store.zzz", "here are: outage, url, writers"]),
         ("[server]\nport = 70000", ["server.port", "less than or equal to 65535"]),
         ("[server]\nport = 'many'", ["server.port", "valid integer"]),
         ("server = 3", ["server: "]),

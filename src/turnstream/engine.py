@@ -246,7 +246,7 @@ class Engine:
             nodes=settings.nodes,
             telemetry=settings.telemetry,
         )
-        engine._store.outage = settings.store.outage
+        engine._store.outage, engine._store.writers = settings.store.outage, settings.store.writers
         if workflow is None:
 
             def default_workflow() -> Workflow:

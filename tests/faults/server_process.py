@@ -30,7 +30,7 @@ from sqlalchemy import event
 
 import turnstream.engine
 import turnstream.model_loop.accounts
-import turnstream.store.committer
+import turnstream.store.writers.committer
 from tests.faults.killing import Death, InTool, KillPoint, die
 from tests.faults.tools import Tools
 from turnstream.config import (
@@ -47,7 +47,7 @@ from turnstream.server.application import build_application
 from turnstream.server.uvicorn_server import address_of, bind, loop_factory, run_application
 from turnstream.simulator.server import SimulatorServer
 from turnstream.store.base import Operation
-from turnstream.store.sql import SqlStore
+from turnstream.store.sql import DEFAULT_WRITERS, SqlStore
 from turnstream.telemetry import configure_logging
 
 _PRICES = {"*/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2))}
@@ -65,6 +65,7 @@ class ServerPlan:
         retry: Retry settings. By default, a model is called once.
         tool_notes: File of `tools.Tools`. The server has these tools if it is given.
         clock_offset: Seconds by which the wall clock of the process is fast.
+        writers: Transactions that write to PostgreSQL at once.
     """
 
     database: Path | str
@@ -83,6 +84,7 @@ class ServerPlan:
     nodes: NodeSettings = field(default_factory=NodeSettings)
     protocols: Sequence[str] = NATIVE
     clock_offset: float = 0.0
+    writers: int = DEFAULT_WRITERS
 
     @property
     def url(self) -> str:
@@ -181,8 +183,11 @@ def _tools(plan: ServerPlan) -> list[Any]:
 
 def _store(url: str, plan: ServerPlan) -> SqlStore:
     if not isinstance(plan.kill, KillPoint):
-        return SqlStore(url, write_timeout=plan.store_timeout)
-    return _MortalStore(url, plan.kill)
+        store = SqlStore(url, write_timeout=plan.store_timeout)
+    else:
+        store = _MortalStore(url, plan.kill)
+    store.writers = plan.writers
+    return store
 
 
 class _MortalStore(SqlStore):
@@ -193,8 +198,8 @@ class _MortalStore(SqlStore):
         self._kill = kill
         self._seen = 0
         if kill.moment == "within":
-            self._apply = turnstream.store.committer.apply_all
-            turnstream.store.committer.apply_all = self._die_within
+            self._apply = turnstream.store.writers.committer.apply_all
+            turnstream.store.writers.committer.apply_all = self._die_within
 
     async def write(self, operation: Operation[Any]) -> Any:
         if self._kill.moment == "within" or not self._is_due(operation):

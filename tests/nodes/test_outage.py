@@ -196,6 +196,23 @@ async def test_an_outage_that_lasts_too_long_fails_writes(url: str, postgres_pro
         assert await blocks_of(store, turn) == [0]
 
 
+@pytest.mark.requirement("Q7")
+async def test_every_writer_waits_for_the_end_of_an_outage(store: SqlStore, postgres_proxy: TcpProxy):
+    """Turns of all writers write, and none fails."""
+    turns = [await running_turn(store) for _ in range(16)]
+    await asyncio.gather(*(soon(store.write(save(turn, 0))) for turn in turns))
+    postgres_proxy.refuse()
+    postgres_proxy.cut()
+    writing = [asyncio.create_task(store.write(save(turn, 1))) for turn in turns]
+    done, _ = await asyncio.wait(writing, timeout=1.0)
+    assert not done
+    assert store.outage_reason() is not None
+    postgres_proxy.accept()
+    await asyncio.gather(*map(soon, writing))
+    assert store.outage_reason() is None
+    assert [await blocks_of(store, turn) for turn in turns] == [[0, 1]] * len(turns)
+
+
 async def test_a_lock_is_waited_for_and_then_refused(url: str):
     async with opened(url, write_timeout=1.5) as store:
         turn = await running_turn(store)

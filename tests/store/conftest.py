@@ -34,9 +34,16 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[SqlStore]:
+def writers() -> int:
+    """Writers of a store in PostgreSQL."""
+    return 4
+
+
+@pytest.fixture
+async def store(url: str, writers: int) -> AsyncIterator[SqlStore]:
     """A store in each kind of database."""
     store = SqlStore(url)
+    store.writers = writers
     await store.open()
     yield store
     await store.close()

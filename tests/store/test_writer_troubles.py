@@ -162,9 +162,8 @@ class LimitedPages:
     _NONE: ClassVar[int] = 1 << 30
 
     def __init__(self, store: SqlStore) -> None:
-        assert store._writer is not None
         self._limit = self._NONE
-        self._engine = store._writer._committer._database.writer
+        self._engine = store._writers[0]._committer._database.writer
         event.listen(self._engine, "begin", self._apply)
 
     def fill_up(self, database: Path) -> None:
@@ -216,10 +215,9 @@ async def test_what_fits_on_a_full_disk_is_stored_though_its_group_was_not(
 
 async def test_each_write_has_its_own_error_if_no_transaction_can_begin(sqlite_store: SqlStore):
     turn = await running_turn(sqlite_store)
-    assert sqlite_store._writer is not None
     refusal = StoreError("the database cannot be opened", retryable=False)
 
-    @event.listens_for(sqlite_store._writer._committer._database.writer, "begin")
+    @event.listens_for(sqlite_store._writers[0]._committer._database.writer, "begin")
     def refuse(_: Connection) -> None:
         raise refusal
 

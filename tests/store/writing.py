@@ -1,5 +1,7 @@
 """Stores whose writes a test holds back."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -29,16 +31,21 @@ async def opened(database: Path, **settings: Any) -> AsyncIterator[SqlStore]:
 
 
 @asynccontextmanager
-async def held(store: SqlStore) -> AsyncIterator[asyncio.Task[None]]:
-    """Within this context the writer is busy with a transaction. Writes meanwhile form the next group."""
-    hold = Hold(entered=threading.Event(), let_go=threading.Event())
-    task = asyncio.create_task(store.write(hold))
+async def held(store: SqlStore) -> AsyncIterator[asyncio.Future[None]]:
+    """Within this context each writer is busy with a transaction. Writes meanwhile form its next group.
+
+    Yields the answer of the first writer's transaction.
+    """
+    let_go = threading.Event()
+    holds = [Hold(entered=threading.Event(), let_go=let_go) for _ in store._writers]
+    answers = [writer.submit(hold) for writer, hold in zip(store._writers, holds, strict=True)]
     try:
-        assert await asyncio.to_thread(hold.entered.wait, DEADLINE)
-        yield task
+        for hold in holds:
+            assert await asyncio.to_thread(hold.entered.wait, DEADLINE)
+        yield answers[0]
     finally:
-        hold.let_go.set()
-        await asyncio.wait([task], timeout=DEADLINE)
+        let_go.set()
+        await asyncio.wait(answers, timeout=DEADLINE)
 
 
 async def queue(store: SqlStore, operations: list[Operation[Any]]) -> list[asyncio.Task[Any]]:

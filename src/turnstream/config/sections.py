@@ -87,6 +87,8 @@ class StoreSettings(_Section):
     """SQLAlchemy URL. A relative SQLite path starts at the working directory."""
     outage: float = Field(default=30.0, ge=0, le=600)
     """Seconds that writes wait for a PostgreSQL server that is lost. Then they fail with `database_error`."""
+    writers: int = Field(default=2, ge=1, le=16)
+    """Transactions of a node that write to PostgreSQL at once, each on its own connection. SQLite has one."""
 
 
 class NodeSettings(_Section):

@@ -214,6 +214,11 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
         """Owner whose chats this write changes, or in whose chats it starts turns. None if there is none."""
         return None
 
+    @property
+    def started_turns(self) -> tuple[str, ...]:
+        """Ids of the turns that this write starts. Their other writes come after it."""
+        return ()
+
 
 class Query(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
     """A read. Its SQL sees one consistent state, with everything that was committed before it began."""
@@ -253,7 +258,8 @@ class Store(Protocol):
     async def write(self, operation: Operation[Result]) -> Result:
         """Apply the operation durably. Return its result after the commit.
 
-        Writes of one turn are applied in the order of the calls. The operation is in the queue when this
+        Writes of one turn are applied in the order of the calls, and so are writes that change the chats of
+        one owner. The operation is in the queue when this
         coroutine first suspends, and cancelling the wait does not undo it. Raises the error that `apply`
         raised, or StoreError (`database_error`) if storage failed or took over 5 s.
         """

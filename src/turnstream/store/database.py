@@ -145,10 +145,13 @@ class Database(Protocol):
         """Keep other upgrades of the schema out until the transaction of `connection` ends."""
         ...
 
-    def open(self, timeout: float, readers: int) -> OpenDatabase:
+    def open(self, timeout: float, readers: int, writers: int) -> OpenDatabase:
         """Open the database.
 
-        `timeout`: seconds to wait for another program's lock. `readers`: number of connections for reads.
+        Args:
+            timeout: Seconds to wait for another program's lock.
+            readers: Largest number of connections for reads.
+            writers: Largest number of connections for writes. A database with one process has one.
         """
         ...
 

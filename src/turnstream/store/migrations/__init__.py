@@ -48,7 +48,7 @@ def database_revision(url: str) -> str | None:
     database = database_of(url)
     if not database.exists():
         return None
-    opened = database.open(_BUSY_TIMEOUT, 1)
+    opened = database.open(_BUSY_TIMEOUT, 1, 1)
     with _connected(database.name, opened, opened.reader) as connection:
         return _current_revision(connection)
 
@@ -58,7 +58,7 @@ def bring_up_to_date(database: Database) -> None:
 
     Several processes may do so at once. One of them upgrades, and the others wait for it.
     """
-    opened = database.open(_BUSY_TIMEOUT, 1)
+    opened = database.open(_BUSY_TIMEOUT, 1, 1)
     with _connected(database.name, opened, opened.writer.execution_options(**{UPGRADE: True})) as connection:
         if _current_revision(connection) == NEWEST:
             return

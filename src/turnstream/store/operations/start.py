@@ -86,6 +86,10 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     def changed_owner(self) -> str:
         return self.owner
 
+    @property
+    def started_turns(self) -> tuple[str, ...]:
+        return (self.assistant_turn.id, *(turn.id for turn in self.alternatives))
+
     def apply(self, connection: Connection) -> StartedRecords:
         if self.opening is None:
             return self._start(connection, None)

@@ -26,8 +26,6 @@ from turnstream.store.postgresql.failures import failure_of
 Answer = TypeVar("Answer")
 
 _CANCEL_SECONDS = 2.0
-_WRITERS = 2
-"""Connections for writes: one for turns, and one for heartbeats."""
 _SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('turnstream schema'), hashtext(current_schema()))")
 
 
@@ -69,9 +67,9 @@ class PostgresDatabase:
     def lock_schema(self, connection: Connection) -> None:
         connection.execute(_SCHEMA_LOCK)
 
-    def open(self, timeout: float, readers: int) -> OpenPostgres:
+    def open(self, timeout: float, readers: int, writers: int) -> OpenPostgres:
         return OpenPostgres(
-            writer_engine(self._url, StatementLimits.of_lock(timeout), _WRITERS),
+            writer_engine(self._url, StatementLimits.of_lock(timeout), writers),
             reader_engine(self._url, timeout, readers),
         )
 

@@ -61,7 +61,7 @@ class SqliteDatabase:
     def lock_schema(self, connection: Connection) -> None:
         """Do nothing: `lock` keeps all other writers out."""
 
-    def open(self, timeout: float, readers: int) -> OpenSqlite:
+    def open(self, timeout: float, readers: int, writers: int) -> OpenSqlite:  # noqa: ARG002 - the seam's
         return OpenSqlite(self.path, timeout, readers)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Operation
 from turnstream.store.database import OpenDatabase, describe_failure
-from turnstream.store.outage import Outage
+from turnstream.store.writers.outage import Outage
 
 logger = logging.getLogger(__name__)
 

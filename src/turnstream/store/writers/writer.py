@@ -1,4 +1,4 @@
-"""The writer: a thread that commits writes in groups. All writes of turns go to one writer.
+"""The writer: a thread that commits writes in groups. `order.py` divides writes among several writers.
 
     write(operation) ─► queue ─► the thread takes all queued writes ─► BEGIN, apply in order, COMMIT
                                                                          └─► one call into the event loop
@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Operation
-from turnstream.store.committer import Committer
 from turnstream.store.database import OpenDatabase
-from turnstream.store.outage import Outage
+from turnstream.store.writers.committer import Committer
+from turnstream.store.writers.outage import Outage
 from turnstream.telemetry.measures import StoreMeasures
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,15 @@ class _WaitingWrite(NamedTuple):
 class Writer:
     """Queues writes on one event loop, and commits them in a thread.
 
-    It belongs to the event loop that created it. `close` may be called from any thread except the writer's
-    own.
+    It belongs to the event loop that created it. `stop` and `has_ended` may be called from any thread except
+    the writer's own.
 
     Args:
         thread: Name of the thread.
         timeout: Seconds that a write may take.
         outage: Seconds that writes wait for a database that is lost.
         capacity: Largest number of waiting writes.
-        on_change: Called with each write's `changed_owner`, after its commit.
+        on_answer: Called in the event loop with each write that is committed or refused.
     """
 
     def __init__(  # noqa: PLR0913 - limits, and two ways to tell of writes
@@ -63,9 +63,9 @@ class Writer:
         outage: float,
         capacity: int,
         measures: StoreMeasures | None = None,
-        on_change: Callable[[str], None] = lambda _owner: None,
+        on_answer: Callable[[Operation[Any]], None] = lambda _operation: None,
     ) -> None:
-        self._on_change = on_change
+        self._on_answer = on_answer
         self._timeout = timeout
         self._capacity = capacity
         self._measures = measures or StoreMeasures()
@@ -118,8 +118,7 @@ class Writer:
             measures.writes.observe(now - submitted)
             if isinstance(answer, Exception) and not isinstance(answer, RequestError):
                 measures.failed_writes += 1
-            if (owner := operation.changed_owner) is not None:
-                self._on_change(owner)
+            self._on_answer(operation)
             if future.done():
                 continue
             if isinstance(answer, Exception):
@@ -143,17 +142,16 @@ class Writer:
 
     # -- in any thread ---------------------------------------------------------------------------------------
 
-    def close(self, timeout: float) -> None:
-        """Commit the queued writes, then end the thread.
-
-        Blocks. Raises StoreError if this takes over `timeout` s.
-        """
+    def stop(self) -> None:
+        """Refuse new writes. The thread commits the queued ones, and ends. It waits for no lost database."""
         self._closed = True
         self._outage.close()
         self._queue.put(None)
+
+    def has_ended(self, timeout: float) -> bool:
+        """Wait until the thread has ended. Blocks, `timeout` s at most. Return False if it has not."""
         self._thread.join(timeout)
-        if self._thread.is_alive():
-            raise StoreError(f"the writes still queued were not committed within {timeout:g} s")
+        return not self._thread.is_alive()
 
     # -- in the thread ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""The writers: writes in groups, their order, and what happens if the database fails them."""
