@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeats:
-    """Renews the lease of a node that shares its database. Does nothing for a node that has its own.
+    """Renews the lease of a node that shares its database. Does nothing for a node with its own database.
 
     Args:
         is_draining: Returns True if this node takes no new turns, and leaves its turns to others. Called at

@@ -85,8 +85,8 @@ class Rates(NamedTuple):
 def split_tokens(wire: str, usage: Usage, raw: Mapping[str, Any] | None = None) -> Tokens:
     """Return usage as `wire` reports it, in parts that do not overlap.
 
-    Vendors of chat completions differ. Some report more cached tokens than prompt tokens: at most the prompt
-    can have come from the cache. Some count thinking outside the completion tokens, which their total shows.
+    Vendors of chat completions differ. Some report more cached tokens than prompt tokens: then the whole
+    prompt counts as cached. Some count thinking outside the completion tokens, which their total shows.
     """
     given = usage.input_tokens or 0
     read = usage.cache_read_tokens or 0

@@ -63,7 +63,7 @@ class DialectSubscription(Subscription):
 
     Args:
         encoder: Makes the frames. Watchers whose encoders have one name share frames.
-        state: The encoder's state before the turn. None: the encoder begins.
+        state: The encoder's state before the turn. None: the first state of the encoder.
         is_exact: True to send each event singly if all of them are in memory. False to begin with a catch-up,
             in which one event holds a whole block.
     """

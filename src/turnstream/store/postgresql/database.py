@@ -107,7 +107,7 @@ class OpenPostgres:
         """Do nothing: the server maintains itself."""
 
     def health(self) -> str | None:
-        """Return None: a write that would be lost fails."""
+        """Return None: no check is needed, because a write that cannot be stored fails."""
         return None
 
     def close(self) -> None:

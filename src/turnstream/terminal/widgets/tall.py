@@ -20,8 +20,8 @@ _CELL = (100, 20)
 class TallStylesCache(StylesCache):
     """Rendered lines of a tall container.
 
-    Textual notes each line of a widget that has grown as dirty. A line that is not kept is rendered anyway,
-    so only those that are kept are noted here.
+    Textual marks every line of a widget that has grown as dirty. Lines that are not cached are rendered
+    anyway, so only cached lines are marked here.
     """
 
     def set_dirty(self, *regions: Region) -> None:
