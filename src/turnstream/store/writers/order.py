@@ -6,10 +6,10 @@ Two writes go to the same writer, which keeps the order of the calls, if
 - they change chats of the same owner (`Operation.changed_owner`): the moment of each change is later than all
   earlier moments of its owner, and watchers of the owner read the changes by their moments,
 - one starts a turn, and the other writes this turn before the start is answered,
-- both do neither, such as the pages of the journal, and the claims of turns.
+- both belong to no turn and no owner, such as the pages of the journal, and the claims of turns.
 
 All other writes may be committed in any order. As on two nodes, each compares rows in its own transaction.
-A write that changes a chat counts as one of its owner, not of its turn. It comes after the end of the turn.
+A write that changes a chat belongs to the chat's owner, not to its turn. It follows the end of that turn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REST = 0
 
 @dataclass(slots=True)
 class _Start:
-    """A turn whose start is not answered yet: its writer, and the number of the turn's writes that it has."""
+    """A turn whose start is not answered yet: the start's writer, and the writes that wait there."""
 
     writer: int
     waiting: int = 0

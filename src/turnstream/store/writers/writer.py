@@ -143,7 +143,7 @@ class Writer:
     # -- in any thread ---------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Refuse new writes. The thread commits the queued ones, and ends. It waits for no lost database."""
+        """Refuse new writes. The thread commits the queued ones without waiting for an outage, and ends."""
         self._closed = True
         self._outage.close()
         self._queue.put(None)

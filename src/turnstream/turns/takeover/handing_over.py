@@ -58,11 +58,11 @@ class HandOver:
         return True
 
     async def _leave(self, moving: Sequence[Executor]) -> None:
-        """Stop some turns, and release them. The journal has all that their watchers have seen before."""
+        """Stop some turns, write all that their watchers have seen to the journal, and release the turns."""
         parts: list[JournalPart] = []
         for executor in moving:
             executor.release()
-            # No await since the release: its watchers have seen no more than this.
+            # There is no await after the release, so the watchers have seen no more than this part.
             if (part := executor.journal_part()) is not None:
                 parts.append(part)
         if parts and self.append is not None:

@@ -61,7 +61,7 @@ class FinishedPieces {
   readonly #ends: number[] = [];
   #formulas: Formulas | null = null;
 
-  /** Append the pieces that have been finished since the last call. Those that do not hold any more are removed. */
+  /** Remove pieces that are not part of the text any more, and append those that were finished since the last call. */
   show(host: Element, pieces: MarkdownPieces, formulas: Formulas | null): void {
     const { valid, added } = pieces.take(formulas !== this.#formulas);
     this.#formulas = formulas;

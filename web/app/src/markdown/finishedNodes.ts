@@ -51,7 +51,7 @@ function newElement(parent: Element, name: string): HTMLElement | MathMLElement 
   return isMath ? document.createElementNS(MATHML, name) : document.createElement(name);
 }
 
-/** Set what React calls a property. HTML's attributes are not case-sensitive. */
+/** Set a property by its name in React, as an attribute. HTML's attributes are not case-sensitive. */
 function setProperty(element: HTMLElement | MathMLElement, name: string, value: unknown): void {
   if (name === "style") {
     // The page's policy allows no attribute for styles.

@@ -6,7 +6,7 @@ import { answerWith, ask, launch, open, report, shownText, startServer, storedTe
 
 const FEW = 10_000;
 const MANY = 100_000;
-/** How much of its smallest size the heap may grow by in the second half of the answer. */
+/** Largest growth of the heap in the second half of the answer, as a share of its smallest size. */
 const GROWTH = 0.2;
 const MINUTES = 60_000;
 let browser: Browser;
