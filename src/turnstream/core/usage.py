@@ -12,6 +12,8 @@ Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LAST_MOMENT)]
 """Microseconds since the epoch, UTC."""
 Dollars: TypeAlias = Annotated[str, msgspec.Meta(max_length=32)]
 """US dollars, a decimal number with six places."""
+ORPHANED = "orphaned"
+"""Outcome of a model call that was lost with its process."""
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 

@@ -19,7 +19,7 @@ import msgspec
 from turnstream.core.blocks import Block
 from turnstream.core.message_facts import MessageFacts
 from turnstream.core.turn_events import UsageReport
-from turnstream.core.usage import AccountRecord, CallAttempt, StepUsage, Usage
+from turnstream.core.usage import ORPHANED, AccountRecord, CallAttempt, StepUsage, Usage
 from turnstream.model_loop.estimates import output_bytes_of, tokens_of
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
@@ -255,12 +255,16 @@ class TurnAccount:
             self._open = None
         self._input_estimate = None  # free the request, which it references
 
-    def lose(self) -> None:
-        """Close the open step, whose report is lost. Estimate it from the blocks given to `count_block`."""
+    def lose(self, *, counted: int = 0, carried: int = 0) -> None:
+        """Close the open step, whose report is lost. Estimate it from the blocks given to `count_block`.
+
+        `counted`: bytes of them that earlier calls count. `carried`: bytes that the next call continues.
+        """
         self.answering()
-        self._settle(Usage(), None, (), may_wait=True)
+        self._output_bytes, self._carried = max(0, self._output_bytes - counted), carried
+        self._settle(Usage(), None, [])
         if self._open is not None:
-            self._closed.append(self._open.ended("orphaned"))
+            self._closed.append(self._open.ended(ORPHANED))
             self._open = None
 
     def end(

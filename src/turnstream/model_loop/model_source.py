@@ -32,6 +32,7 @@ from turnstream.model_loop.prepared_calls import PreparedCalls
 from turnstream.model_loop.redacted_source import redact_request
 from turnstream.model_loop.sources import (
     Batches,
+    Continuation,
     PendingApproval,
     Show,
     StepFailure,
@@ -143,14 +144,18 @@ class ModelSource(TurnSource):
     def answer_id(self) -> str | None:
         return self._plan.answer_id
 
-    def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
+    def continue_step(
+        self, shown: Sequence[Block], answer: StoredAnswer | None = None
+    ) -> Continuation | None:
         if self.needs_preparation:  # the hook may choose another model
-            return False
+            return None
         if answer is not None and self._plan.can_reattach(answer):
             self._begun = BegunStep(shown, answer)
-        elif shown and self._plan.can_continue(shown):
+            return "answer"
+        if shown and self._plan.can_continue(shown):
             self._begun = BegunStep(shown, None)
-        return self._begun is not None
+            return "text"
+        return None
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
         failure, first, shown, open_block = broken

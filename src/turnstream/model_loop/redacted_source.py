@@ -13,6 +13,7 @@ from turnstream.core.turn_events import Notice, SourceEvent, StepStart, ToolProg
 from turnstream.model_loop.sources import (
     Batches,
     Book,
+    Continuation,
     PendingApproval,
     Show,
     StepFailure,
@@ -96,7 +97,9 @@ class RedactedSource(TurnSource):
         """Id of the running answer, if the provider stores it."""
         return self._source.answer_id
 
-    def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
+    def continue_step(
+        self, shown: Sequence[Block], answer: StoredAnswer | None = None
+    ) -> Continuation | None:
         """Let the first step continue blocks of another process.
 
         A stored answer is not used: after another redaction, its text may differ from the shown text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NamedTuple, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -27,6 +27,8 @@ Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]
 Book: TypeAlias = Callable[[str, Sequence[ModelCall]], None]
+Continuation: TypeAlias = Literal["answer", "text"]
+"""Ways to continue a begun step: read the answer that its provider stores, or call a model with its text."""
 
 
 class StepFailure(NamedTuple):
@@ -122,14 +124,16 @@ class TurnSource:
         """Id of the running answer, if the provider stores it for other processes. None if it does not."""
         return None
 
-    def continue_step(self, shown: Sequence[Block], answer: StoredAnswer | None = None) -> bool:
+    def continue_step(
+        self, shown: Sequence[Block], answer: StoredAnswer | None = None
+    ) -> Continuation | None:
         """Let the first step continue blocks that another process has shown. The last of them is still open.
 
-        Called before the first step. Return False if the step must begin again. `answer`: the step's answer,
+        Called before the first step. Return None if the step must begin again. `answer`: the step's answer,
         if the provider stores it.
         """
         del shown, answer
-        return False
+        return None
 
     def step_start(self, number: int) -> StepStart:
         """Return the event that begins the step whose stream is open."""

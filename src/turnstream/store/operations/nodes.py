@@ -14,7 +14,7 @@ from turnstream.store.expressions import DatabaseTime
 from turnstream.store.journal.pages import LOCAL_NODE
 from turnstream.store.nodes import IS_LAPSED, IS_WRITTEN
 from turnstream.store.operations.fencing import require_executor
-from turnstream.store.operations.progress import fences_before
+from turnstream.store.operations.progress import SaveStep, fences_before
 from turnstream.store.rows import node_rows, turn_rows
 from turnstream.store.schema import journal, nodes, turns
 from turnstream.store.settings import read_turns
@@ -217,11 +217,13 @@ class ResumeClaimed(Operation[TurnRecord], frozen=True, kw_only=True):
         node: The node that has claimed the turn.
         generation: The generation that the claim gave to the turn.
         fence_seq: The last seq of the lost generations that survived.
+        account: The attempts of the turn, with a model call that was lost. None: there was none.
     """
 
     node: str
     generation: int
     fence_seq: int
+    account: SaveStep | None = None
 
     def apply(self, connection: Connection) -> TurnRecord:
         require_executor(connection, self.turn_id, self.generation)
@@ -235,6 +237,8 @@ class ResumeClaimed(Operation[TurnRecord], frozen=True, kw_only=True):
         where = {"at_id": self.turn_id, "at_generation": self.generation, "by_node": self.node}
         if connection.execute(_RESUME.values(values), where).rowcount == 0:
             raise Fenced("another node has claimed the turn")
+        if self.account is not None:
+            self.account.apply(connection)
         (turn,) = read_turns(connection, [connection.execute(_TURN, {"turn_id": self.turn_id}).one()])
         return turn
 

@@ -7,19 +7,26 @@ import logging
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from turnstream.core.blocks import Block, is_client_result
 from turnstream.core.history import PastTurn, build_history
-from turnstream.core.usage import StepUsage, Usage
+from turnstream.core.usage import ORPHANED, StepUsage, Usage
 from turnstream.errors import InvalidRequest
-from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount
-from turnstream.model_loop.estimates import estimated_input_tokens, output_bytes_of, tokens_of
+from turnstream.model_loop.accounts import CalledModel, ModelCall, Summary, TurnAccount
+from turnstream.model_loop.estimates import (
+    BYTES_PER_TOKEN,
+    estimated_input_tokens,
+    output_bytes_of,
+    tokens_of,
+)
 from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import Store, TurnRecord
-from turnstream.turns.histories import read_history
+from turnstream.store.queries import AttemptsOfTurn
+from turnstream.turns.histories import Path, read_history
 from turnstream.wires.base import ModelRequest
 
 logger = logging.getLogger(__name__)
@@ -28,6 +35,22 @@ _HISTORIES_AT_ONCE = 2
 """Histories read at a time. Few, because they may be long."""
 READ_SECONDS = 120.0
 """Seconds that one read may take. It is more than for requests: no turn is lost because of a long history."""
+
+
+class LostCall(NamedTuple):
+    """A model call that was lost with its node.
+
+    Attributes:
+        number: Number of its step.
+        before: Blocks of the turn before the step.
+        shown: Blocks of the step so far.
+        continues: True if the next call continues the last of them.
+    """
+
+    number: int
+    before: Sequence[Block]
+    shown: Sequence[Block]
+    continues: bool = False
 
 
 class LostUsage:
@@ -53,26 +76,52 @@ class LostUsage:
                 await self._pricing.ready()
             async with self._histories:
                 path = await read_history(self._store, turn.prev_turn_id or "", seconds=READ_SECONDS)
-                past = [PastTurn(before.role, before.status, count_block) for before, count_block in path]
-                return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
+                past = [PastTurn(before.role, before.status, said) for before, said in path]
+                attempts = await self._store.read(AttemptsOfTurn(turn_id=turn.id), seconds=READ_SECONDS)
+                ended = {step.step for step in turn.steps}
+                calls = [
+                    ModelCall.of(attempt, called)
+                    for attempt in attempts
+                    if attempt.outcome == ORPHANED and attempt.step not in ended
+                ]
+                account = TurnAccount(self._pricing, calls)
+                return await asyncio.to_thread(self._estimate, turn, called, past, blocks, account)
         except Exception:
             logger.exception("turn %s: its usage cannot be estimated", turn.id)
             return _joined(turn.steps, Summary())
 
+    async def count_lost(self, account: TurnAccount, turn: TurnRecord, path: Path, call: LostCall) -> bool:
+        """Add an estimate of a lost call to the account of its turn, which continues.
+
+        Return False if no call is known to have begun, or if there is no estimate.
+        """
+        if not call.shown and (call.number or turn.status == "pending"):
+            return False
+        last = account.calls[-1].model if account.calls else None
+        called = last or self._called(turn.model)
+        if called is None:
+            return False
+        past = [PastTurn(each.role, each.status, blocks) for each, blocks in path if each.id != turn.id]
+        try:
+            await asyncio.to_thread(_count, account, called, past, turn, call)
+        except Exception:
+            logger.exception("turn %s: the usage of its lost call cannot be estimated", turn.id)
+            return False
+        return True
+
     def _estimate(
-        self, turn: TurnRecord, called: CalledModel, past: Sequence[PastTurn], blocks: Sequence[Block]
+        self,
+        turn: TurnRecord,
+        called: CalledModel,
+        past: Sequence[PastTurn],
+        blocks: Sequence[Block],
+        account: TurnAccount,
     ) -> Summary:
-        account = TurnAccount(self._pricing)
-        known = {step.step for step in turn.steps}
-        for number, (before, count_block) in enumerate(model_calls(blocks)):
-            if number in known:
-                continue
-            turns = [*past, PastTurn(turn.role, turn.status, before)] if before else past
-            request = ModelRequest(called.model, build_history(turns), turn.system)
-            account.begin(number, called, partial(estimated_input_tokens, request))
-            for block in count_block:
-                account.count_block(block)
-            account.lose()
+        """Add the calls that `blocks` show, and that the turn's row does not have, to `account`."""
+        ended = {step.step for step in turn.steps}
+        for number, (before, shown) in enumerate(model_calls(blocks)):
+            if number not in ended:
+                _count(account, called, past, turn, LostCall(number, before, shown))
         return _joined(turn.steps, account.end(Usage(), complete=False))
 
     async def _booked(self, turn: TurnRecord, blocks: Sequence[Block]) -> Sequence[StepUsage]:
@@ -104,6 +153,23 @@ class LostUsage:
         except InvalidRequest:
             return None
         return CalledModel(provider, model, self._catalog.wire_of(provider))
+
+
+def _count(
+    account: TurnAccount, called: CalledModel, past: Sequence[PastTurn], turn: TurnRecord, call: LostCall
+) -> None:
+    """Add the estimate of a lost call to an account. `past`: the turns before this one."""
+    turns = [*past, PastTurn(turn.role, turn.status, call.before)] if call.before else past
+    request = ModelRequest(called.model, build_history(turns), turn.system)
+    same = [each for each in account.calls if each.number == call.number and each.outcome == ORPHANED]
+    if turn.fences and any(seq > turn.fences[-1][1] for seq, _ in turn.resets):
+        same = []  # the text of the earlier calls was retracted
+    counted = BYTES_PER_TOKEN * sum(each.usage.output_tokens or 0 for each in same)
+    account.begin(call.number, called, partial(estimated_input_tokens, request))
+    for block in call.shown:
+        account.count_block(block)
+    carried = sum(map(output_bytes_of, call.shown[-1:])) if call.continues else 0
+    account.lose(counted=counted, carried=carried)
 
 
 def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:

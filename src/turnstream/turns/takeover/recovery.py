@@ -72,7 +72,7 @@ class TurnRecovery:
         node: OwnNode | None = None,
     ) -> None:
         self._store = store
-        self._usage = LostUsage(store, catalog, pricing)
+        self.usage = LostUsage(store, catalog, pricing)
         self._end_here = end_here
         self._node = node or OwnNode()
         self._ending: dict[str, asyncio.Task[bool]] = {}
@@ -288,7 +288,7 @@ class TurnRecovery:
         for block in cancelled_results(unanswered_calls(blocks), _after(blocks), outcome):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
-        summary = await self._usage.summary(turn, blocks)
+        summary = await self.usage.summary(turn, blocks)
         return await self._store.write(
             TakeOver(
                 turn_id=turn.id,

@@ -23,13 +23,15 @@ from turnstream.store.journal.pages import NOT_JSON, items_in
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
+from turnstream.store.operations.progress import SaveStep
 from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import LOST_EXECUTOR, LOST_SOURCE, LOST_TOOLS
-from turnstream.turns.histories import read_history
+from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import ModelTurns
 from turnstream.turns.new_turns import history_of
 from turnstream.turns.registry import Registry
+from turnstream.turns.takeover.lost_usage import LostCall, LostUsage
 from turnstream.turns.takeover.positions import LostPosition, LostTurn, lost_position
 from turnstream.turns.turn_task import OpenedBlock
 from turnstream.wires.base import StoredAnswer
@@ -60,8 +62,11 @@ class Restarts:
     `tools.ledger`).
     """
 
-    def __init__(self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns) -> None:
+    def __init__(
+        self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns, usage: LostUsage
+    ) -> None:
         self._store = store
+        self._usage = usage
         self._node = node
         self._registry = registry
         self._turns = turns
@@ -89,7 +94,7 @@ class Restarts:
         idempotent = {name for name, tool in known.items() if tool.idempotent}
         position = lost_position(lost, runs, approvals, idempotent)
         try:
-            source = await self._source(turn, position)
+            source, path = await self._source(turn, position)
             account = await self._turns.account_of(turn)
             self._registry.admit()
         except (RequestError, ProviderError, Unavailable) as error:
@@ -97,8 +102,17 @@ class Restarts:
             return LOST_EXECUTOR
         opened: OpenedBlock | None = None
         answer = await self._stored_answer(turn, position)
-        if position.is_text and source.continue_step(position.retracted, answer) and position.retracted:
+        way = source.continue_step(position.retracted, answer) if position.is_text else None
+        if way is not None and position.retracted:
             opened = _opened(lost.cut[-1])
+        booked: SaveStep | None = None
+        if way != "answer" and position.step.calls is None:
+            call = LostCall(position.step.number, position.kept, position.retracted, way == "text")
+            if await self._usage.count_lost(account, turn, path, call):
+                attempts = account.so_far().attempts
+                booked = SaveStep(
+                    turn_id=turn.id, generation=turn.generation, steps=turn.steps, attempts=attempts
+                )
         notice = _notice(position, was_stopped=was_stopped, begins=opened is None)
         logger.warning(
             "turn %s continues here, at step %d: %s", turn.id, position.step.number, notice.message
@@ -111,17 +125,24 @@ class Restarts:
         executor = self._turns.next_executor(turn, log, account, at, kept=kept)
         self._registry.reserve(executor, source)
         write = ResumeClaimed(
-            turn_id=turn.id, node=self._node.id, generation=turn.generation, fence_seq=lost.survived
+            turn_id=turn.id,
+            node=self._node.id,
+            generation=turn.generation,
+            fence_seq=lost.survived,
+            account=booked,
         )
         launch = partial(self._registry.launch, executor, source)
         await asyncio.shield(executor.continue_with(store.write(write), launch, opened))
         return None
 
-    async def _source(self, turn: TurnRecord, position: LostPosition) -> TurnSource:
-        """Return the source of the turn's further steps. Raises the errors of `ModelTurns.continued`."""
+    async def _source(self, turn: TurnRecord, position: LostPosition) -> tuple[TurnSource, Path]:
+        """Return the source of the turn's further steps, and the stored history before them.
+
+        Raises the errors of `ModelTurns.continued`.
+        """
         begins = position.step == FIRST_STEP
         path = await read_history(self._store, (turn.prev_turn_id or "") if begins else turn.id)
-        return await self._turns.continued(turn, path, None if begins else position.step)
+        return await self._turns.continued(turn, path, None if begins else position.step), path
 
     async def _stored_answer(self, turn: TurnRecord, position: LostPosition) -> StoredAnswer | None:
         """Return the answer of the step that the provider stores, or None. Raises StoreError."""
