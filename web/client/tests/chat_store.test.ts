@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 
 import type { PathTurn } from "../src/answers.js";
 import { ChatStore } from "../src/chat.js";
+import type { TurnEvent } from "../src/events.js";
 import { createTurnstream } from "../src/turnstream.js";
 
 function stored(id: string, role: string, prev: string | null): PathTurn {
@@ -17,8 +18,8 @@ function stored(id: string, role: string, prev: string | null): PathTurn {
 
 const TURNS = ["u1", "a1", "u2", "a2"].map((id, place, ids) => stored(id, place % 2 ? "assistant" : "user", ids[place - 1] ?? null));
 
-/** A store of a chat with two pages of two turns each. `posts`: the answers to POST requests. */
-function storeOf(posts: (path: string) => unknown) {
+/** A store of a chat with two pages of two turns each. `posts`: the answers to POST requests. `turn`: a turn that is read. */
+function storeOf(posts: (path: string) => unknown, turn?: PathTurn) {
   const asked: string[] = [];
   const client = createTurnstream({
     baseUrl: "http://server.test/api",
@@ -26,14 +27,14 @@ function storeOf(posts: (path: string) => unknown) {
       const { pathname, search } = new URL(url as string);
       asked.push(`${init?.method ?? "GET"} ${pathname}${search}`);
       const pages = search.includes("before=u2") ? { turns: TURNS.slice(0, 2), previous: null } : { turns: TURNS.slice(2), previous: "u2" };
-      const answer = init?.method === "POST" ? await posts(pathname) : { chat_id: "c", ...pages };
-      const { status = 200, ...body } = answer as { status?: number };
-      return new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json" } });
+      const answer = init?.method === "POST" ? await posts(pathname) : pathname.startsWith("/api/turns/") ? turn : { chat_id: "c", ...pages };
+      const { status } = answer as { status?: unknown };
+      return new Response(JSON.stringify(answer), { status: typeof status === "number" ? status : 200, headers: { "Content-Type": "application/json" } });
     },
   });
   client.feed = (turn) => { turn.feed(true); };
   const store = new ChatStore(client, "c");
-  return { store, asked, ids: () => store.getSnapshot().messages.map(({ turn, pending }) => turn?.id ?? (pending ? "?" : "")) };
+  return { client, store, asked, ids: () => store.getSnapshot().messages.map(({ turn, pending }) => turn?.id ?? (pending ? "?" : "")) };
 }
 
 test("turns that were read before stay when the branch is read again, and no data of files is read", async () => {
@@ -69,4 +70,20 @@ test("an answer and its alternatives are siblings", async () => {
   await store.reload();
   await store.send("Hello", { alternatives: [{}, { model: "another/model" }] });
   expect(store.getSnapshot().messages.at(-1)).toMatchObject({ turn: { id: "x" }, siblings: ["x", "y"] });
+});
+
+test("what is stored of an answer is read once, also if it ends before the response to its question", async () => {
+  const complete = { ...stored("x", "assistant", "u3"), input_tokens: 3, output_tokens: 5 };
+  const { client, store, asked } = storeOf(() => {
+    const turn = client.turn("x");
+    turn.fold({ type: "turn_start", turn_id: "x", chat_id: "c", model: "m" } as TurnEvent);
+    turn.fold({ type: "turn_complete", turn_id: "x", status: "complete", stop_reason: "end_turn" } as TurnEvent);
+    return { user_turn: stored("u3", "user", "a2"), assistant_turn: { ...complete, status: "pending", output_tokens: null }, stream_url: "", alternatives: [] };
+  }, complete);
+  await store.reload();
+  await store.send("Hello");
+  await expect.poll(() => store.getSnapshot().messages.at(-1)?.turn).toMatchObject({ status: "complete", output_tokens: 5 });
+  expect(store.getSnapshot().running).toBe(null);
+  await store.reload();
+  expect(asked.filter((request) => request.startsWith("GET /api/turns/x"))).toHaveLength(1);
 });

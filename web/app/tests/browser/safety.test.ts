@@ -86,6 +86,8 @@ test("hostile answers, questions and titles run nothing and reach nothing", asyn
     await page.getByText("Ask something", { exact: true }).waitFor();
     await ask(page, text);
     await ended(page);
+    // The tokens are shown when the record of the ended turn has been read.
+    await page.locator(".turn.assistant .facts", { hasText: "tokens" }).waitFor();
     shown.push(await harmless(page));
     links += await page.locator(".turns a").count();
   }
