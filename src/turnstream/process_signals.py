@@ -78,7 +78,7 @@ class SignalledDrain:
         self.signals += 1
         grace = self._grace if self.signals == 1 else 0.0
         if grace:
-            logger.info("draining: running turns may continue for %g s; repeat to end them now", grace)
+            logger.info("draining: running turns may continue for %g s; a second signal ends them", grace)
         else:
             logger.info("ending the running turns")
         self._task = asyncio.get_running_loop().create_task(

@@ -130,7 +130,7 @@ class OpenBlock:
     def text_since(self, length: int) -> str:
         """Return the text after the first `length` characters.
 
-        The time depends on the length of the result. Once in `_PARTS` pieces, the whole text is joined.
+        The time depends on the length of the result. Every `_PARTS` pieces, one call joins the whole text.
         """
         if len(self.parts) > _PARTS:
             return self.text()[length:]

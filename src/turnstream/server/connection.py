@@ -64,7 +64,7 @@ _NOT_HTTP = _refusal(b"400 Bad Request", b"invalid_request", b"the request is no
 class _ResponseTransport:
     """Transport of a response: its writes may be joined.
 
-    `lingers`: True if the response may begin before its request is complete. Then `close` lingers.
+    `lingers`: True if the response may begin before its request is complete. See `close_lingering`.
     """
 
     __slots__ = ("close", "is_closing", "lingers", "write")

@@ -177,7 +177,7 @@ class ChatCommands:
             first_day: First day of the range, in UTC, as a date or as `2026-01-31`. None: 30 days in all.
             last_day: Last day of the range. None: today.
 
-        Raises InvalidRequest for a range of no day, or of too many.
+        Raises InvalidRequest if the range has no day, or more than 366 days.
         """
         days = DayRange.of(first_day, last_day, today=datetime.now(UTC).date())
         return await self._store.read(ReadStatistics(owner=owner, days=days))
