@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.terminal.windows import LONG, server, texts, window
+from tests.terminal.windows import LONG, ask_scripted, served, server, texts, window
+from turnstream.core.turn_events import Notice, Source, StepStart
 from turnstream.terminal.asking import Asking
 
 ECHO = Asking("sim/echo:pace=0")
@@ -129,3 +130,30 @@ async def test_a_file_is_attached_to_the_next_question(tmp_path: Path) -> None:
         await shown.until_shown("[document: note.txt]")
         await shown.ask(f"/attach {tmp_path}/missing.png")
         await shown.until(lambda: "cannot be read" in shown.notices(), "refusal")
+
+
+async def test_a_chat_opened_again_has_its_notices_and_sources(tmp_path: Path) -> None:
+    async with served(tmp_path) as (engine, url):
+        answer, chat_id = await ask_scripted(engine)
+        answer.say(
+            StepStart(0, name="search"),
+            "It is ",
+            "blue.",
+            Notice("media_left_out", "two images are left out"),
+        )
+        answer.say(Source("s1", "https://example.org/sky", "Why the sky is blue"))
+        async with window(url, chat_id=chat_id) as live:
+            await live.until_shown("source: Why the sky is blue")
+            answer.end()
+            await live.until_ready()
+            seen = live.screen()
+            assert "· two images are left out" in seen
+            async with window(url, chat_id=chat_id) as again:
+                await again.until_ready()
+                assert again.screen() == seen
+            state = live.app.conversation.turns[-1]
+            stored = await live.client.chats.path(chat_id)
+            for _ in range(2):
+                state.take_stored(stored.turns[-1])
+            assert [note.code for note in state.notes] == ["stage", "media_left_out"]
+            assert len(state.sources) == 1

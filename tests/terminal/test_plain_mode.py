@@ -14,8 +14,9 @@ import pytest
 import turnstream as ts
 from tests.terminal.windows import server
 from turnstream.terminal.asking import Asking
-from turnstream.terminal.plain_mode import PlainChat
+from turnstream.terminal.plain_mode import PlainChat, SpokenTurn
 from turnstream.terminal.server_connection import ServerAccess, ServerConnection
+from turnstream.terminal.transcript_turn import TranscriptTurn
 
 
 class TypedLines:
@@ -119,3 +120,11 @@ async def test_a_tool_runs_only_after_the_word_yes(opened: Callable[..., PlainWi
     said = chat.output.getvalue()
     assert "example 1 is gone" in said
     assert "✗ not approved" in said
+
+
+def test_sources_are_lines() -> None:
+    turn = TranscriptTurn("t", "assistant")
+    spoken = SpokenTurn(turn)
+    turn.feed("source", {"source_id": "1", "url": "https://example.org/\x1b[2J", "title": "Sky"})
+    assert spoken.growth() == "\n[Source: Sky https://example.org/␛[2J]\n"
+    assert spoken.growth() == ""

@@ -180,7 +180,7 @@ class SpokenTurn:
         self._turn = turn
         self._thinking: dict[int, ThinkText] = {}
         self._written: dict[int, tuple[int, str]] = {}
-        self._notes = 0
+        self._notes = self._sources = 0
         self._kind = ""
         turn.redraw()
 
@@ -197,6 +197,11 @@ class SpokenTurn:
                 parts.append(self._growth_of(block, self._new_text(block)))
         parts += [f"\n[{printable_line(note.text)}]\n" for note in list(turn.notes)[self._notes :]]
         self._notes = len(turn.notes)
+        links = list(turn.sources.values())[self._sources :]
+        parts += [
+            f"\n[Source: {printable_line(link.title)} {printable_line(link.url, 2000)}]\n" for link in links
+        ]
+        self._sources = len(turn.sources)
         return "".join(parts)
 
     def _new_text(self, block: GrowingBlock) -> str:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from turnstream.client.answers import StoredTurn
+from turnstream.client.answers import PathTurn
 from turnstream.core.blocks import Block
 from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 
@@ -182,8 +182,8 @@ class TranscriptTurn:
             case _:
                 pass
 
-    def take_stored(self, stored: StoredTurn) -> None:
-        """Take the state that the server has stored. Notes stay: they are not stored."""
+    def take_stored(self, stored: PathTurn) -> None:
+        """Take the state that the server has stored. Notes that are not stored stay, such as those of stages."""
         for row in stored.blocks:
             self.feed(
                 "block_catchup",
@@ -212,6 +212,15 @@ class TranscriptTurn:
             }
             for approval in stored.approvals
         }
+        for event in stored.events:
+            if event["type"] == "source":
+                self._note_source(event)
+        notices = [
+            Note(event["code"], event["message"]) for event in stored.events if event["type"] == "notice"
+        ]
+        codes = {notice.code for notice in notices}
+        unstored = [note for note in self.notes if note.code not in codes]
+        self.notes = deque([*unstored, *notices], MOST_NOTES)
 
     def _begin(self, data: Mapping[str, Any]) -> None:
         self.model = data.get("model") or self.model
