@@ -183,7 +183,7 @@ class TranscriptTurn:
                 pass
 
     def take_stored(self, stored: PathTurn) -> None:
-        """Take the state that the server has stored. Notes that are not stored stay, such as those of stages."""
+        """Take the state that the server has stored. Notes that it does not store stay, such as stages."""
         for row in stored.blocks:
             self.feed(
                 "block_catchup",
