@@ -95,7 +95,7 @@ class Engine:
         on_turn_end: function, sync or async, that is called at least once for each ended turn.
         redaction: rules for what watchers see, and for what providers get.
         workflow: the workflow of the staged agent's routes. None: these routes answer 404.
-        audit, nodes, telemetry: as `[audit]`, `[nodes]`, `[telemetry]` (but the logs) of the configuration.
+        audit, nodes, telemetry: as `[audit]`, `[nodes]`, `[telemetry]` (without logs) of the configuration.
 
     Raises ConfigurationError if one of them is invalid.
     """

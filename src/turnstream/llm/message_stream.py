@@ -197,8 +197,8 @@ class MessageStream(Generic[Output]):
 
         Args:
             interval: Seconds between two lists. None: `stream.update_interval` of the settings.
-            max_events: Waiting events that make a list come earlier. None: `stream.update_buffer` of the
-                settings.
+            max_events: Number of waiting events at which a list comes before its time. None:
+                `stream.update_buffer` of the settings.
         """
         return EventsReader(self._started_live(), self._pace(interval, max_events))
 
