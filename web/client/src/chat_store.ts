@@ -54,8 +54,6 @@ export class ChatStore {
   #previous: string | null = null;
   #reading: AbortController | null = null;
   #unwatch: (() => void) | null = null;
-  /** Answers whose end has been dealt with. */
-  readonly #ended = new WeakSet<WatchedTurn>();
   /** The message that could not be sent: the server may have received it, so its repetition has the same key. */
   #unsent: { readonly json: string; readonly key: string } | null = null;
 
@@ -254,7 +252,7 @@ export class ChatStore {
     }
     this.#set({ messages, running, has_previous: this.#previous !== null, ...more });
     // A short answer may have ended before the response to its question came.
-    for (const { live, turn } of messages) if (live?.ended && turn && !ENDED.has(turn.status)) this.#readEnd(live);
+    for (const { live, turn } of messages) if (live?.ended && turn && !ENDED.has(turn.status)) void this.#refresh(turn.id);
   }
 
   /** Follow the answer until its end. Only the end changes the chat. */
@@ -264,17 +262,10 @@ export class ChatStore {
       this.#unwatch = null;
       unsubscribe();
       this.#set({ running: null });
-      this.#readEnd(turn);
+      if (turn.state.user_redacted !== null || turn.state.status === null) void this.reload();
+      else void this.#refresh(turn.id);
     });
     return unsubscribe;
-  }
-
-  /** Read what is stored of an answer that has ended, once. */
-  #readEnd(turn: WatchedTurn): void {
-    if (this.#ended.has(turn)) return;
-    this.#ended.add(turn);
-    if (turn.state.user_redacted !== null || turn.state.status === null) void this.reload();
-    else void this.#refresh(turn.id);
   }
 
   /** Read the record of a turn that has ended: its cost, and its model calls. */
