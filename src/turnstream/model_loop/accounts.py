@@ -258,7 +258,8 @@ class TurnAccount:
     def lose(self, *, counted: int = 0, carried: int = 0) -> None:
         """Close the open step, whose report is lost. Estimate it from the blocks given to `count_block`.
 
-        `counted`: bytes of them that earlier calls count. `carried`: bytes that the next call continues.
+        `counted`: bytes of these blocks that earlier calls have counted. `carried`: bytes of the block that
+        the next call continues.
         """
         self.answering()
         self._output_bytes, self._carried = max(0, self._output_bytes - counted), carried

@@ -67,7 +67,7 @@ def length_of(blocks: Sequence[Block]) -> int:
 
 
 def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the texts without white space at the end, empty blocks and content other than text."""
+    """Return the texts without white space at the end. Empty blocks and other content are left out."""
     kept: list[Block] = []
     for block in reversed(texts):
         text = block.text_content or ""

@@ -59,7 +59,7 @@ class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
         message_ids: The client's ids of `messages`, or empty. None for a message without one.
         new_message_id: The client's id of the new message.
         run_id: The client's id of the answer.
-        after: Our id of the stored turn that the messages follow. Its chat is continued. None: the messages
+        after: Id of the stored turn that the messages follow. Its chat is continued. None: the messages
             are the whole conversation.
     """
 

@@ -31,7 +31,7 @@ class TurnName(NamedTuple):
 
 
 class TransientTurns:
-    """Keeps transient turns. A turn that has ended is dropped after some time. Nothing else knows it.
+    """Keeps transient turns in memory. No other copy exists. An ended turn is dropped after some time.
 
     Args:
         retention: Seconds that an ended turn is kept.

@@ -53,7 +53,7 @@ _ABANDON_SECONDS = 120.0
 
 
 class TurnRecovery:
-    """Ends the unfinished turns of one store.
+    """Recovers the unfinished turns of one store. They end, or `restart` continues them.
 
     Args:
         catalog: Providers and their models.
