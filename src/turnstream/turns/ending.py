@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
@@ -24,6 +25,7 @@ from turnstream.core.turn_events import (
 from turnstream.core.usage import AccountRecord, StepUsage, Usage
 from turnstream.store.base import BlockRecord, OutcomeRecord, TurnRecord
 from turnstream.telemetry.measures import TurnMeasures
+from turnstream.tools.base import ToolOutput
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.failures import CHAT_DELETED
@@ -177,15 +179,22 @@ def add_cancelled(
         events.append(BlockStop(block.sequence, "tool_result"))
 
 
-def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: OutcomeRecord) -> list[Block]:
+def cancelled_results(
+    calls: Sequence[Block],
+    next_sequence: int,
+    outcome: OutcomeRecord,
+    known: Mapping[int, ToolOutput] = MappingProxyType({}),
+) -> list[Block]:
     """Return a result for each call, which reports its cancellation.
 
     Args:
         calls: Calls without a result.
         next_sequence: Sequence of the first result.
         outcome: Outcome of the turn.
+        known: Results of calls that have begun, by the sequence of the call.
     """
-    said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
+    said = ToolOutput(CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED, is_error=True)
+    outputs = [known.get(call.sequence, said) for call in calls]
     return [
         Block(
             sequence,
@@ -194,11 +203,11 @@ def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: Outco
             {
                 "tool_use_id": (call.content or {}).get("tool_use_id", ""),
                 "tool_name": (call.content or {}).get("tool_name", ""),
-                "content": said,
-                "is_error": True,
+                "content": output.text,
+                "is_error": output.is_error,
             },
         )
-        for sequence, call in enumerate(calls, next_sequence)
+        for sequence, (call, output) in enumerate(zip(calls, outputs, strict=True), next_sequence)
     ]
 
 

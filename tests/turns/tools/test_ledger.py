@@ -14,9 +14,11 @@ import pytest
 from tests.turns.tools.scripted import ScriptedProvider, answer, blocks_of, calls, results, says, world_of
 from tests.turns.world import SECONDS, World
 from turnstream.core.blocks import Block
+from turnstream.core.history import CANCELLED_BY_ERROR
 from turnstream.safety.redaction import Redaction
-from turnstream.store.base import TurnRecord
+from turnstream.store.base import Operation, TurnRecord
 from turnstream.store.ledger.queries import ToolRunsOfTurn
+from turnstream.store.operations.content import SaveBlock
 from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.tools import ToolContext
 from turnstream.tools.base import ToolOutput
@@ -110,3 +112,76 @@ async def test_a_call_that_has_begun_is_not_run_again_unless_it_is_idempotent(tm
         assert (await ledger.begin(call, is_idempotent=False)).result == ToolOutput("mail to [email]")
         end.set()
         await blocks_of(world, turn.id)
+
+
+@pytest.mark.requirement("Q4")
+async def test_a_turn_that_ends_after_a_crash_says_which_calls_may_have_run(tmp_path: Path):
+    """Two calls ran, one had its result noted, and one waited for a free slot."""
+    stuck = asyncio.Semaphore(0)
+    never = asyncio.Event()
+
+    async def work() -> str:
+        """Never end."""
+        stuck.release()
+        await never.wait()
+        return "never"
+
+    async def quick() -> str:
+        """End at once."""
+        return "quick"
+
+    asked = answer(calls(0, "work"), calls(1, "quick"), calls(2, "work"), calls(3, "quick"), stop="tool_use")
+    provider = ScriptedProvider(asked, answer(says("On.")))
+    async with world_of(tmp_path, provider, work, quick, parallel=2) as world:
+        turn = (await world.ask("go")).assistant_turn
+        async with asyncio.timeout(SECONDS):
+            await stuck.acquire()
+            await stuck.acquire()  # the result of the quick call is noted: its slot is free
+        await world.crash()
+    async with world_of(tmp_path, provider, work, quick) as world:
+        state = await world.state(turn.id)
+        assert results([row.block for row in state.blocks]) == [
+            ("call-0", OUTCOME_UNKNOWN.text, True),
+            ("call-1", "quick", False),
+            ("call-2", OUTCOME_UNKNOWN.text, True),
+            ("call-3", CANCELLED_BY_ERROR, True),
+        ]
+        following = await world.ask("go on", chat_id=turn.chat_id, prev_turn_id=turn.id)
+        await world.ended(following.assistant_turn.id)
+        told = [(block.content or {}).get("content") for block in provider.asked[-1].messages[-1].blocks[:4]]
+        assert told == [OUTCOME_UNKNOWN.text, "quick", OUTCOME_UNKNOWN.text, CANCELLED_BY_ERROR]
+
+
+@pytest.mark.requirement("Q4")
+async def test_the_result_of_a_call_leaves_that_of_another_with_its_id_in_the_ledger(tmp_path: Path):
+    """Some models give two calls one id. The process dies before the second result is a block."""
+    provider = ScriptedProvider(
+        answer(calls(0, "work", identity="same"), calls(1, "work", identity="same"), stop="tool_use"), DONE
+    )
+    runs: list[str] = []
+    is_dead = asyncio.Event()
+
+    async def work(context: ToolContext) -> str:
+        """Count a run."""
+        runs.append(context.key)
+        return "done"
+
+    async def die(operation: Operation[Any]) -> None:
+        """Let no second result become a block."""
+        if isinstance(operation, SaveBlock) and operation.row.block.sequence == 3:
+            is_dead.set()
+            await asyncio.Event().wait()
+
+    async with world_of(tmp_path, provider, work) as world:
+        world.store.before = die
+        turn = (await world.ask("go")).assistant_turn
+        async with asyncio.timeout(SECONDS):
+            await is_dead.wait()
+        (left,) = await world.store.read(ToolRunsOfTurn(turn_id=turn.id))
+        assert (left.key, left.output) == (runs[1], "done")
+        rows = await world.store.read(AllBlocks(turn_id=turn.id))
+        ledger = StoredLedger(world.store, turn, None)
+        again = await ledger.begin(rows[1].block, is_idempotent=True)
+        assert again.result == ToolOutput("done"), "the next executor does not run it again"
+        await world.crash()
+    assert len(set(runs)) == len(runs) == 2

@@ -1,5 +1,7 @@
 """Turns that end amid their tools: cut arguments, tools of the client, interrupts, crashes."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -19,11 +21,11 @@ from tests.turns.tools.scripted import (
 )
 from tests.turns.world import OWNER, SECONDS, logged
 from turnstream.core.blocks import Block
-from turnstream.core.history import CANCELLED_BY_ERROR
 from turnstream.core.stream_events import (
     StopReason,
 )
 from turnstream.errors import StreamIncomplete
+from turnstream.tools.ledger import OUTCOME_UNKNOWN
 from turnstream.turns.commands import TurnRequest
 from turnstream.wires.base import ToolDefinition
 
@@ -154,7 +156,7 @@ async def test_a_crash_within_a_tool_leaves_a_history_that_goes_on(tmp_path: Pat
     async with world_of(tmp_path, provider, endless) as world:
         state = await world.state(turn.id)
         assert (state.turn.status, state.turn.error_code) == ("error", "orphaned")
-        assert results([row.block for row in state.blocks]) == [("call-1", CANCELLED_BY_ERROR, True)]
+        assert results([row.block for row in state.blocks]) == [("call-1", OUTCOME_UNKNOWN.text, True)]
         client = await world.watched(turn.id)
         assert client.now.blocks == [row.block for row in state.blocks]
         following = await world.ask("go on", chat_id=turn.chat_id, prev_turn_id=turn.id)

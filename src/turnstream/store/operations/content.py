@@ -7,12 +7,12 @@ from typing import Any, ClassVar, cast
 
 from sqlalchemy import Connection, delete
 
-from turnstream.core.blocks import Block, call_id
+from turnstream.core.blocks import Block
 from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, BlockRecord, Operation
 from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.operations.tool_runs import FORGET_RESULT
+from turnstream.store.operations.tool_runs import forget_result
 from turnstream.store.rows import block_row
 from turnstream.store.schema import annotations, blocks
 
@@ -46,8 +46,7 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
         for save, refused in zip(saves, answers, strict=True):
             # The ledger's copy is needed only if another executor continues the turn.
             if save.row.block.block_type == "tool_result" and refused is None:
-                values = {"of_turn": save.row.turn_id, "of_call": call_id(save.row.block)}
-                connection.execute(FORGET_RESULT, values)
+                forget_result(connection, save.row.turn_id, save.row.block)
         return answers
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
+from turnstream.core.blocks import Block, call_id
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation
 from turnstream.store.database import driver_of
@@ -20,12 +21,31 @@ _AT = update(tool_runs).where(
     tool_runs.c.turn_id == bindparam("of_turn"), tool_runs.c.first_seq == bindparam("at_seq")
 )
 _END = _AT.where(tool_runs.c.attempt == bindparam("of_attempt"))
-FORGET_RESULT = delete(tool_runs).where(
+_same = tool_runs.alias("same")
+_FORGET_RESULT = delete(tool_runs).where(
     tool_runs.c.turn_id == bindparam("of_turn"),
-    tool_runs.c.tool_use_id == bindparam("of_call"),
-    tool_runs.c.output.is_not(None),
+    tool_runs.c.first_seq
+    == select(func.min(_same.c.first_seq))
+    .where(
+        _same.c.turn_id == bindparam("of_turn"),
+        _same.c.tool_use_id == bindparam("of_call"),
+        _same.c.output == bindparam("with_output"),
+    )
+    .scalar_subquery(),
 )
 FORGET_TURN = delete(tool_runs).where(tool_runs.c.turn_id == bindparam("of_turn"))
+
+
+def forget_result(connection: Connection, turn_id: str, result: Block) -> None:
+    """Delete a result from the ledger: its block is stored.
+
+    Several calls of a turn may have one id. Their results are stored in the order of the calls, so this one
+    belongs to the first of them that has its text.
+    """
+    output = (result.content or {}).get("content")
+    if isinstance(output, str):
+        values = {"of_turn": turn_id, "of_call": call_id(result), "with_output": output}
+        connection.execute(_FORGET_RESULT, values)
 
 
 class BeginToolRun(Operation[ToolRun], frozen=True, kw_only=True):

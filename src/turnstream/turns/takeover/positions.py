@@ -19,6 +19,8 @@ from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
 from turnstream.store.ledger.queries import ToolRun
 from turnstream.tools.asking import ApprovalAnswer
+from turnstream.tools.base import ToolOutput
+from turnstream.tools.ledger import OUTCOME_UNKNOWN
 from turnstream.turns.takeover.lost_usage import model_calls
 
 
@@ -158,6 +160,22 @@ def unanswered_calls(blocks: Sequence[Block], *, with_cut: bool = False) -> list
         else:
             unanswered.append(block)
     return unanswered
+
+
+def noted_results(rows: Sequence[BlockRecord], runs: Sequence[ToolRun]) -> dict[int, ToolOutput]:
+    """Return the results of calls that have begun, by the sequence of the call: the noted result, or unknown.
+
+    Args:
+        rows: Stored blocks of the turn.
+        runs: The turn's calls in the ledger of tool calls.
+    """
+    results = {
+        run.first_seq: OUTCOME_UNKNOWN
+        if run.output is None
+        else ToolOutput(run.output, is_error=bool(run.is_error))
+        for run in runs
+    }
+    return {row.block.sequence: results[row.first_seq] for row in rows if row.first_seq in results}
 
 
 def _ends_step(blocks: Sequence[Block], place: int, block: Block) -> bool:

@@ -24,6 +24,7 @@ from turnstream.providers.pricing import Pricing
 from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
 from turnstream.store.journal.queries import Journal, Journals
+from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.operations.nodes import ClaimedTurn, ClaimTurn
 from turnstream.store.operations.progress import AbandonTurn, TakeOver
 from turnstream.store.queries import (
@@ -41,7 +42,7 @@ from turnstream.turns.ending import (
     final_outcome,
 )
 from turnstream.turns.takeover.lost_usage import READ_SECONDS, LostUsage
-from turnstream.turns.takeover.positions import LostTurn, unanswered_calls
+from turnstream.turns.takeover.positions import LostTurn, noted_results, unanswered_calls
 
 logger = logging.getLogger(__name__)
 
@@ -259,8 +260,8 @@ class TurnRecovery:
     async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
         """Take over a turn, and restart or end it. Keep its open block up to the last journalled text.
 
-        Return False if the turn had ended. If the turn ends here, tool calls without a result get one, and
-        the usage is estimated.
+        Return False if the turn had ended. If the turn ends, tool calls without a result get one. It says if
+        the call may have run. The usage is estimated then.
         """
         # The new generation's numbers begin above all that the lost executor can have used. The last number
         # that survived is the old generation's fence: a watcher with a higher cursor has seen lost text.
@@ -285,7 +286,9 @@ class TurnRecovery:
             if (failed := await self.restart(lost)) is None:
                 return True
             outcome = failed
-        for block in cancelled_results(unanswered_calls(blocks), _after(blocks), outcome):
+        calls = unanswered_calls(blocks)
+        runs = await self._store.read(ToolRunsOfTurn(turn_id=turn.id), seconds=READ_SECONDS) if calls else ()
+        for block in cancelled_results(calls, _after(blocks), outcome, noted_results(stored, runs)):
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
         summary = await self.usage.summary(turn, blocks)
