@@ -160,7 +160,7 @@ async def _redacted_stream(
 
 
 class _RedactedBatches:
-    """Batches of events without the matches. Batches are never pushed past it, because it reads each of them.
+    """Batches of events in which matches are replaced. It reads every batch, so none is pushed past it.
 
     Args:
         shows_rest: True to show the text that is held back when the stream ends without an end marker.

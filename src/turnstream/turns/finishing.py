@@ -120,8 +120,8 @@ class Finisher:
     ) -> None:
         """Show the end after storage has refused it with `error`. The rows wait in `unsaved`.
 
-        The open block stays readable in memory. The rows' cursors match what watchers saw: no block_stop,
-        then the end.
+        The open block stays readable in memory. Watchers get no block_stop before the end, and the cursors of
+        the rows agree with that.
         """
         if outcome.status != "error":
             error = error or StoreError("the end of the turn could not be stored")

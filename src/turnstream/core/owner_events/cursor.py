@@ -78,7 +78,7 @@ def turn_entry(age: int, seq: int, generation: int | None) -> bytes:
 
 
 def own_prefix(age: int) -> bytes:
-    """Return the bytes between the other turns' entries and the event's own cursor."""
+    """Return the bytes of a cursor between the entries of other turns and the event's own cursor."""
     return b".%x:" % age
 
 

@@ -28,7 +28,7 @@ def parse_ending(raw: str | None) -> Ending | None:
 def dump_stop(stop: MessageStop | None, sequence: str | None = None) -> dict[str, str | None]:
     """Return the fields of a message that describe its end.
 
-    `sequence`: stop sequence of an end at a stop sequence that it does not name, or None.
+    `sequence`: the stop sequence to report if the answer ended at one that `stop` does not name, or None.
     """
     reason = None if stop is None else dump_stop_reason(stop)
     named = None if stop is None else stop.stop_sequence
