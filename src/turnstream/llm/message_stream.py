@@ -55,7 +55,7 @@ class StreamOptions:
     Attributes:
         buffer: Events that may come before a reader requests them.
         update_interval: Seconds between two updates of `updates` and `blocks`.
-        update_buffer: Waiting events that make `updates` give an update earlier.
+        update_buffer: Number of waiting events at which `updates` gives an update before its time.
     """
 
     buffer: int = 256

@@ -137,7 +137,7 @@ class Archive(Protocol):
 def build_page(
     items: Iterable[Item], start: ArchivePage, horizon: int, encoder: FrameEncoder
 ) -> tuple[ArchivePage, Parts | None]:
-    """Return the page after `start`, and the parts of the large block that follows it, or None if not read.
+    """Return the page after `start`, and the parts of the large block after it. None: no part was read.
 
     Args:
         items: Closed blocks and durable events after the cursor, in order. Only the items that the page needs
