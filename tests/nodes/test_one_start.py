@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import aiohttp
 import pytest
 
 from tests.nodes.cluster import Cluster
 
+Make: TypeAlias = Callable[[int], tuple[str, dict[str, Any]]]
+
 SECONDS = 60.0
 CHATS = 12
 MODEL = "sim/story:events=20,pace=0.001"
+
+
+def ai_sdk_request(number: int) -> tuple[str, dict[str, Any]]:
+    """A message of a new chat."""
+    message = {"id": f"m{number}", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+    asked = {"id": f"chat {number}", "messages": [message], "trigger": "submit-message", "model": MODEL}
+    return "/api/chat", asked
 
 
 def ag_ui_request(number: int) -> tuple[str, dict[str, Any]]:
@@ -28,8 +38,15 @@ def ag_ui_request(number: int) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.requirement("Q5")
-async def test_one_run_of_a_new_thread_on_two_nodes(cluster: Cluster, session: aiohttp.ClientSession) -> None:
-    protocols = ("native", "ag_ui")
+@pytest.mark.parametrize(
+    ("make", "end"),
+    [(ag_ui_request, b"RUN_FINISHED"), (ai_sdk_request, b'"type":"finish"')],
+    ids=["ag-ui", "ai-sdk"],
+)
+async def test_one_new_chat_on_two_nodes(
+    cluster: Cluster, session: aiohttp.ClientSession, make: Make, end: bytes
+) -> None:
+    protocols = ("native", "ag_ui", "ai_sdk")
     async with (
         asyncio.timeout(SECONDS),
         cluster.node(protocols=protocols) as one,
@@ -43,9 +60,10 @@ async def test_one_run_of_a_new_thread_on_two_nodes(cluster: Cluster, session: a
                 return answer
 
         async def begin(number: int) -> None:
-            path, body = ag_ui_request(number)
+            path, body = make(number)
             answers = await asyncio.gather(*(post(url, path, body) for url in (one.url, two.url) * 2))
-            assert all(b"RUN_FINISHED" in answer for answer in answers), answers
+            answers.append(await post(two.url, path, body))
+            assert all(end in answer for answer in answers), answers
 
         await asyncio.gather(*map(begin, range(CHATS)))
         counts = await cluster.rows(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.dialects.ui_fold import UiMessageFold
 from tests.server.live import SECONDS, Client, read_chunks, read_head, serving
+from turnstream.config import EngineSettings
 from turnstream.engine import Engine
 from turnstream.server.protocols import ai_sdk
 from turnstream.tools.base import tool
@@ -111,6 +112,40 @@ async def test_regenerate_makes_another_answer_to_the_same_question(tmp_path: Pa
             turns["prev_turn_id"]
             == (await client.call("GET", f"/turns/{first.message_id}")).json["prev_turn_id"]
         )
+
+
+@pytest.mark.requirement("N3")
+@pytest.mark.parametrize("stores", [True, False], ids=["rows", "no-rows"])
+async def test_a_repeated_request_with_one_message_gets_one_answer(tmp_path: Path, *, stores: bool) -> None:
+    engine = Engine(f"sqlite:///{tmp_path}/a.sqlite", settings=EngineSettings(store=stores))
+    async with serving(engine.application()) as port:
+        client = Client(port)
+        asked = body("c", user("one"), model="sim/story:events=50,pace=0.005")
+        answers = await asyncio.gather(*(ask(client, asked) for _ in range(4)))
+        answers.append(await ask(client, asked))
+        assert len({answer.message_id for answer in answers}) == 1
+        (text,) = {answer.texts("text")[0] for answer in answers}
+        assert engine.commands.registry.measures.of_model(asked["model"]).calls == 1
+        assert text
+        for other in (
+            asked | {"trigger": "regenerate-message"},
+            asked | {"model": "sim/echo"},
+            asked | {"messages": [user("one", "another id")]},
+        ):
+            answers.append(await ask(client, other))
+        assert len({answer.message_id for answer in answers}) == 4
+
+
+@pytest.mark.requirement("N3")
+async def test_a_repeated_request_gets_another_answer_after_a_failure_or_a_stop(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as client:
+        failing = body("c", user("one"), model="sim/story:events=20,pace=0,fault=error-before,status=401")
+        failed = [await ask(client, failing) for _ in range(3)]
+        assert [answer.ending for answer in failed] == ["error"] * 3
+        assert len({answer.metadata["turnId"] for answer in failed}) == 3
+        turns = (await client.call("GET", f"/chats/{failed[0].metadata['chatId']}/turns")).json["turns"]
+        roles = sorted(turn["role"] for turn in turns)
+        assert roles == ["assistant"] * 3 + ["user"], "the question is stored once"
 
 
 @pytest.mark.requirement("N3", "P2")

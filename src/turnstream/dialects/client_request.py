@@ -33,6 +33,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
         tools: The client's own tools, and names of the server's. None: all of the server's.
         inherits: True if an option that is None has its value from the last answer. False: it has no value.
         store: False for a transient turn. None: as the server's settings say.
+        joins: True if a repetition of the whole request gets the answer that the first one started.
     """
 
     conversation: ResentConversation
@@ -45,6 +46,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     inherits: bool = True
     store: bool | None = None
+    joins: bool = False
 
     @property
     def client_tools(self) -> frozenset[str]:

@@ -296,7 +296,8 @@ class Commands:
         is_new = request.is_first_use and self.is_stored(store=request.store)
         if key is None or is_new:
             return await start(owner, request)
-        return await self._replayed(owner, request, key) or await start(owner, request)
+        first = msgspec.structs.replace(request, is_first_use=request.is_claimed)
+        return await self._replayed(owner, request, key) or await start(owner, first)
 
     async def _replayed(self, owner: str, request: TurnRequest, key: str) -> StartedTurn | None:
         """Return the turns of an earlier request with the same idempotency key, or None.
@@ -375,7 +376,8 @@ class Commands:
         # Make the write first, so that the database works while the request to the model is made.
         writing = self.store.write(operation)
         key = request.idempotency_key
-        if (key is None or request.is_first_use) and self._audit is None:
+        is_early = key is None or (request.is_first_use and not self.registry.publishes)
+        if is_early and self._audit is None:
             starting = executor.begin_with(writing)
             launch()
         else:  # the model is called only after the write shows that this is not a repetition, and its record

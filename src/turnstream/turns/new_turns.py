@@ -81,6 +81,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     is_first_use: bool = False
     """True if the caller has claimed the key (`KeysInUse`), and no request with it has started a turn."""
+    is_claimed: bool = False
+    """True if the caller has claimed the key, and a request with it may have started a turn."""
     fingerprint: str | None = None
     """Hash of the request. The same idempotency key with another hash is a conflict."""
     client_message_id: str | None = None
@@ -148,8 +150,8 @@ class KeysInUse:
 
     A request that has claimed a key may call the model before its rows are committed: no other request of
     this process can have started a turn with the key. A second request waits, and then finds the turn of the
-    first. On a shared database, a request of another process may commit first. Then the model call here is
-    stopped, and the caller gets the turn of the other process.
+    first. On a shared database, another process may use the key too: there, the model is called after the
+    commit, which decides which request is the first.
     """
 
     def __init__(self) -> None:

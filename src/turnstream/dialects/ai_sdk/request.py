@@ -160,6 +160,7 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
         params=body.params,
         tools=None if body.tools is None else tuple(_tool(tool) for tool in body.tools),
         metadata=body.metadata or {},
+        joins=True,
     )
 
 

@@ -93,7 +93,8 @@ class AiSdkAnswers:
             if self._major == 5:
                 asked = without_asking_tools(asked, tools)
             started = await start_answer(context, principal, asked)
-            turn, has_started, question = started.assistant_turn, True, started.question
+            turn, has_started = started.assistant_turn, not started.replayed
+            question = started.question
         run = WorkflowRun(turn.id, frozenset(approval.approval_id for approval in asked.approvals))
         subscription = await self._watch_run(principal.owner, run, turn, question)
         form = _form({RUN_HEADER: run.run_id})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.client_request import ClientApproval, ClientRequest
 from turnstream.errors import Conflict, InvalidRequest
 from turnstream.limits import MAX_REASON
+from turnstream.providers.conversations import run_work
 from turnstream.server.attachments.checks import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
@@ -27,7 +29,7 @@ from turnstream.tools.asking import ApprovalAnswer
 from turnstream.tools.base import Tool
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.model_turns import tools_that_never_ask
-from turnstream.turns.new_turns import StartedTurn
+from turnstream.turns.new_turns import StartedTurn, TurnRequest
 
 _LATE = frozenset({"approval_decided", "approval_expired", "turn_ended"})
 """Codes of answers to approvals that have another answer, or none and no time left."""
@@ -48,6 +50,55 @@ async def start_answer(
     Args:
         new_key: Idempotency key that the caller has claimed, and that has started no turn. None: without one.
     """
+    if new_key is not None:
+        request = await _turn_request(context, principal, asked)
+        request = msgspec.structs.replace(
+            request, idempotency_key=new_key, fingerprint=new_key, is_first_use=True
+        )
+        return await context.commands.send(principal.owner, request)
+    key = await _key_of(asked)
+    if key is None:
+        return await context.commands.send(principal.owner, await _turn_request(context, principal, asked))
+    async with context.commands.keys.claim(principal.owner, key):
+        return await _start_or_join(context, principal, asked, key)
+
+
+async def _start_or_join(
+    context: ServerContext, principal: Principal, asked: ClientRequest, key: str
+) -> StartedTurn:
+    """Start an answer, or return the one that an earlier request with the claimed key has started.
+
+    An answer that failed or was stopped is not joined: the client asks for another one.
+    """
+    while True:
+        request = await _turn_request(context, principal, asked)
+        request = msgspec.structs.replace(request, idempotency_key=key, fingerprint=key, is_claimed=True)
+        started = await context.commands.send(principal.owner, request)
+        answer = started.assistant_turn
+        if not started.replayed or answer.status not in {"error", "cancelled"}:
+            return started
+        key = sha256(f"{key} {answer.id}".encode()).hexdigest()
+
+
+async def _key_of(asked: ClientRequest) -> str | None:
+    """Return the idempotency key of a request that repetitions join, or None for any other request.
+
+    The key is a digest of the conversation and the options. So another model, or an edited message before the
+    new one, makes another request.
+    """
+    given = asked.conversation
+    if not (asked.joins and given.new and given.chat_id and given.new_message_id):
+        return None
+
+    def digested() -> str:
+        options = (asked.model, asked.system, asked.fallbacks, asked.params, asked.tools)
+        return sha256(repr((given, options)).encode()).hexdigest()  # repr also takes text that UTF-8 lacks
+
+    return await run_work((*given.messages, *given.last), digested)
+
+
+async def _turn_request(context: ServerContext, principal: Principal, asked: ClientRequest) -> TurnRequest:
+    """Return the request for the turn that a client asks for. Raises TurnstreamError."""
     for place, block in enumerate(asked.conversation.new):
         if block.block_type in ("image", "document"):
             check_attachment(f"part {place} of the last message", block.block_type, block.content or {})
@@ -58,12 +109,7 @@ async def start_answer(
     else:
         request = commands.conversations.transient_request(asked.conversation)
     metadata = {**asked.metadata, **principal.metadata}
-    request = msgspec.structs.replace(asked.options_of(request), metadata=metadata)
-    if new_key is not None:
-        request = msgspec.structs.replace(
-            request, idempotency_key=new_key, fingerprint=new_key, is_first_use=True
-        )
-    return await commands.send(principal.owner, request)
+    return msgspec.structs.replace(asked.options_of(request), metadata=metadata)
 
 
 def without_asking_tools(asked: ClientRequest, tools: Mapping[str, Tool]) -> ClientRequest:
