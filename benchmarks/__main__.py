@@ -1,4 +1,4 @@
-"""Measure DESIGN's goals, and print them as a table.
+"""Measure the goals, and print them as a table.
 
 python -m benchmarks [NAME …] [--quick]
 """

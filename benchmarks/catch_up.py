@@ -1,7 +1,6 @@
-"""Catch-up: how long a watcher takes who joins a turn of many deltas late, and what it is sent.
+"""Catch-up: the time and the size of a late join, in a turn of many deltas.
 
-The turn's one block has all the deltas in it, which is the worst case: everything comes from one
-`block_catchup`.
+The turn has one block with all the deltas. This is the worst case: one `block_catchup` has everything.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ GOAL = 50.0
 
 
 class CaughtUp(NamedTuple):
-    """Milliseconds from the request to the last of what was missed; frames and bytes until then."""
+    """Milliseconds from the request to the last missed event, and the frames and bytes until then."""
 
     milliseconds: float
     frames: int
@@ -31,8 +30,7 @@ class CaughtUp(NamedTuple):
 
 
 async def catch_up(upstream: Child, system: Turnstream, deltas: int, passes: int) -> dict[str, CaughtUp]:
-    """A late join while the block is open, and one after the turn has ended. The best of several passes
-    each."""
+    """Measure a late join while the block is open, and one after the turn's end. The best pass counts."""
     tally = Tally()
     await system.prepare(1)
     turn_id = await system.start(Load(events=deltas, hold=True))
@@ -60,7 +58,7 @@ async def _join(system: Turnstream, turn_id: str, deltas: int) -> CaughtUp:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark, of a server without tools and of one with them."""
+    """Yield all lines of this benchmark, for a server without tools and one with them."""
     deltas, passes = (20_000, 3) if quick else (100_000, 10)
     for options in ((), ("--tools",)):
         with (

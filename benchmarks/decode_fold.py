@@ -1,6 +1,7 @@
-"""Decode and fold: provider bytes to blocks, in this process, without network; beside the official SDKs.
+"""Decode and fold: provider bytes to blocks, in this process, compared with the official SDKs.
 
-µs of one core per delta, the least of several passes, which alternate between the contestants.
+No network is used. The unit is µs of one core per delta: the least of several passes, which alternate between
+turnstream and the SDKs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LINEAR = 1.2
 
 
 class Case(NamedTuple):
-    """Something to fold: the pieces of a body as reads bring them, and how many events to divide by."""
+    """Pieces of a body as reads bring them, and the number of events to divide by."""
 
     name: str
     pieces: Sequence[bytes]
@@ -35,9 +36,10 @@ class Case(NamedTuple):
 
 
 def our_fold(wire: str) -> Fold:
-    """Pieces of a body to blocks and turn events, on the way that the server takes: what only adds text to
-    the block being
-    shown is taken at once (`extend_shown`), all else is folded."""
+    """Fold the pieces of a body into blocks and turn events, as the server does.
+
+    `extend_shown` takes deltas that only add text to the shown block. All other events are folded.
+    """
 
     def fold(pieces: Sequence[bytes]) -> object:
         decoder = WIRES[wire].decoder()
@@ -65,7 +67,7 @@ def _take(accumulator: Accumulator, events: Sequence[StreamEvent], blocks: list[
 
 
 def joined(frames: Sequence[bytes]) -> list[bytes]:
-    """Reads of 64 KiB."""
+    """Return the body in reads of 64 KiB."""
     body = b"".join(frames)
     return [body[start : start + READ_SIZE] for start in range(0, len(body), READ_SIZE)]
 
@@ -90,7 +92,7 @@ def cases(wire: str) -> list[Case]:
 
 
 def _recorded(wire: str, fold: Fold) -> list[Case]:
-    """All recordings that end well, as one case: short answers, so that beginnings and ends weigh in."""
+    """Return all complete recordings as one case. They are short, so their beginnings and ends matter."""
     bodies = [joined([body]) for body in recorded_bodies(wire)]
     good = [pieces for pieces in bodies if _folds(fold, pieces)]
     if not good:
@@ -112,9 +114,11 @@ def _folds(fold: Fold, pieces: Sequence[bytes]) -> bool:
 
 
 def measure(some: Sequence[Case], passes: int) -> dict[str, float]:
-    """µs per event of each case. As in the server, what is there from the start is out of the collector's
-    sight: else every
-    contestant would pay for the modules of all."""
+    """Return the µs per event of each case.
+
+    As in the server, the objects that exist at the start are frozen. Otherwise each system would pay for the
+    modules of all.
+    """
     gc.collect()
     gc.freeze()
     best = {case.name: float("inf") for case in some}
@@ -132,7 +136,7 @@ def _timed(case: Case) -> float:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     for wire in SDK_FOLDS:
         some = cases(wire)
         seen = measure(some, 3 if quick else 15)

@@ -1,4 +1,4 @@
-"""Client protocols beside the native one: CPU per event and first token, one server, in turns."""
+"""Client protocols compared with the native one, on one server: CPU per event, and the first token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.upstream import Load
 from turnstream.core.identifiers import new_id
 
 GOAL = 1.15
-"""Times the native protocol's CPU per event."""
+"""Largest ratio to the native protocol's CPU per event."""
 
 
 def _ai_sdk_body(model: str, number: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ DIALECTS: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
 
 
 class DialectClient(System):
-    """A server of ours, asked in another protocol than the native one."""
+    """A turnstream server, used in another protocol than the native one."""
 
     def __init__(self, child: Child, name: str) -> None:
         super().__init__(name, child)
@@ -58,7 +58,7 @@ class DialectClient(System):
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     passes, seconds = (2, 1.0) if quick else (6, 2.0)
     rounds, number = (2, 50) if quick else (5, 100)
     load = Load(rate=EVENTS_PER_SECOND / TURNS)

@@ -1,12 +1,10 @@
-"""Durable blocks: concurrent writers through the store, beside bare sqlite3 in the same run.
+"""Durable blocks: concurrent writers through the store, compared with bare sqlite3 in the same run.
 
     python -m benchmarks.durable_blocks [--seconds 4] [--directory DIR]
 
-Every block is committed with synchronous=FULL before its writer goes on. "store" is what an executor does:
-await
-`write(SaveBlock)`, with fencing and journal; the baselines put the same rows into the same tables through
-the bare
-driver, in one thread, with nothing beside it.
+Every block is committed with synchronous=FULL before its writer continues. "store" is the work of an
+executor: await `write(SaveBlock)`, with fencing and journal. The baselines put the same rows into the same
+tables through the bare driver, in one thread, without other work.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ GOAL_MILLISECONDS = 1.0
 
 @dataclass
 class Measured:
-    """Of one pass: blocks written, seconds, CPU seconds of the process, latencies in seconds."""
+    """Results of one pass: blocks written, seconds, CPU seconds of the process, latencies in seconds."""
 
     name: str
     blocks: int
@@ -58,7 +56,7 @@ class Measured:
     latencies: list[float]
 
     def milliseconds(self, share: float) -> float:
-        """A percentile of the latencies."""
+        """Return a percentile of the latencies."""
         ordered = sorted(self.latencies)
         return ordered[int(len(ordered) * share)] * 1000
 
@@ -76,7 +74,7 @@ def stored_block(turn_id: str, sequence: int) -> BlockRecord:
 
 
 class InsertTurns(Operation[None], frozen=True, kw_only=True):
-    """Many turns in one write: what is measured comes after them."""
+    """Inserts many turns in one write, before the measurement."""
 
     turns: list[TurnRecord]
 
@@ -85,7 +83,7 @@ class InsertTurns(Operation[None], frozen=True, kw_only=True):
 
 
 async def start_turns(store: SqlStore, number: int) -> list[TurnRecord]:
-    """Running assistant turns to write to, of one chat."""
+    """Return running assistant turns of one chat, to write to."""
     chat = await store.write(CreateChat(chat=ChatRecord(new_id(), OWNER, None, {}, 0, 0)))
     running: list[TurnRecord] = []
     for _ in range(number):
@@ -112,7 +110,7 @@ async def start_turns(store: SqlStore, number: int) -> list[TurnRecord]:
 async def through_the_store(
     store: SqlStore, name: str, writers: int, rate: float | None, seconds: float
 ) -> Measured:
-    """`writers` tasks, each one block after another: as fast as they can, or at `rate` blocks/s in all."""
+    """Let `writers` tasks write one block after another: unpaced, or at `rate` blocks/s in all."""
     running = iter(await start_turns(store, int((rate or 200_000) * seconds / BLOCKS_PER_TURN) + 2 * writers))
     latencies: list[float] = []
     ready = asyncio.Event()
@@ -148,7 +146,7 @@ async def through_the_store(
 
 
 def bare_driver(path: Path, running: list[TurnRecord], group: int, seconds: float) -> Measured:
-    """`executemany` of `group` rows in a transaction, again and again."""
+    """Repeat `executemany` of `group` rows in a transaction."""
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -173,7 +171,7 @@ def bare_driver(path: Path, running: list[TurnRecord], group: int, seconds: floa
 
 
 def every_block(running: list[TurnRecord]) -> Iterator[BlockRecord]:
-    """The blocks of all turns in the order in which concurrent writers would come."""
+    """Yield the blocks of all turns in the order in which concurrent writers would write them."""
     for start in count(0, GROUP):
         some = running[start : start + GROUP]
         if not some:
@@ -233,7 +231,7 @@ def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark, the databases in the folder for temporary files."""
+    """Yield all lines of this benchmark. The databases are in the folder for temporary files."""
     with tempfile.TemporaryDirectory() as directory:
         for measured in run_all(Path(directory), 1.0 if quick else 4.0):
             p50, p99 = measured.milliseconds(0.5), measured.milliseconds(0.99)

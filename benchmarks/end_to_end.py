@@ -1,11 +1,8 @@
-"""End to end: an upstream process, a server process alone on its core, and the load in this process on the
-other.
+"""End to end: an upstream process, a server process with a core of its own, and the load on the other core.
 
-Every system gets the same offered load, in turns, several times; the pass with the least CPU counts, since
-whatever
-else the machine does only ever adds. But a server that had to wait for its core finds many events at once,
-which costs
-less for each: so a pass whose events were old when they came does not count where others' were not.
+Every system gets the same offered load several times, and the systems alternate. The pass with the least CPU
+counts, because other work of the machine only adds to it. But a server that waits for its core finds many
+events at once, which costs less per event. So a pass with old events does not count if other passes had none.
 """
 
 from __future__ import annotations
@@ -28,38 +25,42 @@ from benchmarks.systems import (
 from benchmarks.upstream import Load
 
 NGINX_SHARE = 1.5
-"""Goal: so many times nginx's CPU per event. Where nginx is not installed the bare relay stands in for it:
-on the
-machine of the goal it took 1.46 times as much. Why goals are shares of something: docs/adr/0004."""
+"""Goal: ratio to nginx's CPU per event.
+
+If nginx is not installed, the bare relay takes its place: it took 1.46 times as much on the machine of the
+goal. ADR 4 explains goals that are ratios.
+"""
 RELAY_SHARE = 1.03
 FIRST_TOKEN_SHARES = {0.5: 3.1, 0.99: 6.2}
-"""Goals: so many times what nginx adds at p50, or half as many times what the bare relay does."""
+"""Goals by percentile: ratios to nginx's added p50. Ratios to the bare relay's p50 are half of these."""
 SUSTAINED = (2_000, 5_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000)
 RELAY_COST_AT = 10_000
-"""Goal of the sustained load: as many events/s as fill a core at the relay's cost per event under this
-load."""
+"""Goal of the sustained load: the events/s that fill a core at the relay's cost per event.
+
+The cost is measured at this number of events/s.
+"""
 MOST_AGE = 10.0
-"""Milliseconds that a sustained load's events may be old at p99."""
+"""Largest age (milliseconds, p99) of the events of a sustained load."""
 DELIVERED = 0.97
-"""Share of the offered events that must arrive for a load to count as sustained."""
+"""Share of the offered events that must arrive in a sustained load."""
 TURNS = 200
 EVENTS_PER_SECOND = 10_000
 LATE = 1.0
-"""Milliseconds that events may be old at p50 for any pass to count."""
+"""Largest age (milliseconds, p50) of the events of a pass that counts."""
 WATCHERS = 1_000
 IDLE_SECONDS = 0.002
-"""Between two requests."""
+"""Seconds between two requests."""
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     with pinned(LOAD_CORE):
         for part in (paced_lines, unpaced_lines, first_token_lines, sustained_lines, fan_out_lines):
             yield from part(quick=quick)
 
 
 def paced_lines(*, quick: bool) -> Iterator[Line]:
-    """CPU per event at 10,000 events/s, for all systems."""
+    """Yield the CPU per event at 10,000 events/s, for all systems."""
     passes, seconds = (2, 1.0) if quick else (6, 2.0)
     load = Load(rate=EVENTS_PER_SECOND / TURNS)
     with running_all() as (upstream, systems):
@@ -76,7 +77,7 @@ def _paced_table(best: dict[str, Passed]) -> Iterator[Line]:
 
 
 def unpaced_lines(*, quick: bool) -> Iterator[Line]:
-    """Tokens per second of one core."""
+    """Yield the tokens per second of one core."""
     passes, events = (2, 20_000) if quick else (5, 60_000)
     for turns in (1, 8):
         with running_all() as (_, systems):
@@ -90,9 +91,11 @@ def unpaced_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def first_token_lines(*, quick: bool) -> Iterator[Line]:
-    """Time to the first token above the upstream's own. A turn's rows are durable before its first event is
-    shown; so
-    it is measured with the database in memory, and for comparison on the disk, whose price is in it then."""
+    """Yield the time to the first token, without the upstream's own time.
+
+    A turn's rows are durable before its first event is shown. So the database is in memory, and in a second
+    measurement on disk.
+    """
     rounds, number = (3, 50) if quick else (6, 150)
     if (directory := memory_directory()) is not None:
         yield from _first_token_table(_first_tokens(directory, rounds, number))
@@ -103,7 +106,7 @@ def first_token_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def _first_tokens(directory: str | None, rounds: int, number: int) -> dict[str, list[float]]:
-    """Microseconds to the first token, by system; the systems alternate."""
+    """Return the microseconds to the first token, by system. The systems alternate."""
 
     async def measure(systems: list[System]) -> dict[str, list[float]]:
         seen: dict[str, list[float]] = {system.name: [] for system in systems}
@@ -132,7 +135,7 @@ def _first_token_table(seen: dict[str, list[float]]) -> Iterator[Line]:
 
 
 def sustained_lines(*, quick: bool) -> Iterator[Line]:
-    """The highest paced load that arrives whole and in time."""
+    """Yield the highest paced load that arrives whole and in time."""
     seconds, tries = (1.0, 1) if quick else (2.0, 3)
     goal: float | None = None
     for wanted in ("bare relay", "turnstream", WITH_TOOLS):
@@ -147,7 +150,7 @@ def sustained_lines(*, quick: bool) -> Iterator[Line]:
 
 
 class Sustained(NamedTuple):
-    """Events per second at most, and µs of CPU per event at `RELAY_COST_AT`, or the highest load below it."""
+    """Most events per second, and µs of CPU per event at `RELAY_COST_AT` or the nearest lower load."""
 
     rate: float
     cost: float
@@ -175,7 +178,7 @@ async def _sustained(upstream: Child, system: System, seconds: float, tries: int
 
 
 def fan_out_lines(*, quick: bool) -> Iterator[Line]:
-    """One turn to many watchers, of a server without tools and of one with them, in turns."""
+    """Yield one turn to many watchers, for a server without tools and one with them, which alternate."""
     passes, seconds = (2, 1.0) if quick else (8, 2.0)
     with running_all() as (upstream, all_systems):
         systems = [system for system in all_systems if isinstance(system, Turnstream)]
@@ -201,7 +204,7 @@ def fan_out_lines(*, quick: bool) -> Iterator[Line]:
 def _all_passes(
     systems: list[System], passes: int, measure: Callable[[System], Awaitable[Passed]]
 ) -> dict[str, list[Passed]]:
-    """Results of each system in each pass. Passes alternate between systems."""
+    """Return the results of each system in each pass. Passes alternate between systems."""
 
     async def alternate_roles() -> dict[str, list[Passed]]:
         seen: dict[str, list[Passed]] = {system.name: [] for system in systems}
@@ -214,6 +217,6 @@ def _all_passes(
 
 
 def least_cpu(passes: list[Passed]) -> Passed:
-    """The cheapest of the passes in which the server got its core when it wanted it."""
+    """Return the cheapest of the passes in which the server did not wait for its core."""
     prompt = min(passed.p50 for passed in passes)
     return min((p for p in passes if p.p50 <= 2 * prompt + LATE), key=lambda passed: passed.cpu)

@@ -1,8 +1,6 @@
-"""Short turns, ten thousand of them: how many a core writes, and how long the collector of garbage stops all
-streams once
-that many ended turns are kept.
+"""Ten thousand short turns: turns per second of a core, and pauses of the garbage collector after them.
 
-One engine in a process of its own, set up as `turnstream serve` does; each turn has one watcher.
+One engine in a process of its own is set up as in `turnstream serve`. Each turn has one watcher.
 """
 
 from __future__ import annotations
@@ -24,11 +22,11 @@ TURNS, QUICK_TURNS = 10_000, 2000
 AT_ONCE = 50
 PASSES = 3
 LONGEST_PAUSE = 20.0
-"""Milliseconds that one collection may take: the goal."""
+"""Goal: longest time of one collection, in milliseconds."""
 
 
 class Pauses:
-    """The collections of garbage while it watches, in milliseconds, by `gc.callbacks`."""
+    """Milliseconds of the collections that `gc.callbacks` reports."""
 
     def __init__(self) -> None:
         self.all: list[float] = []
@@ -46,7 +44,7 @@ class Pauses:
 
 
 async def measure(turns: int) -> dict[str, float]:
-    """Write so many short turns; what that took, and what is kept of them."""
+    """Write short turns. Return the time that they took, and the memory that they keep."""
     from turnstream.engine import Engine
     from turnstream.server.uvicorn_server import tune_garbage_collector
 
@@ -89,7 +87,7 @@ async def measure(turns: int) -> dict[str, float]:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark: the best of several passes, each in a fresh process."""
+    """Yield all lines of this benchmark: the best of several passes, each in a fresh process."""
     turns, passes = (QUICK_TURNS, 1) if quick else (TURNS, PASSES)
     found = [_in_a_process(turns) for _ in range(passes)]
     fastest = max(found, key=lambda one: one["turns per CPU second"])

@@ -1,8 +1,7 @@
-"""As a gateway: turnstream in its own protocol and in OpenAI's, with rows and without, beside nginx, the bare
-relay and LiteLLM's proxy, in one run.
+"""As a gateway: turnstream compared with nginx, the bare relay and LiteLLM's proxy, in one run.
 
-A system that is not installed is printed as absent: nginx comes from the operating system, LiteLLM's proxy
-from `make bench`.
+turnstream runs in its own protocol and in OpenAI's, with rows and without. A system that is not installed is
+printed as absent: nginx comes from the operating system, LiteLLM's proxy from `make bench`.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ AT_ONCE = 8
 """Short answers at a time."""
 ANSWER_SECONDS = 300.0
 SLOW_SHARE = 20
-"""LiteLLM's proxy gets a load so many times smaller: it cannot take that of the others."""
+"""Number that divides the load of LiteLLM's proxy, which cannot take the load of the others."""
 
 
 @contextmanager
 def running_gateways(*, ring: int | None = None) -> Iterator[tuple[Child, list[System], list[str]]]:
-    """The upstream, the systems in front of it, and the names of absent systems."""
+    """Yield the upstream, the systems in front of it, and the names of absent systems."""
     options = () if ring is None else ("--ring", str(ring))
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
@@ -86,7 +85,7 @@ def _running(
 
 
 async def short_answers(system: System, number: int) -> Passed:
-    """`number` answers of TOKENS tokens, AT_ONCE at a time, as fast as they go.
+    """Request `number` answers of TOKENS tokens without pauses, AT_ONCE at a time.
 
     `rate` is answers per second, and `cpu` microseconds per answer.
     """
@@ -115,7 +114,7 @@ async def short_answers(system: System, number: int) -> Passed:
 def _measured(
     passes: int, measure: Callable[[Child, System], Awaitable[Passed]]
 ) -> tuple[dict[str, list[Passed]], list[str]]:
-    """Results of each system in each pass, and the absent systems. Passes alternate between systems."""
+    """Return the results of each system in each pass, and the absent systems. Systems alternate."""
 
     async def alternate(upstream: Child, systems: list[System]) -> dict[str, list[Passed]]:
         seen: dict[str, list[Passed]] = {system.name: [] for system in systems}
@@ -139,7 +138,7 @@ def _absent(what: str, names: list[str], unit: str) -> Iterator[Line]:
 
 
 def first_token_lines(*, quick: bool) -> Iterator[Line]:
-    """Time to the first token above the upstream's own, with the database in memory."""
+    """Yield the time to the first token, without the upstream's own time. The database is in memory."""
     rounds, number = (2, 30) if quick else (6, 150)
 
     async def measure(upstream: Child, systems: list[System]) -> dict[str, list[float]]:
@@ -163,7 +162,7 @@ def first_token_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def paced_lines(*, quick: bool) -> Iterator[Line]:
-    """CPU per event at 10,000 events/s."""
+    """Yield the CPU per event at 10,000 events/s."""
     passes, seconds = (1, 1.0) if quick else (5, 2.0)
     load = Load(rate=EVENTS_PER_SECOND / TURNS)
     seen, absent = _measured(
@@ -179,7 +178,7 @@ def paced_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def short_answer_lines(*, quick: bool) -> Iterator[Line]:
-    """Unpaced answers of 200 tokens: tokens per second, and turns per second of a core."""
+    """Yield tokens per second, and turns per second of a core, of unpaced answers of 200 tokens."""
     passes, number = (1, 100) if quick else (5, 1000)
     seen, absent = _measured(passes, lambda _, system: short_answers(system, number // _share(system)))
     best = {name: max(passed, key=lambda one: one.rate) for name, passed in seen.items()}
@@ -196,7 +195,7 @@ def short_answer_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def memory_lines(*, quick: bool) -> Iterator[Line]:
-    """Memory per stream that is under way, with one watcher."""
+    """Yield the memory per running stream with one watcher."""
     length, rounds = (Length(500, 4, 40), 1) if quick else (Length(1_000, 4, 150), 2)
     what = f"memory per stream, {length.events:,} events"
 
@@ -215,7 +214,7 @@ def memory_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     with pinned(LOAD_CORE):
         yield from first_token_lines(quick=quick)
         yield from paced_lines(quick=quick)

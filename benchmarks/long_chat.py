@@ -1,10 +1,7 @@
-"""Other streams beside a chat of 1,000 turns: how much later their events come while its path is read, again
-and again, or
-turns are sent to it.
+"""The delay of other streams while a chat of 1,000 turns is read repeatedly, or gets new turns.
 
-One server in a process of its own, set up as `turnstream serve` does; its streams are watched from this
-process, and the long
-chat is used from a third. Windows with and without that use take turns, so that both meet the same noise.
+One server, in a process of its own, is set up as in `turnstream serve`. This process watches its streams, and
+a third process uses the long chat. Windows with and without that use alternate, so both meet the same noise.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from benchmarks.report import Line
 
 TURNS = 1000
 TURN_CHARACTERS = 4000
-"""All turns have 4 MB then, as much as the largest models read."""
+"""Characters of a turn. All turns have 4 MB, as much as the largest models read."""
 STREAMS = 20
 PACE = 0.02
 """Seconds between two events of a stream."""
@@ -38,7 +35,7 @@ USES: tuple[str, ...] = ("path", "turns", "send")
 
 
 class Gaps:
-    """Seconds between what comes on each of some streams, while it records."""
+    """Seconds between two reads of each of some streams, while it records."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
@@ -68,9 +65,10 @@ class Gaps:
 
 
 async def measure(*, quick: bool) -> dict[str, tuple[float, float, float, int]]:
-    """Return for each use of the long chat: p99 without and with it in milliseconds, the ratio, and how
-    often it was used.
-    All are medians over the windows."""
+    """Return the results for each use of the long chat. All are medians over the windows.
+
+    They are the p99 without and with the use in milliseconds, the ratio, and the number of uses.
+    """
     seconds, passes = (QUICK_SECONDS, QUICK_PASSES) if quick else (SECONDS, PASSES)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -117,7 +115,7 @@ async def measure(*, quick: bool) -> dict[str, tuple[float, float, float, int]]:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     for use, (quiet, busy, ratio, used) in uvloop.run(measure(quick=quick)).items():
         note = f"p99 {quiet:.2f} → {busy:.2f} ms, used {used} times"
         yield Line(
@@ -126,7 +124,7 @@ def run(*, quick: bool) -> Iterator[Line]:
 
 
 async def answer_models() -> None:
-    """Be a provider that answers one word to each request."""
+    """Answer each request with one word, as a provider."""
     answer = b"".join(
         b"data: %b\n\n" % piece
         for piece in (
@@ -212,7 +210,7 @@ async def serve(folder: str, upstream: str) -> None:
 
 
 async def use_chat(port: int, use: str, chat: dict[str, str]) -> None:
-    """Use a long chat until a line comes in; print how often it was."""
+    """Use a long chat until a line comes in. Print the number of uses."""
     print("begun", flush=True)
     told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     count = 0

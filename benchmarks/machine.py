@@ -1,4 +1,4 @@
-"""On what it was measured."""
+"""A description of the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SYNCS = 30
 
 
 def describe() -> str:
-    """Machine, date, interpreter, libraries, and what else is going on."""
+    """Return the machine, the date, the interpreter, the libraries, and the load of other work."""
     memory = psutil.virtual_memory().total / 2**30
     load = os.getloadavg()[0]
     return (

@@ -1,6 +1,7 @@
-"""Memory: what the server's resident size grows by, per turn and per watcher.
+"""Memory: the growth of the server's resident size, per turn and per watcher.
 
-Each is the slope between two counts, so that what a first request allocates once is not in it.
+Each result is the slope between two counts, so it does not include memory that the first request allocates
+once.
 """
 
 from __future__ import annotations
@@ -30,15 +31,14 @@ from benchmarks.upstream import Load
 
 SMALL_RING, FULL_RING = 4096, 64 * 1024
 BLOCK = 500
-"""Deltas per block of a long turn: what is flat is the memory beside the text of the open block."""
+"""Deltas per block of a long turn. The memory apart from the text of the open block must be flat."""
 RATE = 100.0
 PASSES = 2
 """Bytes that the allocator may keep. They differ more between servers than the compared values do."""
 
 
 class Length(NamedTuple):
-    """Length of the turns: `events` in all, `batch` at a time; and the number of turns that start
-    together."""
+    """Length of the turns: `events` in all, `batch` at a time. And the number of turns at once."""
 
     events: int
     batch: int
@@ -46,11 +46,9 @@ class Length(NamedTuple):
 
 
 async def per_turn(upstream: Child, system: System, length: Length, rounds: int) -> float:
-    """Bytes per turn that is under way, with its one watcher; of a relay: per stream.
+    """Return the bytes per running turn with one watcher, or per stream of a relay.
 
-    A first round of turns fills what all share, such as the database's caches; what the following rounds add
-    is
-    measured.
+    A first round of turns fills the shared parts, such as the database's caches. Later rounds are measured.
     """
     load = Load(rate=RATE, batch=length.batch, events=length.events, block=BLOCK, hold=True)
     turns = length.turns
@@ -73,7 +71,7 @@ async def _all_received(streams: list[Stream], events: int) -> None:
 
 
 async def per_idle_watcher(upstream: Child, system: Turnstream, watchers: int) -> float:
-    """Bytes per watcher of one silent turn."""
+    """Return the bytes per watcher of one silent turn."""
     await system.prepare(1)
     turn_id = await system.start(Load(events=10, hold=True))
     streams = await watch_turn(system, turn_id, watchers // 4, Tally())
@@ -85,7 +83,7 @@ async def per_idle_watcher(upstream: Child, system: Turnstream, watchers: int) -
 
 
 async def per_stalled_watcher(upstream: Child, system: Turnstream, watchers: int, events: int) -> float:
-    """Bytes per watcher that takes nothing, of one turn that goes on."""
+    """Return the bytes per watcher that reads nothing, of one running turn."""
     await system.prepare(1)
     turn_id = await system.start(Load(rate=100, batch=100, events=events, hold=True))
     attentive = (await watch_turn(system, turn_id, 1, Tally()))[0]
@@ -101,7 +99,7 @@ async def per_stalled_watcher(upstream: Child, system: Turnstream, watchers: int
 
 
 def _stalled_watcher(system: Turnstream, turn_id: str) -> socket.socket:
-    """A connection that asks for the stream and never reads, its window as small as the system allows."""
+    """Open a connection that requests the stream and never reads. Its window is as small as possible."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     connection.connect(("127.0.0.1", system.port))
@@ -110,7 +108,7 @@ def _stalled_watcher(system: Turnstream, turn_id: str) -> socket.socket:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     short, long = Length(1_000, 4, 150), Length(100_000, 25, 40)
     if quick:
         short, long = Length(500, 4, 50), Length(5_000, 25, 40)
@@ -141,8 +139,10 @@ def run(*, quick: bool) -> Iterator[Line]:
 
 
 def _with_and_without_tools(upstream: Child, ring: int, length: Length, rounds: int) -> dict[str, float]:
-    """Bytes per turn of a server, and of one whose turns may call tools: the least of several passes, in
-    turns."""
+    """Return the bytes per turn of a server, and of one whose turns may call tools.
+
+    Each is the least of several passes, which alternate.
+    """
     best: dict[str, float] = {}
     for _ in range(PASSES):
         for options in ((), ("--tools",)):

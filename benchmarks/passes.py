@@ -1,7 +1,6 @@
 """Measurement of one pass through a system.
 
-CPU is user and system time of the server's process, all its threads, over the events that came out of it
-meanwhile.
+CPU is the user and system time of all threads of the server's process, divided by the events of that time.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from benchmarks.upstream import Load
 
 SETTLE_SECONDS = 0.3
 REST_SECONDS = 0.004
-"""From an answer's first token to the rest of it."""
+"""Seconds from an answer's first token to its rest."""
 
 
 def percentile(values: list[float] | list[int], share: float) -> float:
-    """0 for no values."""
+    """Return a percentile, or 0 for no values."""
     ordered = sorted(values)
     return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))]) if ordered else 0.0
 
@@ -43,7 +42,7 @@ class Passed:
 
 
 class Reached(NamedTuple):
-    """Fan-out: µs of CPU per delivery, milliseconds until the last watcher had an event at p50 and p99."""
+    """Fan-out: µs of CPU per delivery, and milliseconds until all watchers have an event, at p50 and p99."""
 
     cpu: float
     p50: float
@@ -51,7 +50,7 @@ class Reached(NamedTuple):
 
 
 async def paced(upstream: Child, system: System, load: Load, turns: int, seconds: float) -> Passed:
-    """`turns` streams at `load.rate`, each with its own watcher, in the steady state."""
+    """Measure `turns` streams at `load.rate`, each with one watcher, in the steady state."""
     tally = Tally()
     streams = await open_streams(system, load, turns, tally)
     measured = await _window(system, tally, seconds)
@@ -81,7 +80,7 @@ async def _counted(system: System, tally: Tally, seconds: float) -> Passed:
 
 
 async def unpaced(system: System, turns: int, events: int) -> Passed:
-    """`turns` answers of `events` deltas, as fast as they go."""
+    """Measure `turns` answers of `events` deltas without pauses."""
     tally = Tally()
     await system.prepare(turns)
     streams = [await Stream.connect(system.port, tally) for _ in range(turns)]
@@ -99,7 +98,7 @@ async def unpaced(system: System, turns: int, events: int) -> Passed:
 
 
 async def first_tokens(system: System, number: int, pause: float) -> list[float]:
-    """Microseconds from sending a request to the first event, one after another on one connection."""
+    """Return the microseconds from each request to its first event, one after another on one connection."""
     load = Load(events=2, pause=REST_SECONDS)
     await system.prepare(1)
     stream = await Stream.connect(system.port, Tally())
@@ -116,7 +115,7 @@ async def first_tokens(system: System, number: int, pause: float) -> list[float]
 
 
 async def fan_out(upstream: Child, system: Turnstream, load: Load, watchers: int, seconds: float) -> Reached:
-    """One turn to many watchers."""
+    """Measure one turn with many watchers."""
     tally = Tally()
     await system.prepare(1)
     turn_id = await system.start(load)

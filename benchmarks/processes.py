@@ -1,5 +1,4 @@
-"""Child processes under measurement: started, pinned to a core, asked for their CPU time and memory,
-stopped."""
+"""Measured child processes: start, pin to a core, CPU time, memory, stop."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ GIVE_BACK_SECONDS = 0.5
 
 
 def pin(core: int, pid: int = 0) -> None:
-    """Keep a process (0: this one) on one core, where the system can."""
+    """Keep a process (0: this one) on one core, if the system can."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(pid, {core})
 
@@ -46,8 +45,7 @@ def pinned(core: int) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Return to the system what is free: what a busy moment needed for a while says nothing of what is
-    kept."""
+    """Return free memory to the system. Memory of an earlier busy moment does not count then."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -60,13 +58,13 @@ class Child:
         self.name = name
         self.port = 0
         self.is_ours = False
-        """True for a server of ours, which gives back memory on a signal."""
+        """True for a turnstream server, which returns free memory on a signal."""
         self._arguments = list(arguments)
         self._core = core
 
     @classmethod
     def of_module(cls, module: str, *arguments: str, core: int) -> Child:
-        """One of our own modules, in this interpreter."""
+        """Start one of turnstream's own modules, in this interpreter."""
         child = cls(module, [sys.executable, "-m", module, *arguments], core=core)
         child.is_ours = True
         return child

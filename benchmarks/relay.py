@@ -1,4 +1,4 @@
-"""The bare relay to compare with: bytes from an aiohttp client to plain ASGI, neither read nor kept.
+"""The bare relay for comparison: bytes from an aiohttp client to plain ASGI, neither decoded nor stored.
 
 python -m benchmarks.relay UPSTREAM_PORT
 """

@@ -1,4 +1,4 @@
-"""The table: what was measured, DESIGN's goal for it, how far the two are apart."""
+"""The table: each measured number, its goal, and the distance between them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 ACCEPTABLE = 3.0
-"""Times the goal up to which a number is not yet a failure."""
+"""Multiple of the goal up to which a number is not a failure."""
 
 
 class Line(NamedTuple):
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 def number(value: float) -> str:
-    """Three digits that count, and all digits of what is large. Not a number: what is measured is absent."""
+    """Return three significant digits, or all digits of a large number. NaN: the system is absent."""
     if math.isnan(value):
         return "absent"
     if value >= 100:

@@ -1,4 +1,4 @@
-"""turnstream as it serves, with one provider, for measurement: everything on, database on disk.
+"""turnstream as `serve` runs it, with one provider, for measurement: all parts on, the database on disk.
 
 python -m benchmarks.server UPSTREAM_PORT DIRECTORY [--ring BYTES] [--tools]
 """

@@ -1,4 +1,4 @@
-"""Systems between the upstream and the load: turnstream, and those that it is compared with."""
+"""Systems between the upstream and the load: turnstream, and the systems for comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ START_SECONDS = 60.0
 LITELLM = ROOT / ".tools/litellm/bin/litellm"
 """LiteLLM's proxy, which `make bench` installs."""
 LITELLM_START_SECONDS = 300.0
-"""Its imports take ten seconds on an idle machine, and minutes on a busy one."""
+"""Deadline of its start. Its imports take ten seconds on an idle machine, and minutes on a busy one."""
 
 _NGINX = """\
 daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr error;
@@ -54,7 +54,7 @@ general_settings: {{disable_spend_logs: true, dangerously_permit_weak_or_unset_m
 
 
 class System:
-    """Something that answers with a stream; `child` is the process whose cost counts."""
+    """Something that answers with a stream. The cost of the process `child` counts."""
 
     def __init__(self, name: str, child: Child, port: int | None = None) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class System:
 
 
 class Turnstream(System):
-    """Our server, over HTTP.
+    """A turnstream server, over HTTP.
 
     `stores`: False for turns without rows.
     """
@@ -118,7 +118,7 @@ class Turnstream(System):
 
 
 class OpenAiTurnstream(Turnstream):
-    """Our server, as clients of OpenAI's chat.completions use it."""
+    """A turnstream server, as clients of OpenAI's chat.completions use it."""
 
     async def prepare(self, turns: int) -> None:
         """A conversation comes with each request."""
@@ -166,7 +166,7 @@ def running_upstream() -> Iterator[Child]:
 
 @contextmanager
 def running_turnstream(upstream: Child, *options: str, directory: str | None = None) -> Iterator[Turnstream]:
-    """A fresh server on a fresh database, below `directory` or on disk."""
+    """Yield a fresh server on a fresh database, below `directory` or on disk."""
     with (
         tempfile.TemporaryDirectory(dir=directory) as place,
         Child.of_module("benchmarks.server", str(upstream.port), place, *options, core=SERVER_CORE) as child,
@@ -175,7 +175,7 @@ def running_turnstream(upstream: Child, *options: str, directory: str | None = N
 
 
 def memory_directory() -> str | None:
-    """A folder that is not on a disk, where the system has one."""
+    """Return a folder that is not on a disk, or None if the system has none."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -187,7 +187,7 @@ def running_relay(upstream: Child) -> Iterator[System]:
 
 @contextmanager
 def running_nginx(upstream: Child) -> Iterator[System]:
-    """nginx, unbuffered, one process; it must be installed."""
+    """Yield nginx without buffering, in one process. It must be installed."""
     with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -201,7 +201,7 @@ def running_nginx(upstream: Child) -> Iterator[System]:
 
 @contextmanager
 def running_litellm(upstream: Child) -> Iterator[System]:
-    """LiteLLM's proxy with one worker; it must be installed."""
+    """Yield LiteLLM's proxy with one worker. It must be installed."""
     with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -235,7 +235,7 @@ def _wait_until_listening(port: int, seconds: float) -> None:
 def running_all(
     *, with_direct: bool = False, directory: str | None = None
 ) -> Iterator[tuple[Child, list[System]]]:
-    """The upstream, and all systems in front of it; turnstream is the first."""
+    """Yield the upstream, and all systems in front of it. turnstream is the first."""
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
         systems: list[System] = [

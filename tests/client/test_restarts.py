@@ -82,7 +82,7 @@ async def test_a_hundred_restarts_of_the_server_in_one_turn(tmp_path: Path) -> N
     assert len(listed.turns) == 2, "and yet it made one turn"
     in_a_frame = [piece for piece in cuts.torn[sent:] if piece and not piece.endswith(b"\n\n")]
     assert len(in_a_frame) > RESTARTS // 2
-    assert turn.losses > RESTARTS // 2, "beside those that aiohttp mends by a second GET of its own"
+    assert turn.losses > RESTARTS // 2, "in addition to those that aiohttp mends by a second GET of its own"
     assert (turn.status, turn.lost) == (stored.status, ()) == ("cancelled", ())
     assert turn.blocks == [row.block for row in stored.blocks]
     assert len(turn.text) > 4_000

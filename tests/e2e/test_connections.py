@@ -1,4 +1,4 @@
-"""Connections that carry more than one stream: bytes before, beside and after it."""
+"""Connections that carry more than a stream: bytes before, during and after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of a start, of a connection and of the stored blocks, beside a request that does nothing."""
+"""Times of a start, of a connection and of the stored blocks, compared with a request that does nothing."""
 
 from __future__ import annotations
 

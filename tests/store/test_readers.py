@@ -1,4 +1,4 @@
-"""Reads beside writes: the state that they see, their deadlines, and their refusal to write."""
+"""Reads during writes: the state that they see, their deadlines, and their refusal to write."""
 
 from __future__ import annotations
 

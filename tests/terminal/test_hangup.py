@@ -1,4 +1,4 @@
-"""A closed terminal or a signal ends the chat, and the answer goes on at the server."""
+"""A closed terminal or a signal ends the chat, and the answer continues at the server."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.cli.programs import Program, listening
 from tests.web.browser_client import CLIENT, NPM, PACKAGES, copy_client, run_node
 
 ENTRIES = {"chat": 2_000, "live": 2_000, "event-source": 1_000, "react": 2_000}
-"""Bytes of each entry, gzipped, beside those of the main entry."""
+"""Bytes of each entry, gzipped, in addition to those of the main entry."""
 TYPES = """
 import { blocksOf, createTurnstream, type Block, type TurnEvent } from "@turnstream/client";
 import { ChatStore } from "@turnstream/client/chat";

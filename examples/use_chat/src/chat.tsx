@@ -33,7 +33,7 @@ function LoadedChat({ id, loaded }: { id: string; loaded: UIMessage[] }) {
     id,
     transport,
     messages: loaded,
-    resume: true, // after a reload the answer goes on
+    resume: true, // after a reload the answer continues
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
   });
   const isBusy = status === "submitted" || status === "streaming";
@@ -58,7 +58,7 @@ function LoadedChat({ id, loaded }: { id: string; loaded: UIMessage[] }) {
     others.close();
   }, [id, status]);
 
-  // The connection was lost, or the server is restarting: the answer goes on there.
+  // The connection was lost, or the server is restarting: the answer continues there.
   useEffect(() => {
     if (status !== "error" || !(error instanceof TypeError)) return;
     const timer = setTimeout(() => void resumeStream(), 1000);

@@ -10,7 +10,7 @@ export async function loadMessages(id: string): Promise<UIMessage[]> {
   return (await answer.json()) as UIMessage[];
 }
 
-/** Stops the answer. `stop()` of useChat only closes the connection, and the answer would go on. */
+/** Stops the answer. `stop()` of useChat only closes the connection, and the answer would continue. */
 export async function stopAnswer(id: string) {
   const answer = await fetch(`${addressOf(id)}/stop`, { method: "POST" });
   if (!answer.ok) throw new Error(`Stop failed: ${answer.status}`);

@@ -230,7 +230,7 @@ def _exit_code(shown: Presentation, screen: Screen, stopped_by: signal.Signals |
 
     ending = shown.fold.ending
     if stopped_by is not None or (ending is not None and ending.name == "turn_cancelled"):
-        note = "[stopped]" if ending is not None else "[left: the turn may still go on]"
+        note = "[stopped]" if ending is not None else "[left: the turn may still continue]"
         screen.write([Piece(f"{note}\n", aside=True)])
         return SIGNALLED + (stopped_by or signal.SIGINT)
     if ending is None:

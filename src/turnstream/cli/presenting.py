@@ -19,8 +19,8 @@ _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 class Presentation:
     """Shows the events of an answer.
 
-    `fold`: the fold of all events so far. `fault`: the reason why the answer has another form than the one
-    that was asked for, or None.
+    `fold`: the fold of all events so far. `fault`: the reason why the answer does not have the requested
+    form, or None.
     """
 
     fault: str | None = None

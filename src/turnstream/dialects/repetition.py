@@ -163,7 +163,7 @@ class RepetitionEncoder:
                 is_whole = state.length == len(_text(expected)) and not expected.partial and not event.partial
                 return self._next(state) if is_whole else self._fail(state.inner, seq)
             case BlockDelta() | TurnStart():
-                return b"", state  # what a block holds beside its text came with the first attempt
+                return b"", state  # other content of a block came with the first attempt
             case BlockReset(block_index=index):
                 is_same = index <= expected.sequence
                 return (b"", replace(state, length=None)) if is_same else self._fail(state.inner, seq)

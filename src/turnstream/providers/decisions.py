@@ -151,7 +151,7 @@ def pause_before(
         failed: Times at which the attempts on the model failed, in seconds.
         now: Current time in seconds.
         chance: Random number between 0 and 1, for the jitter.
-        retry_after: Seconds that the provider asked for, or None.
+        retry_after: Seconds that the provider requested, or None.
     """
     backoff = min(policy.max_delay, policy.delay * 2 ** (len(failed) - 1))
     return max(backoff * (0.5 + chance / 2), retry_after or 0.0, spacing_left(policy, failed, now))

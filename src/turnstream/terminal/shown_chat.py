@@ -136,7 +136,7 @@ class ShownChat:
         await self._start_again(lambda client: client.edit(turn.turn_id, content, **options))
 
     async def regenerate(self, turn: TranscriptTurn) -> None:
-        """Start another answer beside `turn`."""
+        """Start another answer to the question of `turn`."""
         options = self.asking.options()
         await self._start_again(lambda client: client.regenerate(turn.turn_id, **options))
 
@@ -171,7 +171,7 @@ class ShownChat:
         await self.connection.client.approve(turn.turn_id, approval_id, approved, reason)
 
     async def show_sibling(self, turn: TranscriptTurn, step: int) -> bool:
-        """Show the branch of another answer or question beside `turn`. Return False if there is none."""
+        """Show the branch of another sibling of `turn`. Return False if there is none."""
         if turn.turn_id not in turn.siblings or self.chat_id is None:
             return False
         place = turn.siblings.index(turn.turn_id) + step

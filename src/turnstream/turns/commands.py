@@ -105,7 +105,7 @@ class Commands:
     def is_stored(self, *, store: bool | None) -> bool:
         """Return True if a turn has rows. `store`: the field of its request.
 
-        Raises InvalidRequest if rows are asked for, and the settings exclude them.
+        Raises InvalidRequest if the request wants rows, and the settings exclude them.
         """
         if store and not self._stores_turns:
             raise InvalidRequest("this server stores no turns: leave out `store`", code="turns_not_stored")

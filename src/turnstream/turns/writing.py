@@ -360,7 +360,7 @@ def is_stored_event(event: TurnEvent) -> bool:
 def _asked(
     turn_id: str, pending: PendingApproval, step: int, seq: int, now: int
 ) -> tuple[ApprovalRecord, ApprovalRequest]:
-    """Return the row and the event of an approval that is asked for now."""
+    """Return the row and the event of an approval that is requested now."""
     content = pending.call.content or {}
     approval = ApprovalRecord(
         id=new_id(),

@@ -1,4 +1,4 @@
-"""Events of a source beside the model's, its exceptions, and values that are not events."""
+"""Events of a source other than the model's, its exceptions, and values that are not events."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class ChatMessageShape(msgspec.Struct, frozen=True):
 
     @property
     def protocol(self) -> ChatProtocol | None:
-        """Protocol that has such messages, or None. Messages of old AI SDKs have `content` beside `parts`."""
+        """Protocol that has such messages, or None. Messages of old AI SDKs have `content` and `parts`."""
         if self.parts is not msgspec.UNSET:
             return "ai_sdk"
         of_ollama = (self.content, self.images, self.tool_calls)
