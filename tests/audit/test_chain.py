@@ -134,7 +134,7 @@ def test_a_torn_last_line_is_closed_by_a_record(
 
 
 def test_a_broken_chain_is_not_continued(tmp_path: Path) -> None:
-    """A whole line that was changed is no line that a crash has cut off."""
+    """A whole line that was changed does not count as a line that a crash cut off."""
     path = tmp_path / "audit.jsonl"
     for data in (
         b"".join(WHOLE).replace(b"alice", b"alina", 1),

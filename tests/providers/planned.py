@@ -119,7 +119,7 @@ class Planned:
         return "".join(name[1:] for name, _ in self.calls.made)
 
     async def answer(self, shown: ShownBlocks | None = None) -> None:
-        """One step; each failed call is taken to have shown `shown`. Raises what cannot be recovered."""
+        """Run one step. Each failed call counts as one that showed `shown`. Raise the last failure."""
         call = self.plan.begin(REQUEST)
         while True:
             try:

@@ -47,7 +47,7 @@ class Watched:
 
 
 async def watched(steps: list[str | None], *, short: bool) -> tuple[bytes, bytes, int]:
-    """Return the events of each of the two watchers, and the log's head. None: an event that is no text."""
+    """Return the events of each of the two watchers, and the log's head. None: an event that is not text."""
     turn = Watched()
     watching = asyncio.ensure_future(turn.watch())
     async with asyncio.timeout(SECONDS):
