@@ -78,6 +78,7 @@ class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
         metadata: Data of the host application.
         tools: Names of the engine's tools, and definitions of the client's tools, that the model may call.
             None if the engine does not call a model for this turn.
+        history_limit: Turns before this one that the model gets. None: all.
     """
 
     model: str | None = None
@@ -87,6 +88,7 @@ class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
     params: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     tools: tuple[str | ToolDefinition, ...] | None = None
+    history_limit: int | None = None
 
 
 class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):

@@ -91,7 +91,6 @@ class _PlannedCall(NamedTuple):
     models: Sequence[PlannedModel]
     offered: tuple[str, ...]
     past: Sequence[PastTurn] | None = None
-    history_limit: int | None = None
 
 
 class ModelTurns:
@@ -147,10 +146,10 @@ class ModelTurns:
         given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
         request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
         call = ModelRequest(target, (), request.system, definitions, request.params or {})
-        limit = request.history_limit
-        past = _past(_last_turns(path, limit), request.blocks, request.messages)
+        before = _limited(path, request.history_limit, 0 if request.blocks else 1)
+        past = _past(before, request.blocks, request.messages)
         planned = await self._planned(call, offered, request.fallbacks, past)
-        planned = planned._replace(history_limit=limit, past=None if is_stored else past)
+        planned = planned._replace(past=None if is_stored else past)
         return request, partial(self._source, owner, planned)
 
     async def continued(self, turn: TurnRecord, path: Path, resumed: ResumedStep | None = None) -> TurnSource:
@@ -166,7 +165,9 @@ class ModelTurns:
         definitions, offered = self._tools_of(tools)
         target = turn.asked_model or turn.model or self._catalog.default_model
         call = ModelRequest(target, (), turn.system, definitions, turn.params)
-        planned = await self._planned(call, offered, turn.fallbacks, _past(path, ()))
+        own = 1 if resumed is None else 2
+        past = _past(_limited(path, turn.history_limit, own), ())
+        planned = await self._planned(call, offered, turn.fallbacks, past)
         return self._source(turn.owner, planned, turn, resumed)
 
     async def _planned(
@@ -187,7 +188,7 @@ class ModelTurns:
     ) -> TurnSource:
         if planned.past is None:
             approvals = Approvals(partial(self._was_approved, turn.chat_id))
-            past = partial(self._past_of, turn.id, planned.history_limit)
+            past = partial(self._past_of, turn.id, turn.history_limit)
             ledger: ToolLedger = StoredLedger(self._store, turn, self._options.redaction.shown)
         else:
             approvals, ledger = NO_APPROVALS, NoLedger()
@@ -211,8 +212,7 @@ class ModelTurns:
         Args:
             limit: Turns before the question. None: all.
         """
-        path = await read_history(self._store, turn_id)
-        return _past(path if limit is None else [*_last_turns(path[:-2], limit), *path[-2:]], ())
+        return _past(_limited(await read_history(self._store, turn_id), limit, 2), ())
 
     async def _past_of_transient(self, past: Sequence[PastTurn], turn_id: str) -> Sequence[PastTurn]:
         """Return the turns before a transient turn, and this turn with its blocks up to now."""
@@ -326,13 +326,19 @@ def _past(path: Path, blocks: tuple[Block, ...], messages: Sequence[Message] = (
     return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
 
 
-def _last_turns(path: Path, limit: int | None) -> Path:
-    """Return the last `limit` turns, from the first user turn among them on. None: all turns."""
+def _limited(path: Path, limit: int | None, own: int) -> Path:
+    """Return a path with at most `limit` turns before its last `own` turns, which the answer begins with.
+
+    Args:
+        limit: Turns to keep. Those before the first user turn among them are left out. None: all.
+        own: Number of turns at the end that stay: the question, and the answer so far.
+    """
     if limit is None:
         return path
-    last = path[-limit:] if limit else []
+    end = len(path) - own
+    last = path[max(0, end - limit) : end]
     first = next((place for place, (turn, _) in enumerate(last) if turn.role == "user"), len(last))
-    return last[first:]
+    return [*last[first:], *path[end:]]
 
 
 def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
