@@ -205,7 +205,7 @@ class ConversationCommands:
     ) -> tuple[str | None, list[_DigestedMessage]]:
         """Return the turn that messages follow, and the messages.
 
-        A message of the user that follows a turn of the user is one turn with it, in place of that turn.
+        If a message of the user follows a turn of the user, one turn with both of them replaces that turn.
         """
         if after is not None and messages and messages[0].role == "user":
             turn = await self._store.read(GetTurn(owner=owner, turn_id=after))

@@ -197,7 +197,7 @@ def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]
 
 
 def open_blocks(segments: Iterable[JournalSegment]) -> list[tuple[OpenBlock, int]]:
-    """Return the blocks that the segments hold, as they can grow, each with its first seq."""
+    """Return the blocks that the segments hold, in a form that can grow, each with its first seq."""
     blocks: list[tuple[OpenBlock, int]] = []
     for sequence, group in groupby(segments, key=lambda segment: segment.sequence):
         pieces = list(group)
