@@ -96,7 +96,7 @@ class Preparations:
 async def _watched_stream(
     stream: Stream, see: Callable[[Sequence[SourceEvent]], None]
 ) -> AsyncGenerator[Batches]:
-    """Enter a model's stream that shows each batch to a function before it is folded."""
+    """Enter a model's stream. Its batches are given to `see` before they are folded."""
     async with stream as batches:
         yield _SeenCall(batches, see)
 
