@@ -15,7 +15,7 @@ from tests.cli.programs import Ended, Program, run
 from tests.cli.terminals import on_terminal
 from turnstream.terminal.printable import printable
 
-pytestmark = pytest.mark.requirement("L9")
+pytestmark = pytest.mark.requirement("L9", "R4")
 ECHO = ("-m", "sim/echo:pace=0")
 SILENT = "sim/story:events=300,pace=0,fault=silence,after=20"
 HOSTILE = (
