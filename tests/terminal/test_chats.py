@@ -17,7 +17,7 @@ async def test_an_edited_question_begins_a_branch_and_both_can_be_shown(tmp_path
         await shown.ask("first")
         await shown.until_ready()
         await shown.pilot.press("up")
-        assert shown.app.prompt.text == "first"
+        await shown.until(lambda: shown.app.prompt.text == "first", "the question in the prompt")
         assert "editing" in shown.status()
         await shown.pilot.press("2", "enter")
         await shown.until(lambda: texts(shown) == ["first2", "first2"], "second branch")
@@ -146,11 +146,11 @@ async def test_a_chat_opened_again_has_its_notices_and_sources(tmp_path: Path) -
             await live.until_shown("source: Why the sky is blue")
             answer.end()
             await live.until_ready()
-            seen = live.screen()
-            assert "· two images are left out" in seen
+            await live.until_shown("· two images are left out")
+            await live.until_shown("● Ready")
             async with window(url, chat_id=chat_id) as again:
                 await again.until_ready()
-                assert again.screen() == seen
+                await again.until(lambda: again.screen() == live.screen(), f"screen as\n{live.screen()}\n")
             state = live.app.conversation.turns[-1]
             stored = await live.client.chats.path(chat_id)
             for _ in range(2):

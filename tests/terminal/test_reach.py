@@ -22,7 +22,7 @@ async def test_ctrl_o_copies_the_last_answer(tmp_path: Path) -> None:
         await shown.until_ready()
         await shown.pilot.press("ctrl+o")
         await shown.until(lambda: shown.app.clipboard == "copy **this**", "copied text")
-        assert "13 characters copied." in shown.notices()
+        await shown.until(lambda: "13 characters copied." in shown.notices(), "notice")
 
 
 async def test_the_palette_runs_what_a_key_does(tmp_path: Path) -> None:

@@ -102,5 +102,5 @@ async def test_a_retry_is_a_line_of_the_turn(tmp_path: Path) -> None:
     async with server(tmp_path, retry=retry) as url, window(url, asking=asking) as shown:
         await shown.ask("Again")
         await shown.until_ready()
-        assert shown.screen().count("\n · ") == 1, shown.screen()
+        await shown.until(lambda: shown.screen().count("\n · ") == 1, "line of the retry")
         assert "$0.00" in shown.status()
