@@ -3,6 +3,7 @@
 import type { Chat, PathTurn, Started, StoredTurn, ToolResult, UserBlock } from "./answers.js";
 import { TurnstreamError } from "./errors.js";
 import type { ChatEvent } from "./events.js";
+import { blocksOf } from "./fold.js";
 import { newKey } from "./requests.js";
 import type { Message, NewChat, RegenerateOptions, SendOptions, Turnstream } from "./turnstream.js";
 import type { WatchedTurn } from "./watched_turn.js";
@@ -252,7 +253,7 @@ export class ChatStore {
     }
     this.#set({ messages, running, has_previous: this.#previous !== null, ...more });
     // A short answer may have ended before the response to its question came.
-    for (const { live, turn } of messages) if (live?.ended && turn && !ENDED.has(turn.status)) void this.#refresh(turn.id);
+    for (const { live, turn } of messages) if (live?.ended && turn && !ENDED.has(turn.status)) void this.#refresh(live);
   }
 
   /** Follow the answer until its end. Only the end changes the chat. */
@@ -263,16 +264,16 @@ export class ChatStore {
       unsubscribe();
       this.#set({ running: null });
       if (turn.state.user_redacted !== null || turn.state.status === null) void this.reload();
-      else void this.#refresh(turn.id);
+      else void this.#refresh(turn);
     });
     return unsubscribe;
   }
 
   /** Read the record of a turn that has ended: its cost, and its model calls. */
-  async #refresh(turnId: string): Promise<void> {
+  async #refresh(live: WatchedTurn): Promise<void> {
     try {
-      const turn = await this.#client.readTurn(turnId);
-      this.#set({ messages: this.#snapshot.messages.map((one) => (one.turn?.id === turnId ? { ...one, turn } : one)) });
+      const turn = withTextsOf(live, await this.#client.readTurn(live.id));
+      this.#set({ messages: this.#snapshot.messages.map((one) => (one.turn?.id === live.id ? { ...one, turn } : one)) });
     } catch (error) {
       this.#set({ error: error as TurnstreamError });
     }
@@ -287,6 +288,13 @@ export class ChatStore {
 /** Return what may change of a message: only a user's blocks do, when a provider retracts them. */
 function stamp({ turn, role, siblings }: ChatMessage): string {
   return JSON.stringify([turn?.status, siblings, role === "user" && turn?.blocks]);
+}
+
+/** Return a stored turn with the same texts as its events had: a long text is then in memory once. */
+function withTextsOf({ state }: WatchedTurn, turn: StoredTurn): StoredTurn {
+  const known = new Map(blocksOf(state).map(({ text_content }) => [text_content, text_content]));
+  const blocks = turn.blocks.map((block) => ({ ...block, text_content: known.get(block.text_content) ?? block.text_content }));
+  return { ...turn, blocks };
 }
 
 /** Return a turn without the data of its images and documents, as a branch is read. */
