@@ -59,13 +59,13 @@ def run(name: str, report: Path) -> tuple[dict[str, str], list[str]]:
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("chat", 19),
-        ("input", 9),
+        ("chat", 20),
+        ("input", 10),
         ("resilience", 6),
         ("safety", 4),
         ("look", 11),
         ("long", 2),
-        ("states", 9),
+        ("states", 10),
         ("stats", 7),
         ("deltas", 1),
     ],

@@ -46,7 +46,7 @@ async def question(client: Client, *blocks: dict[str, Any]) -> tuple[str, str]:
 
 IMAGE = {"block_type": "image", "content": {"media_type": "image/png", "data": encoded(PNG)}}
 ADDRESSED = {"block_type": "image", "content": {"url": f"data:image/png;base64,{encoded(PNG)}"}}
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "block_type": "document",
     "content": {"media_type": "application/pdf", "data": encoded(PDF), "title": "A paper"},
 }
@@ -78,6 +78,40 @@ async def test_the_content_of_a_block_is_its_bytes(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"].startswith("private")
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("A paper", "A%20paper.pdf"),
+        ("Bericht März.PDF", "Bericht%20M%C3%A4rz.PDF"),
+        ("../../etc/passwd", "passwd.pdf"),
+        ("C:\\files\\page.html", "page.html.pdf"),
+        ('a"; filename="b.exe\r\nX-Header: 1', "a%22%3B%20filename%3D%22b.exeX-Header%3A%201.pdf"),
+        ("\u202efdp.exe", "fdp.exe.pdf"),
+        ("x" * 500, f"{'x' * 120}.pdf"),
+    ],
+)
+async def test_a_download_is_named_by_its_title(client: Client, title: str, name: str) -> None:
+    document = {"block_type": "document", "content": {**DOCUMENT["content"], "title": title}}
+    _, turn = await question(client, document)
+    answer = await client.call("GET", f"/turns/{turn}/blocks/0/content")
+    disposition = f"attachment; filename=\"{turn}-0.pdf\"; filename*=UTF-8''{name}"
+    assert answer.headers["content-disposition"] == disposition
+
+
+@pytest.mark.parametrize("title", [" ", "..", "a/", None])
+async def test_a_download_without_a_usable_title_is_named_by_its_turn(
+    client: Client, title: str | None
+) -> None:
+    content = {name: value for name, value in DOCUMENT["content"].items() if name != "title"}
+    document = {
+        "block_type": "document",
+        "content": {**content, **({} if title is None else {"title": title})},
+    }
+    _, turn = await question(client, document)
+    answer = await client.call("GET", f"/turns/{turn}/blocks/0/content")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{turn}-0.pdf"'
 
 
 async def test_a_path_may_leave_out_the_data(client: Client) -> None:

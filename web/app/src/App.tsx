@@ -16,7 +16,17 @@ export function App({ page }: { page: Page }) {
   );
 }
 
+/** Keep the browser from opening a dropped file in place of the page. */
+function keepPage(event: DragEvent): void {
+  if (event.dataTransfer?.types.includes("Files") === true) event.preventDefault();
+}
+
 function Shown() {
+  useEffect(() => {
+    const closing = new AbortController();
+    for (const name of ["dragover", "drop"] as const) window.addEventListener(name, keepPage, { signal: closing.signal });
+    return () => { closing.abort(); };
+  }, []);
   const session = usePagePart((page) => page.session);
   const failure = usePagePart((page) => page.failure);
   if (session === null) {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any, NamedTuple
+from unicodedata import category
+from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
@@ -24,6 +27,8 @@ _SUFFIXES = {
     "image/webp": "webp",
     "text/plain": "txt",
 }
+_MAX_NAME = 120
+"""Characters of the title in the name of a download."""
 _HEADERS = {
     "Cache-Control": "private, max-age=3600",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -34,10 +39,17 @@ _HEADERS = {
 
 
 class StoredFile(NamedTuple):
-    """An image or a document as bytes. `media_type`: a type of `_SUFFIXES`, or application/octet-stream."""
+    """An image or a document as bytes.
+
+    Attributes:
+        media_type: A type of `_SUFFIXES`, or application/octet-stream.
+        data: The bytes.
+        title: Name that the client gave the file, or None.
+    """
 
     media_type: str
     data: bytes
+    title: str | None = None
 
 
 def stored_file(block: Block) -> StoredFile:
@@ -45,19 +57,20 @@ def stored_file(block: Block) -> StoredFile:
     content: dict[str, Any] = block.content or {}
     if block.block_type in ("image", "document"):
         media_type, data = content.get("media_type"), content.get("data")
-        url = content.get("url")
+        url, title = content.get("url"), content.get("title")
+        title = title if isinstance(title, str) else None
         if data is None and isinstance(url, str) and url.startswith("data:"):
             head, _, data = url.partition(";base64,")
             media_type = head.removeprefix("data:")
         if isinstance(data, str):
             try:
-                return StoredFile(_safe_type(media_type), base64.b64decode(data, validate=True))
+                return StoredFile(_safe_type(media_type), base64.b64decode(data, validate=True), title)
             except (binascii.Error, ValueError) as error:
                 raise NotFound(
                     "the stored content of this block is not readable: send the file again"
                 ) from error
         if isinstance(content.get("text"), str):
-            return StoredFile("text/plain", content["text"].encode())
+            return StoredFile("text/plain", content["text"].encode(), title)
     raise NotFound("this block holds no image or document: list the blocks with /turns/{id}/blocks")
 
 
@@ -84,13 +97,24 @@ def without_data(row: BlockRecord) -> BlockRecord:
 
 
 def file_response(file: StoredFile, name: str) -> Response:
-    """Return the answer with a file. `name`: the name of a download, without its suffix."""
+    """Return the answer with a file. `name`: the name of a download without a title, without its suffix."""
     shown = "inline" if file.media_type in _SHOWN else "attachment"
     suffix = _SUFFIXES.get(file.media_type, "bin")
+    disposition = f'{shown}; filename="{name}.{suffix}"'
+    if title := _file_name(file.title or "", suffix):
+        disposition += f"; filename*=UTF-8''{quote(title, safe='')}"
     media_type = "text/plain; charset=utf-8" if file.media_type == "text/plain" else file.media_type
-    headers = {**_HEADERS, "Content-Disposition": f'{shown}; filename="{name}.{suffix}"'}
+    headers = {**_HEADERS, "Content-Disposition": disposition}
     # Starlette would add a charset to other text types.
     return Response(file.data, headers={**headers, "Content-Type": media_type})
+
+
+def _file_name(title: str, suffix: str) -> str:
+    """Return a title as the name of a file with a suffix, or an empty text."""
+    shown = "".join(sign for sign in title if not category(sign).startswith("C"))
+    name = re.split(r"[/\\]", shown)[-1].strip(" .")[:_MAX_NAME]
+    # The suffix decides what a computer does with the file: the title does not.
+    return name if not name or name.lower().endswith(f".{suffix}") else f"{name}.{suffix}"
 
 
 def _safe_type(media_type: object) -> str:

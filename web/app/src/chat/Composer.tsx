@@ -90,16 +90,13 @@ export function Composer() {
   });
   const dropped = useEffectEvent((event: DragEvent) => {
     const { dataTransfer } = event;
-    if (dataTransfer?.types.includes("Files") !== true) return;
-    event.preventDefault();
-    if (event.type === "drop") void attach(dataTransfer.files);
+    if (dataTransfer?.types.includes("Files") === true) void attach(dataTransfer.files);
   });
-  // The whole window takes files: a browser opens a file that misses the field, in place of the page.
+  // The whole window takes files.
   useEffect(() => {
     const closing = new AbortController();
     const { signal } = closing;
     window.addEventListener("keydown", (event) => { stopByKey(event); }, { signal });
-    window.addEventListener("dragover", (event) => { dropped(event); }, { signal });
     window.addEventListener("drop", (event) => { dropped(event); }, { signal });
     return () => { closing.abort(); };
   }, []);

@@ -167,6 +167,14 @@ test("PDFs are dropped anywhere, pasted and chosen, sent once, and stored as the
   const address = await links.first().getAttribute("href");
   const stored = Buffer.from(await (await fetch(address ?? "")).arrayBuffer());
   expect(stored.toString("base64")).toBe(PDF);
+  const [download] = await Promise.all([page.waitForEvent("download"), links.first().click()]);
+  expect(download.suggestedFilename()).toBe("dropped.pdf");
+});
+
+test("a file that is dropped where no question is written does not replace the page", async () => {
+  await page.getByLabel("Statistics", { exact: true }).click();
+  await page.getByRole("heading", { name: "Statistics", level: 1 }).waitFor();
+  expect(await give("drop", "main", "dropped.pdf")).toBe(true);
 });
 
 test("what is not a file is dropped as the browser does it", async () => {

@@ -129,6 +129,25 @@ test("the stages of a workflow are shown while they run", async () => {
   await (await running).body?.cancel();
 });
 
+test("sources are listed with links, also after a reload, and only web pages are links", async () => {
+  const own = await startServer({ fill: "tests.clients.browser.sourced_answer" });
+  await page.goto(own.url);
+  await page.locator(".sidebar li a").first().click();
+  const sources = page.getByRole("list", { name: "Sources" });
+  const check = async () => {
+    await ended(page);
+    expect(await sources.locator("li").allTextContents()).toEqual(["The <b>sky</b>", "A book", "A script", "s4"]);
+    const links = await sources.locator("a").evaluateAll((found) => found.map((link) => ({ href: link.getAttribute("href"), rel: link.getAttribute("rel") })));
+    expect(links).toEqual([{ href: "https://example.org/sky", rel: "noopener noreferrer nofollow" }]);
+    expect(await sources.locator("b, script").count()).toBe(0);
+  };
+  await check();
+  await page.reload();
+  await check();
+  await pictures(page, "sources");
+  await own.kill();
+});
+
 test("a stopped answer is asked again with one click", async () => {
   await ask(page, "Tell me a story");
   await page.locator(".turn.assistant .markdown").first().waitFor();
