@@ -26,13 +26,15 @@ from tests.store.samples import (
     save,
     stored_chat,
 )
+from turnstream.core.usage import ORPHANED, CallAttempt
 from turnstream.errors import Fenced, StoreError
 from turnstream.store.base import Operation, TurnRecord
 from turnstream.store.migrations import upgrade_database
 from turnstream.store.operations.approvals import ContinueTurn, StartWaiting
+from turnstream.store.operations.nodes import ClaimTurn, ResumeClaimed
 from turnstream.store.operations.progress import MarkStreaming, SaveStep
 from turnstream.store.operations.start import StartTurns
-from turnstream.store.queries import AllBlocks, GetTurn
+from turnstream.store.queries import AllBlocks, AttemptsOfTurn, GetTurn
 from turnstream.store.sql import SqlStore
 
 DEADLINE = 30.0
@@ -129,6 +131,31 @@ async def test_a_cut_around_the_continuation_of_a_waiting_turn(
     assert len(continued.fences) == 1
     with pytest.raises(Fenced):
         await store.write(msgspec.structs.replace(going_on, node="another"))
+
+
+@pytest.mark.requirement("Q7")
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_cut_around_a_takeover(store: SqlStore, postgres_proxy: TcpProxy, moment: Any):
+    """The turn gets one generation, one fence, and the lost call once."""
+    turn = await running_turn(store)
+    lost = CallAttempt(0, 1, "sim/echo", ORPHANED, started_at=3, duration=0.1, estimated=True)
+    generation = turn.generation + 1
+    account = SaveStep(turn_id=turn.id, generation=generation, steps=(), attempts=(lost,))
+    claim = ClaimTurn(turn_id=turn.id, node="this", generation=turn.generation)
+    going_on = ResumeClaimed(
+        turn_id=turn.id, node="this", generation=generation, fence_seq=7, account=account
+    )
+    operations: list[Any] = [claim, going_on]
+    answers: list[Any] = []
+    for operation in operations:
+        fault = postgres_proxy.arm(AtMessage(b"COMMIT", moment))
+        answers.append(await soon(store.write(operation)))
+        await wait_for(fault)
+    claimed, continued = answers
+    assert (claimed.id, claimed.generation) == (turn.id, generation)
+    assert (continued.generation, continued.taken_from, continued.node) == (generation, None, "this")
+    assert continued.fences == ((turn.generation, 7),)
+    assert await store.read(AttemptsOfTurn(turn_id=turn.id)) == [lost]
 
 
 @pytest.mark.parametrize("action", ["cut", "half_open", "stall"])
