@@ -327,7 +327,7 @@ def _past(path: Path, blocks: tuple[Block, ...], messages: Sequence[Message] = (
 
 
 def _limited(path: Path, limit: int | None, own: int) -> Path:
-    """Return a path with at most `limit` turns before its last `own` turns, which the answer begins with.
+    """Return the last `own` turns of a path, and at most `limit` turns before them.
 
     Args:
         limit: Turns to keep. Those before the first user turn among them are left out. None: all.

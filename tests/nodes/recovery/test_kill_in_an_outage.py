@@ -23,7 +23,7 @@ _PAUSE = 0.05
 async def test_a_node_is_killed_while_its_database_restarts(
     own_postgres: PostgresServer, session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """No acknowledged block is missing, each turn ends once, and none fails."""
+    """Check that no acknowledged block is missing, and that each turn ends once, without a failure."""
     url = own_postgres.database()
     await asyncio.to_thread(upgrade_database, url)
     cluster = Cluster(url, tmp_path)
