@@ -1,4 +1,4 @@
-"""Provider bodies for decoding: made by our own encoders, so that every wire says the same thing."""
+"""Provider bodies for decoding. turnstream's own encoders make them, so all wires have the same content."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ CORPUS_VARIABLE = "TURNSTREAM_CORPUS"
 
 
 def text_body(wire: str, deltas: int) -> list[bytes]:
-    """The events of an answer with one text block."""
+    """Return the events of an answer with one text block."""
     draw = random.Random(7)
     return _encoded(wire, "text", [TextDelta(0, draw.choice(WORDS)) for _ in range(deltas)])
 
 
 def tool_body(wire: str, deltas: int) -> list[bytes]:
-    """The events of an answer with one tool call, its arguments in so many pieces."""
+    """Return the events of an answer with one tool call, whose arguments come in many pieces."""
     values = [f"item {number}" for number in range(deltas)]
     arguments = json.dumps({"items": values})
     size = -(-len(arguments) // deltas)
@@ -72,7 +72,7 @@ def _encoded(wire: str, block_type: str, deltas: Sequence[StreamEvent]) -> list[
 
 
 def recorded_bodies(wire: str) -> list[bytes]:
-    """The recordings of a wire, where TURNSTREAM_CORPUS names a folder of them with an index."""
+    """Return the recordings of a wire, if TURNSTREAM_CORPUS names a folder with an index of them."""
     root = os.environ.get(CORPUS_VARIABLE)
     if not root:
         return []

@@ -1,6 +1,6 @@
-"""A stream of the library beside bare aiohttp that only passes the same bytes on, and the official SDK: µs
-of this process's
-CPU per delta, in one run, in turns.
+"""A stream of the library compared with bare aiohttp, which only forwards bytes, and with the official SDK.
+
+The unit is µs of this process's CPU per delta. The systems alternate in one run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.systems import running_upstream
 from benchmarks.upstream import MARK, Load
 
 Read = Callable[[Load], Awaitable[int]]
-"""Reads one answer; how many deltas there were."""
+"""Reads one answer. Returns the number of its deltas."""
 
 BARE, TEXT, EVENTS, SDK = "bare aiohttp", "library, text", "library, events", "anthropic SDK, text"
 STREAMS = 100
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 
 class Readers:
-    """The contestants, over one upstream, in one event loop."""
+    """The compared readers, over one upstream, in one event loop."""
 
     def __init__(self, port: int) -> None:
         self._providers = {"load": {"wire": "anthropic", "base_url": f"http://127.0.0.1:{port}"}}
@@ -141,7 +141,7 @@ async def _measure(upstream: Child, cases: list[Case], passes: int) -> dict[tupl
 
 
 def _imports() -> list[float]:
-    """Seconds to import the package, and from there to the first LLM; the least of three."""
+    """Return the seconds to import the package, and from there to the first LLM: the least of three."""
     runs = [
         [
             float(part)
@@ -155,7 +155,7 @@ def _imports() -> list[float]:
 
 
 def run(*, quick: bool) -> Iterator[Line]:
-    """All lines of this benchmark."""
+    """Yield all lines of this benchmark."""
     seconds = 1 if quick else 4
     cases = [
         Case("paced, one delta per read", Load(rate=RATE, events=int(RATE * seconds)), STREAMS),

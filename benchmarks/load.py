@@ -1,4 +1,4 @@
-"""The load: HTTP clients on bare sockets that only count, so that they cost less than what they measure."""
+"""The load: HTTP clients on bare sockets. They only count, so they cost less than the measured systems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END = b"0\r\n\r\n"
 
 
 def request(method: str, path: str, port: int, body: bytes = b"") -> bytes:
-    """The bytes of one request."""
+    """Return the bytes of one request."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

@@ -1,5 +1,4 @@
-"""The official SDKs' own decoding and accumulating, fed with bytes by their own HTTP client's mock
-transport."""
+"""The official SDKs' own decoding and accumulating. A mock transport of their HTTP client has the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ Fold = Callable[[Sequence[bytes]], object]
 
 
 def anthropic_fold() -> Fold:
-    """Pieces of a body to the final message, by `client.messages.stream`."""
+    """Fold the pieces of a body into the final message: `client.messages.stream`."""
     import anthropic
 
     bodies: list[Sequence[bytes]] = []
@@ -29,7 +28,7 @@ def anthropic_fold() -> Fold:
 
 
 def openai_fold() -> Fold:
-    """Pieces of a body to the final completion, by `client.chat.completions.stream`."""
+    """Fold the pieces of a body into the final completion: `client.chat.completions.stream`."""
     import openai
 
     bodies: list[Sequence[bytes]] = []
@@ -48,7 +47,7 @@ def openai_fold() -> Fold:
 
 
 def responses_fold() -> Fold:
-    """Pieces of a body to the final response, by `client.responses.stream`."""
+    """Fold the pieces of a body into the final response: `client.responses.stream`."""
     import openai
 
     bodies: list[Sequence[bytes]] = []
@@ -65,8 +64,7 @@ def responses_fold() -> Fold:
 
 
 def google_fold() -> Fold:
-    """Pieces of a body to the message, by `client.models.generate_content_stream`, which leaves the adding
-    up to us."""
+    """Fold the pieces of a body into the message: `client.models.generate_content_stream`, and a loop."""
     import httpx2
     from google import genai
 
@@ -90,7 +88,7 @@ def google_fold() -> Fold:
 
 
 def ollama_fold() -> Fold:
-    """Pieces of a body to the message, by `Client.chat`, which leaves the adding up to us."""
+    """Fold the pieces of a body into the message: `Client.chat`, and a loop that joins the deltas."""
     import httpx
     import ollama
 
@@ -114,8 +112,7 @@ def ollama_fold() -> Fold:
 
 
 def _transport(bodies: list[Sequence[bytes]], library: Any = None) -> Any:
-    """Answers every request with the body in `bodies`. `library`: the HTTP client's own, httpx2 unless
-    told."""
+    """Return a transport that answers with the body in `bodies`. `library`: the HTTP client's own library."""
     if library is None:
         import httpx2 as library
 

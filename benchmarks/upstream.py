@@ -1,19 +1,20 @@
-"""A provider look-alike for load: Anthropic's stream, encoded beforehand, paced or as fast as the socket
-takes it.
+"""A simulated provider for load: Anthropic's stream, encoded before the run, paced or unpaced.
 
     python -m benchmarks.upstream
 
-The model's name says what to answer: `load:rate=50;batch=1;events=1000;block=0;hold=0`. `rate`: writes per
-second (0:
-unpaced), `batch`: deltas per write, `events`: deltas in all (0: until stopped), `block`: deltas per text
-block (0: all in
-one), `pause`: seconds from the first delta of an unpaced answer to the rest, `hold`: fall silent in place of
-ending.
-SIGUSR1 ends all answers now.
+The model's name says what to answer: `load:rate=50;batch=1;events=1000;block=0;hold=0`.
 
-Each delta's text is `MARK`, the time of its writing in microseconds of the monotonic clock, and a space: so
-that the load
-counts events by counting marks, however they were merged on the way, and knows how old they are.
+- `rate`: writes per second. 0: unpaced.
+- `batch`: deltas per write.
+- `events`: deltas in all. 0: until stopped.
+- `block`: deltas per text block. 0: all in one.
+- `pause`: seconds from the first delta of an unpaced answer to the rest.
+- `hold`: 1 to fall silent instead of an end.
+
+SIGUSR1 ends all answers at once.
+
+The text of each delta is `MARK`, the time of its write in microseconds of the monotonic clock, and a space.
+So the load counts events by their marks, even if they were merged on the way, and knows their age.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def stamp() -> bytes:
 
 
 def age(text: bytes, now: int) -> int:
-    """Microseconds from a stamp to `now`, which is of the same clock."""
+    """Return the microseconds from a stamp to `now`, on the same clock."""
     return now - int(text)
 
 
@@ -97,12 +98,12 @@ def delta(index: int, text: bytes) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of HTTP's chunked transfer coding."""
+    """Return one chunk of HTTP's chunked transfer coding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class Upstream(asyncio.Protocol):
-    """One connection; a request at a time."""
+    """One connection, with one request at a time."""
 
     def __init__(self, pacers: Pacers) -> None:
         self._pacers = pacers
@@ -207,7 +208,7 @@ class Upstream(asyncio.Protocol):
 
 
 class Pacer:
-    """Writes the answers of one rate, spread evenly over its interval; one timer for them all."""
+    """Writes the answers of one rate with one timer. The writes are spread evenly over the interval."""
 
     def __init__(self, rate: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -238,7 +239,7 @@ class Pacer:
 
 
 class Pacers:
-    """All answers under way."""
+    """Holds all running answers."""
 
     def __init__(self) -> None:
         self.answering: set[Upstream] = set()

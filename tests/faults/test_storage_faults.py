@@ -214,7 +214,7 @@ class FullDisk:
 
 
 class SmallFileSystem(FullDisk):
-    """A file system in memory, filled up by a file beside the database."""
+    """A file system in memory. A file next to the database fills it."""
 
     options: dict[str, object] = {}
 
