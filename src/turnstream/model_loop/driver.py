@@ -86,6 +86,12 @@ class LoopDriver:
         has_shown = accumulator.shown is not None or accumulator.next_sequence > self._first
         return not (has_shown or self._sink.progress.runs_tools)
 
+    @property
+    def shows_stored_answer(self) -> bool:
+        """True if the provider stores the current answer for other processes, and its text is being shown."""
+        shown = self.accumulator.shown
+        return shown is not None and shown.block_type == "text" and self._source.answer_id is not None
+
     async def run(self, source: TurnSource) -> str | None:
         """Read `source` to its end, and return the stop reason.
 

@@ -99,9 +99,12 @@ class Executor(TurnTask):
         return self._driver.step
 
     @property
-    def is_silent(self) -> bool:
-        """True if the current step has shown nothing. See `LoopDriver.is_silent`."""
-        return self._driver.is_silent
+    def moves_smoothly(self) -> bool:
+        """True if another node can continue the current step, and watchers see nothing withdrawn.
+
+        Either the step has shown nothing and runs no tool, or the provider stores its answer.
+        """
+        return self._driver.is_silent or self._driver.shows_stored_answer
 
     async def run(self, source: TurnSource) -> None:
         """Write the turn to its end, or until it waits for approvals.

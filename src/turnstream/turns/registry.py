@@ -73,7 +73,7 @@ class Registry:
         """The lease of this process. Without it, no turn starts."""
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
-        self.hand_over: Callable[[Literal["all", "silent"]], Awaitable[bool]] | None = None
+        self.hand_over: Callable[[Literal["all", "smooth"]], Awaitable[bool]] | None = None
         """Leaves all turns, or the silent ones, to other nodes. Returns False if there is no other node."""
         self.adopt: Callable[[TurnLog], bool] = lambda _log: False
         """Feeds the log of a turn that another node has claimed. Returns False if it cannot be fed."""
@@ -366,7 +366,7 @@ class Registry:
         """Start no more turns, wait for the running ones, and end the rest with the text they have.
 
         All watchers get a notice first. They may resume at another process, or here after the restart. Turns
-        that show nothing now move to another node at once, if there is one.
+        that move smoothly (`Executor.moves_smoothly`) go to another node at once, if there is one.
 
         Args:
             grace: Seconds to wait for running turns.
@@ -374,7 +374,7 @@ class Registry:
         self.draining = True
         for executor in self._active.values():
             executor.notify(DRAINING)
-        if grace and self.hand_over is not None and await self.hand_over("silent"):
+        if grace and self.hand_over is not None and await self.hand_over("smooth"):
             self.close_waiting()
         try:
             await asyncio.wait_for(self._idle.wait(), grace)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.nodes.cluster import Cluster
-from tests.nodes.recovery.pairs import Pair, check, codes_of, engines, read_until, resume, taken_over
+from tests.nodes.recovery.pairs import SECONDS, Pair, check, codes_of, engines, read_until, resume, taken_over
 from tests.turnlog.watching import Client
 from turnstream.config import ProviderSettings
 from turnstream.core.stream_events import TextDelta
@@ -83,6 +83,21 @@ async def test_the_answer_is_read_again_and_nothing_is_retracted(pair: Pair, req
     assert block.text_content == WHOLE, "each character once"
     assert resets_of(client) == []
     assert codes_of(client) == ["recovered"]
+    assert calls_in(requests) == 1
+
+
+@pytest.mark.requirement("Q6")
+async def test_a_stored_answer_moves_when_the_drain_begins(pair: Pair, requests: list[str]) -> None:
+    turn_id, client = await lost(pair, STORY)
+    late = Client()
+    await pair.one.drain(SECONDS)
+    assert "turn_complete" not in [frame.name for frame in client.frames]
+    await resume(pair, turn_id, client)
+    await resume(pair, turn_id, late)
+    (block,) = await check(pair, turn_id, client, late)
+    assert block.text_content == WHOLE, "each character once"
+    assert resets_of(client) == []
+    assert codes_of(client)[-1] == "moved"
     assert calls_in(requests) == 1
 
 

@@ -32,11 +32,11 @@ class HandOver:
         self.append: Callable[[Sequence[JournalPart]], Awaitable[None]] | None = None
         """Writes parts to the journal at once. It may raise StoreError. None: there is no journal."""
 
-    async def run(self, which: Literal["all", "silent"]) -> bool:
+    async def run(self, which: Literal["all", "smooth"]) -> bool:
         """Hand over the running turns that another node can continue.
 
-        `silent` leaves out the turns whose current step has shown something, or runs tools. Return False if
-        there is no other node.
+        `smooth` leaves out the turns whose watchers would notice it (`Executor.moves_smoothly`). Return False
+        if there is no other node.
         """
         if not self._node.is_shared or not self._node.lease.is_valid:
             return False
@@ -49,7 +49,7 @@ class HandOver:
             moving = [
                 executor
                 for executor in self._registry.running()
-                if is_movable(executor) and (which == "all" or executor.is_silent)
+                if is_movable(executor) and (which == "all" or executor.moves_smoothly)
             ]
             for start in range(0, len(moving), _AT_ONCE):
                 await self._leave(moving[start : start + _AT_ONCE])
