@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import given
@@ -17,14 +19,16 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from tests.postgresql import PostgresServer
-from tests.store.samples import DEADLINE, OWNER, running_turn, save, stored_chat
+from tests.store.samples import DEADLINE, OWNER, make_chat, running_turn, save, stored_chat
+from tests.store.writing import held, queue
 from turnstream.core.identifiers import new_id
 from turnstream.errors import StoreError
 from turnstream.store import readers
-from turnstream.store.base import Operation, Query
+from turnstream.store.base import SET_BY_STORE, ChatRecord, Operation, Query
 from turnstream.store.database import driver_of
 from turnstream.store.migrations import NEWEST, upgrade_database
 from turnstream.store.nodes import ListNodes
+from turnstream.store.operations.chats import CreateChat
 from turnstream.store.operations.nodes import BeginDrain, Heartbeat, ReadOwnTurns
 from turnstream.store.postgresql.text import escape, unescape
 from turnstream.store.queries import AllBlocks, GetChat, GetTurn
@@ -125,6 +129,62 @@ async def test_heartbeats_do_not_wait_for_other_writes(store: SqlStore, url: str
     assert times == sorted(times)
     (seen,) = await store.read(ListNodes())
     assert (seen.record.id, seen.record.state) == (node, "draining")
+
+
+def untimed_chat(owner: str) -> ChatRecord:
+    """Return a chat whose times are set when it is stored."""
+    return msgspec.structs.replace(make_chat(owner), created_at=SET_BY_STORE, updated_at=SET_BY_STORE)
+
+
+class HeldChat(CreateChat, frozen=True, kw_only=True):
+    """Stores a chat, and commits it once it is let go. The time of the chat is taken before that."""
+
+    stored: threading.Event
+    let_go: threading.Event
+
+    def apply(self, connection: Connection) -> ChatRecord:
+        chat = super().apply(connection)
+        self.stored.set()
+        assert self.let_go.wait(DEADLINE)
+        return chat
+
+
+@pytest.fixture
+async def other(url: str) -> AsyncIterator[SqlStore]:
+    """The store of another node."""
+    other = SqlStore(url)
+    await other.open()
+    yield other
+    await other.close()
+
+
+@pytest.mark.requirement("N8")
+@pytest.mark.parametrize("others", [0, 200], ids=["of-one-owner", "of-many-owners"])
+async def test_changes_of_an_owner_on_two_nodes_are_committed_in_the_order_of_their_times(
+    store: SqlStore, other: SqlStore, url: str, others: int
+):
+    """A watcher that has read the later change asks only for changes after it."""
+    first = HeldChat(chat=untimed_chat(OWNER), stored=threading.Event(), let_go=threading.Event())
+    writing = asyncio.create_task(store.write(first))
+    assert await asyncio.to_thread(first.stored.wait, DEADLINE)
+    owners = (OWNER, *(f"owner {number}" for number in range(others)))
+    async with held(other):  # one group of each writer has the chats
+        later = await queue(other, [CreateChat(chat=untimed_chat(owner)) for owner in owners])
+    await waits_for_a_lock(url)
+    assert not later[0].done(), "its time would be later, and its commit earlier"
+    first.let_go.set()
+    assert (await writing).updated_at < (await later[0]).updated_at
+    await asyncio.gather(*later)
+
+
+@pytest.mark.requirement("N8", "Q7")
+async def test_a_node_that_sleeps_in_a_change_holds_up_no_other_node(store: SqlStore, other: SqlStore):
+    first = HeldChat(chat=untimed_chat(OWNER), stored=threading.Event(), let_go=threading.Event())
+    writing = asyncio.create_task(store.write(first))
+    assert await asyncio.to_thread(first.stored.wait, DEADLINE)
+    later = await other.write(CreateChat(chat=untimed_chat(OWNER)))
+    first.let_go.set()
+    assert (await writing).updated_at > later.updated_at, "the change was made again"
 
 
 class Incomplete(Operation[None], frozen=True, kw_only=True):

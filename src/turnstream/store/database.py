@@ -6,7 +6,7 @@ statements of SQLAlchemy, which compiles them for any database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Select, Table, Update
@@ -99,6 +99,14 @@ class OpenDatabase(Protocol):
         """End the read that runs on a connection, if `read` does not notice `is_unwanted` while it waits.
 
         Called from another thread than the read's.
+        """
+        ...
+
+    def lock_owners(self, connection: Connection, owners: Collection[str]) -> None:
+        """Wait until no other transaction changes the chats of these owners. Others wait for this one.
+
+        Called once, at the beginning of a transaction. So changes of an owner are committed in the order of
+        their times, also if several processes make them.
         """
         ...
 

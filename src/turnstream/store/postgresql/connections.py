@@ -36,22 +36,25 @@ class StatementLimits(NamedTuple):
 
     Attributes:
         lock: The server refuses the statement if it cannot lock its rows within this time.
-        statement: The server ends the statement after this time. It also ends a transaction that has had no
-            statement for this time, so that a connection which was given up keeps no locks.
+        statement: The server ends the statement after this time.
+        idle: The server ends a transaction that has had no statement for this time, so that a process which
+            sleeps, or has given up the connection, keeps no locks. It is shorter than `lock`, so that writes
+            which wait for such a lock do not fail.
         answer: The connection is given up if the server has not answered by then.
     """
 
     lock: float
     statement: float
+    idle: float
     answer: float
 
     @classmethod
     def of_lock(cls, seconds: float) -> StatementLimits:
         """Return limits for statements that may wait `seconds` for a lock.
 
-        The other limits are a little longer.
+        The limits of a statement and of its answer are a little longer.
         """
-        return cls(seconds, seconds * 1.1, seconds * 1.2)
+        return cls(seconds, seconds * 1.1, seconds * 0.5, seconds * 1.2)
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -96,7 +99,7 @@ def writer_engine(url: URL, limits: StatementLimits, connections: int) -> Engine
     begin_write = (
         f"BEGIN; SET LOCAL lock_timeout = {_milliseconds(limits.lock)}; "
         f"SET LOCAL statement_timeout = {_milliseconds(limits.statement)}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.statement)}"
+        f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.idle)}"
     )
     begin_upgrade = f"BEGIN; SET LOCAL lock_timeout = {_milliseconds(_UPGRADE_LOCK_SECONDS)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 from typing import TypeVar, cast
 
@@ -22,6 +22,7 @@ from turnstream.store.postgresql.connections import (
 )
 from turnstream.store.postgresql.driver import driver_connection
 from turnstream.store.postgresql.failures import failure_of
+from turnstream.store.postgresql.owner_locks import lock_owners
 
 Answer = TypeVar("Answer")
 
@@ -102,6 +103,9 @@ class OpenPostgres:
             running = cast("BoundedConnection", driver_connection(connection))
             running.give_up_at = running.give_up_at or monotonic() + _CANCEL_SECONDS
             running.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    def lock_owners(self, connection: Connection, owners: Collection[str]) -> None:
+        lock_owners(connection, owners)
 
     def committed(self, connection: Connection) -> None:
         """Do nothing: the server maintains itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,6 +105,9 @@ class OpenSqlite:
 
     def interrupt(self, connection: Connection) -> None:
         """Do nothing: SQLite asks `is_unwanted` while it works."""
+
+    def lock_owners(self, connection: Connection, owners: Collection[str]) -> None:
+        """Do nothing: the database has one writer."""
 
     def committed(self, connection: Connection) -> None:
         """Restart the write-ahead log if it is large."""

@@ -107,7 +107,10 @@ class Committer:
         except Exception as error:
             self.disconnect()
             raise _CannotBegin from error
+        owners = {owner for operation in operations if (owner := operation.changed_owner) is not None}
         try:
+            if owners:
+                self._database.lock_owners(self._connection, owners)
             answers = apply_all(self._connection, operations)
             transaction.commit()
         except BaseException:

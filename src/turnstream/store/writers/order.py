@@ -9,6 +9,7 @@ Two writes go to the same writer, which keeps the order of the calls, if
 - both belong to no turn and no owner, such as the pages of the journal, and the claims of turns.
 
 All other writes may be committed in any order. As on two nodes, each compares rows in its own transaction.
+Between nodes, `OpenDatabase.lock_owners` keeps the order of an owner's changes.
 A write that changes a chat belongs to the chat's owner, not to its turn. It follows the end of that turn.
 """
 
