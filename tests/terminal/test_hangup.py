@@ -28,6 +28,7 @@ import asyncio, signal
 from turnstream.cli.hangup import HangupWatch
 
 async def chat():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a parent may ignore it, as nohup does
     with HangupWatch(asyncio.current_task().cancel, ("SIGHUP",)) as watch:
         signal.raise_signal(signal.SIGHUP)
     await asyncio.sleep(0)
