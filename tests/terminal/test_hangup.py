@@ -37,6 +37,54 @@ async def chat():
 raise SystemExit(asyncio.run(chat()))
 """
 
+IS_SIGNALLED_LATE = """
+import asyncio, signal
+from turnstream.cli.hangup import HangupWatch
+
+async def chat():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with HangupWatch(asyncio.current_task().cancel, ("SIGHUP",)):
+        pass
+    signal.raise_signal(signal.SIGHUP)
+    return 128 + signal.SIGHUP
+
+raise SystemExit(asyncio.run(chat()))
+"""
+SEES_THE_HANGUP_LAST = """
+import asyncio, os, select, sys
+from turnstream.cli.hangup import HangupWatch
+
+class LatePoller:
+    def __init__(self, poller, leaving):
+        self.register, self._poller, self._leaving = poller.register, poller, leaving
+
+    def poll(self, timeout=None):
+        if timeout is None:
+            select.select([self._leaving], [], [])
+        return self._poller.poll(0)
+
+class LateWatch(HangupWatch):
+    def _poller(self):
+        return LatePoller(super()._poller(), self._leaving)
+
+async def chat():
+    with LateWatch(asyncio.current_task().cancel, ()) as watch:
+        os.close(master)
+        try:
+            print("text", flush=True)
+        except OSError:
+            assert watch.has_hung_up()
+    return watch.code
+
+master, terminal = os.openpty()
+for number in (0, 1, 2):
+    os.dup2(terminal, number)
+os.close(terminal)
+code = asyncio.run(chat())
+sys.stdout.flush()
+raise SystemExit(code)
+"""
+
 
 class RunningChat:
     """A chat on a terminal. `screen` has all output of the chat."""
@@ -150,8 +198,16 @@ async def test_a_signal_ends_a_window_and_its_terminal_is_restored(
         assert len((await whole_answer(url)).split()) == 200
 
 
-async def test_a_chat_that_ends_by_itself_is_not_ended_again() -> None:
-    """A write to a closed terminal fails at the same time as the watch sees the hangup."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDS_BY_ITSELF)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(ENDS_BY_ITSELF, id="is-not-ended-again"),
+        pytest.param(IS_SIGNALLED_LATE, id="is-not-killed-by-the-signal"),
+        pytest.param(SEES_THE_HANGUP_LAST, id="knows-of-the-hangup"),
+    ],
+)
+async def test_a_chat_that_ends_by_itself(program: str) -> None:
+    """A write to a closed terminal fails before the signal comes, or before the watch sees the hangup."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
     async with asyncio.timeout(SECONDS):
         assert await process.wait() == 128 + signal.SIGHUP

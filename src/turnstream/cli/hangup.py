@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 from turnstream.cli.command import FAILED, SIGNALLED
 
@@ -25,7 +25,8 @@ class HangupWatch:
     for example, gets no signal. So the terminal itself is watched too. Once it is closed, the null device
     takes its place: a write to a closed terminal fails, and each read of it returns at once.
 
-    After the `with` block, or after the call of `end`, the process exits within `END_SECONDS`.
+    After the `with` block, or after the call of `end`, the process exits within `END_SECONDS`. The signals do
+    nothing more then.
 
     Args:
         end: Called once, in the event loop, when the chat must end. It is not called after the `with` block.
@@ -37,7 +38,6 @@ class HangupWatch:
         """Exit code of the process. None: no signal came, and the terminal is open."""
         self._end: Callable[[], object] | None = end
         self._numbers = [getattr(signal, name) for name in signals if hasattr(signal, name)]
-        self._previous: dict[int, Any] = {}
         self._terminals = [number for number in _STANDARD_STREAMS if os.isatty(number)]
         self._leaving, self._left = os.pipe()
         self._thread: threading.Thread | None = None
@@ -48,7 +48,7 @@ class HangupWatch:
         self._loop = asyncio.get_running_loop()
         for number in self._numbers:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._receive)
+                signal.signal(number, self._receive)
         if self._terminals and hasattr(select, "poll"):
             self._thread = threading.Thread(target=self._watch, name="hangup", daemon=True)
             self._thread.start()
@@ -57,9 +57,9 @@ class HangupWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end = None  # the chat ends already: the loop may still have a call of it
-        for number, previous in self._previous.items():
-            signal.signal(number, previous)
+        # The chat ends already, but the loop may still have a call of `end`. SIGHUP may come after a write to
+        # the closed terminal has failed, so the signals stay handled: their default would set the exit code.
+        self._end = None
         os.close(self._left)  # wakes the thread
         if self._thread is not None:
             self._thread.join()
@@ -77,7 +77,7 @@ class HangupWatch:
     def _watch(self) -> None:
         poller = self._poller()
         poller.register(self._leaving, select.POLLIN)
-        if self._leaving in [number for number, _ in poller.poll()]:
+        if self._terminals[0] not in [number for number, _ in poller.poll()]:
             return
         self.code = self.code or SIGNALLED + signal.SIGHUP
         nothing = os.open(os.devnull, os.O_RDWR)
