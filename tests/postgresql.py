@@ -59,16 +59,31 @@ class PostgresServer:
         assert done.returncode == 0, (command, done.stdout, done.stderr)
 
     def make(self) -> None:
-        if self._user is not None:
-            found = pwd.getpwnam(self._user)
-            os.chown(self.folder, found.pw_uid, found.pw_gid)
-            if not self._may_run():
-                self.bin_folder = self._copied_wheel() / "bin"
+        self._own_folder()
+        if self._user is not None and not self._may_run():
+            self.bin_folder = self._copied_wheel() / "bin"
         self.run(
             "initdb", "-D", "data", "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"
         )
         with (self.folder / "data/postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS.format(folder=self.folder))
+
+    def copy_of(self, primary: PostgresServer) -> None:
+        """Make this server a standby, which follows a running server."""
+        self._own_folder()
+        source = ("-h", primary.folder, "-U", "postgres")
+        self.run("pg_basebackup", *source, "-D", "data", "-R", "-c", "fast", "--no-sync")
+        with (self.folder / "data/postgresql.conf").open("a") as settings:
+            settings.write(f"unix_socket_directories = '{self.folder}'\n")
+
+    def promote(self) -> None:
+        """Make a standby a primary."""
+        self.run("pg_ctl", "-D", "data", "-w", "-t", str(START_SECONDS), "promote")
+
+    def _own_folder(self) -> None:
+        if self._user is not None:
+            found = pwd.getpwnam(self._user)
+            os.chown(self.folder, found.pw_uid, found.pw_gid)
 
     def _copied_wheel(self) -> Path:
         """Copy the programs, and the libraries that lie beside their package. Return the programs' folder."""

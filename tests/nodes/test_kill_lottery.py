@@ -186,7 +186,7 @@ class Lottery:
 
 
 @pytest.mark.timeout(SECONDS)
-@pytest.mark.requirement("C3", "Q3", "P4")
+@pytest.mark.requirement("C3", "Q3", "P3", "P4")
 async def test_kills_of_nodes_lose_no_acknowledged_block_and_run_no_tool_twice(
     cluster: Cluster, session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
