@@ -134,3 +134,19 @@ async def test_a_file_that_is_gone_makes_the_server_unhealthy(
                 assert "deleted or replaced" in answer.json["reason"]
                 assert str(tmp_path) not in answer.body.decode()
         assert caplog.text.count("was deleted or replaced while it was open") == 1
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+@pytest.mark.requirement("K1")
+async def test_the_log_is_gone_after_the_end(tmp_path: Path):
+    """The log may have texts that were withdrawn. All readers close their connections at the end."""
+    database = tmp_path / "turns.db"
+    for _ in range(40):
+        store = SqlStore(f"sqlite:///{database}")
+        await store.open()
+        await asyncio.gather(*(store.read(ListChats(owner="someone", limit=1)) for _ in range(64)))
+        await store.close()
+        assert names_in(tmp_path) == ["turns.db", "turns.db.lock"]

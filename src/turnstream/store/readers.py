@@ -55,6 +55,7 @@ class Readers:
         self._unfinished = 0
         """Queries that are queued or run, also those whose callers have stopped waiting."""
         self._closed = False
+        self._closing = threading.Lock()  # one connection closes at a time
         self._most_threads = threads
         self._threads: list[threading.Thread] = []
         self._queue: SimpleQueue[_RunningRead | None] = SimpleQueue()
@@ -163,7 +164,9 @@ class Readers:
             while self._answer_next(kept):
                 pass
         finally:
-            kept.close()
+            # SQLite removes its log with the last connection, unless two connections close at the same time.
+            with self._closing:
+                kept.close()
 
     def _answer_next(self, kept: _KeptConnection) -> bool:
         """Wait for a query and answer it. Return False if there are no more. No answer stays in memory."""

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from tests.nodes.messages import frontend_messages
+from tests.nodes.outages.test_outage import blocks_of, opened, soon
 from tests.nodes.proxy import TcpProxy
-from tests.nodes.test_outage import blocks_of, opened, soon
 from tests.postgresql import PostgresServer, postgres_server, programs
 from tests.store.samples import finish, running_turn, save
 from turnstream.store.migrations import upgrade_database
