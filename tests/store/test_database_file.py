@@ -56,6 +56,7 @@ async def test_the_log_stays_small_while_reads_overlap(
 ) -> None:
     """Four readers read all the time. The second case shows that the log would grow."""
     monkeypatch.setattr(checkpoint, "WAL_LIMIT", LIMIT if is_kept_small else 1 << 40)
+    monkeypatch.setattr(checkpoint, "WAIT_FOR_READS", 10.0)  # a loaded machine may take seconds for a read
     store = SqlStore(f"sqlite:///{tmp_path}/turns.sqlite")
     await store.open()
     ended = asyncio.Event()
