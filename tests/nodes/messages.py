@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-Splitter: TypeAlias = Callable[[bytes], Iterable[bytes]]
+
+class ClientMessage(NamedTuple):
+    """A message of a client.
+
+    Attributes:
+        data: Its bytes.
+        transaction: SQL of the transaction up to this message, also of statements that were prepared earlier.
+    """
+
+    data: bytes
+    transaction: bytes = b""
+
+
+Splitter: TypeAlias = Callable[[bytes], Iterable[ClientMessage]]
 """Takes the next bytes of a connection, and returns the messages that are complete."""
 
 _PROTOCOL = 3
 """Major version of the protocol: the start names it."""
 
 
-def whole(data: bytes) -> Iterable[bytes]:
+def whole(data: bytes) -> Iterable[ClientMessage]:
     """Return the bytes as they came: a protocol without messages."""
-    return (data,)
+    return (ClientMessage(data),)
 
 
 def frontend_messages() -> Splitter:
@@ -25,8 +38,9 @@ def frontend_messages() -> Splitter:
     """
     buffer = bytearray()
     has_started = False
+    statements = _Statements()
 
-    def split(data: bytes) -> Iterable[bytes]:
+    def split(data: bytes) -> Iterable[ClientMessage]:
         nonlocal has_started
         buffer.extend(data)
         while True:
@@ -41,6 +55,35 @@ def frontend_messages() -> Splitter:
             if not has_started:
                 (code,) = struct.unpack_from("!I", message, 4)
                 has_started = code >> 16 == _PROTOCOL
-            yield message
+            else:
+                statements.take(message)
+            yield ClientMessage(message, statements.transaction)
 
     return split
+
+
+class _Statements:
+    """The statements of one connection."""
+
+    def __init__(self) -> None:
+        self.transaction = b""
+        self._prepared: dict[bytes, bytes] = {}
+
+    def take(self, message: bytes) -> None:
+        """Add the statement that a message runs. A statement that begins a transaction is its first."""
+        kind, content = message[:1], message[5:]
+        match kind:
+            case b"Q":
+                statement = content
+            case b"P":
+                name, statement, _ = content.split(b"\0", 2)
+                self._prepared[name] = statement
+                return
+            case b"B":
+                _, name, _ = content.split(b"\0", 2)
+                statement = self._prepared[name]
+            case _:
+                return
+        if statement.startswith(b"BEGIN"):
+            self.transaction = b""
+        self.transaction += statement + b";"

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from tests.nodes.messages import Splitter, whole
+from tests.nodes.messages import ClientMessage, Splitter, whole
 from tests.nodes.triggers import Action, Armed, AtByte, AtMessage, Trigger
 
 DEADLINE = 20.0
@@ -268,15 +268,19 @@ class Connection:
             if armed.action == "stall":
                 side.put(data)
             return
-        for piece in self._split(data) if side is self.client else (data,):
-            self._pass_on(side, piece)
+        for message in self._split(data) if side is self.client else whole(data):
+            self._pass_on(side, message)
 
-    def _pass_on(self, side: Side, piece: bytes) -> None:
+    def _pass_on(self, side: Side, message: ClientMessage) -> None:
         """Pass a message or some bytes on, up to the place of a fault that they reach."""
+        piece = message.data
         for armed in self.proxy.of_kind(AtMessage) if side is self.client else ():
             trigger = armed.trigger
             assert isinstance(trigger, AtMessage)
-            if not trigger.is_met(piece):
+            if not trigger.is_met(message):
+                continue
+            armed.seen += 1
+            if armed.seen != trigger.occurrence:
                 continue
             if trigger.moment == "after":
                 self._at_answer = armed

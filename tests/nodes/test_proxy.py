@@ -162,6 +162,25 @@ def test_a_cut_at_a_commit(
         assert connection.execute("SELECT count(*) FROM rows").fetchone() == (stored,)
 
 
+def test_a_cut_at_one_of_several_commits_of_a_statement_that_is_prepared(postgres_proxy: TcpProxy, url: str):
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE rows (value integer)")
+        connection.execute("CREATE TABLE others (value integer)")
+    fault = postgres_proxy.arm(AtMessage(b"COMMIT", "before", b"INSERT INTO rows", 3))
+    inserts = (b"INSERT INTO rows VALUES (%s)", b"INSERT INTO others VALUES (%s)")
+    connection = psycopg.connect(url, prepare_threshold=0)
+    for value in range(4):
+        connection.execute(inserts[value % 2], (value,))
+        connection.commit()
+    connection.execute(inserts[0], (4,))
+    with pytest.raises(psycopg.OperationalError):
+        connection.commit()
+    fault.wait()
+    with psycopg.connect(url) as connection:
+        stored = connection.execute("SELECT value FROM rows UNION SELECT value FROM others ORDER BY value")
+        assert stored.fetchall() == [(0,), (1,), (2,), (3,)]
+
+
 def test_a_stalled_answer_comes_later(postgres_proxy: TcpProxy, url: str):
     with psycopg.connect(url, autocommit=True) as connection, ThreadPoolExecutor(1) as threads:
         fault = postgres_proxy.arm(AtMessage(b"SELECT 7", "after"), "stall")

@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+from tests.nodes.messages import ClientMessage
+
 DEADLINE = 20.0
 
 Action: TypeAlias = Literal["cut", "stall", "half_open"]
@@ -25,13 +27,18 @@ class AtMessage(NamedTuple):
 
     Attributes:
         moment: Before the server gets it, with half of it delivered, or in place of the server's answer.
+        of: Text that the SQL of its transaction contains.
+        occurrence: Number of the message among those that meet the rest, from 1, over all connections.
     """
 
     text: bytes
     moment: Literal["before", "within", "after"]
+    of: bytes = b""
+    occurrence: int = 1
 
-    def is_met(self, message: bytes) -> bool:
-        return self.text in message
+    def is_met(self, message: ClientMessage) -> bool:
+        """Return True if a message is like this one, whatever its number."""
+        return self.text in message.data and self.of in message.transaction
 
 
 Trigger: TypeAlias = AtByte | AtMessage
@@ -43,6 +50,8 @@ class Armed:
 
     trigger: Trigger
     action: Action
+    seen: int = 0
+    """Number of messages that met an `AtMessage`, whatever their number."""
     fired: threading.Event = field(default_factory=threading.Event)
 
     def wait(self, seconds: float = DEADLINE) -> None:
