@@ -73,8 +73,8 @@ async def test_a_silent_model_that_can_continue_does_not_come_before_a_healthy_o
     """The first is silent, the second breaks off: the third is healthy, though the first alone could
     continue."""
     broken = [StreamIncomplete("-") for _ in range(9)]
-    planned = Planned([silent(code="idle_timeout")], broken, [], prefills=(True, False, False))
-    planned.planner.policy = planned.planner.policy._replace(attempts=2)
+    policy, prefills = {"attempts": 2}, (True, False, False)
+    planned = Planned([silent(code="idle_timeout")], broken, [], policy=policy, prefills=prefills)
     call = planned.plan.begin(REQUEST)
     with pytest.raises(ProviderTimeout) as raised:
         await call.__aenter__()

@@ -42,6 +42,7 @@ from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSour
 from turnstream.providers.base import PushSource
 from turnstream.providers.clocks import is_output
 from turnstream.providers.failures import operator_words, stream_error
+from turnstream.providers.joining import RepetitionJoint, joined
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class LoopDriver:
         self.step = position.step
         """Number of the current step."""
         self._answered = position.answered
+        self._repeated = position.repeated
         self._restart = position.restart
         self._first = position.first
         self._step_shown = position.step_shown
@@ -113,6 +115,8 @@ class LoopDriver:
             await self._retract(self._restart[0])
             await self._keep_event(self._restart[1])
         stream = None if self._answered else source.step(self.step)
+        if stream is not None and self._repeated:
+            stream = joined(stream, RepetitionJoint(self._repeated))
         while stream is not None or self._answered:
             if stream is not None:
                 stop = await self._run_step(source, stream)
@@ -201,7 +205,9 @@ class LoopDriver:
         await self._keep_event(recovery.notice)
         await sink.wait(recovery.pause())
         sink.progress.last = monotonic()
-        return recovery.stream
+        if not recovery.repeated:
+            return recovery.stream
+        return joined(recovery.stream, RepetitionJoint(recovery.repeated, retryable=failure.retryable))
 
     def _reset_accumulator(self) -> None:
         self.accumulator = Accumulator(self.accumulator.next_sequence)

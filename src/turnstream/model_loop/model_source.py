@@ -142,7 +142,8 @@ class ModelSource(TurnSource):
 
     @property
     def answer_id(self) -> str | None:
-        return self._plan.answer_id
+        # The hook runs again in another process, and may choose another model there.
+        return None if self.needs_preparation else self._plan.answer_id
 
     def continue_step(
         self, shown: Sequence[Block], answer: StoredAnswer | None = None
@@ -168,7 +169,8 @@ class ModelSource(TurnSource):
         is_final = any(call.task is not None for call in self._calls)
         recovery = self._plan.recover(failure, ShownBlocks(blocks, is_final))
         stream = self._preparations.watched(recovery.call)
-        return StepRecovery(stream, recovery.notice, partial(self._plan.pause, recovery))
+        pause = partial(self._plan.pause, recovery)
+        return StepRecovery(stream, recovery.notice, pause, recovery.repeated)
 
     def note_retracted(self, sequence: int) -> None:
         self._calls = [call for call in self._calls if call.block.sequence < sequence]

@@ -21,6 +21,7 @@ class LoopPosition(NamedTuple):
         open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
         step_shown: True if the step's StepStart has been shown.
         answered: True if the step's model call is complete. The driver begins with the results of its tools.
+        repeated: Shown blocks that the first stream repeats. The driver skips them.
         restart: Events that tell watchers that another executor continues the turn: the reset of lost blocks,
             and a notice.
     """
@@ -31,6 +32,7 @@ class LoopPosition(NamedTuple):
     open_block: OpenBlock | None = None
     step_shown: bool = False
     answered: bool = False
+    repeated: Sequence[Block] = ()
     restart: tuple[BlockReset, Notice] | None = None
 
 

@@ -100,12 +100,8 @@ class RedactedSource(TurnSource):
     def continue_step(
         self, shown: Sequence[Block], answer: StoredAnswer | None = None
     ) -> Continuation | None:
-        """Let the first step continue blocks of another process.
-
-        A stored answer is not used: after another redaction, its text may differ from the shown text.
-        """
-        del answer
-        return self._source.continue_step(shown)
+        """Let the first step continue blocks of another process."""
+        return self._source.continue_step(shown, answer)
 
     def step_start(self, number: int) -> StepStart:
         """Return the event that begins a step."""

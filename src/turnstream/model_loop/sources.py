@@ -56,11 +56,13 @@ class StepRecovery(NamedTuple):
         stream: The stream to read.
         notice: Notice for watchers.
         pause: Awaited before the stream is read.
+        repeated: Shown blocks that the stream repeats first. The reader skips them.
     """
 
     stream: Stream
     notice: Notice
     pause: Callable[[], Awaitable[None]]
+    repeated: Sequence[Block] = ()
 
 
 class PendingApproval(NamedTuple):
@@ -130,7 +132,8 @@ class TurnSource:
         """Let the first step continue blocks that another process has shown. The last of them is still open.
 
         Called before the first step. Return None if the step must begin again. `answer`: the step's answer,
-        if the provider stores it.
+        if the provider stores it. Returns "answer" if the stream reads this answer from its beginning: then
+        it repeats the shown blocks, and the reader skips them.
         """
         del shown, answer
         return None

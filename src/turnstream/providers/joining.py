@@ -10,8 +10,9 @@ call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -36,7 +37,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset
 from turnstream.errors import CANNOT_CONTINUE, StreamBroken
-from turnstream.providers.prefill import KeptBlocks, without_repetition
+from turnstream.providers.prefill import SHORTEST_REPETITION, KeptBlocks, without_repetition
 
 JoinedEvent: TypeAlias = StreamEvent | BlockReset
 
@@ -50,6 +51,15 @@ class Joint(Protocol):
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
         """Return the events to fold. Raises StreamBroken."""
         ...
+
+
+@asynccontextmanager
+async def joined(
+    stream: AbstractAsyncContextManager[AsyncIterator[Sequence[Any]]], joint: Joint
+) -> AsyncGenerator[JoinedBatches]:
+    """Enter a stream whose batches pass through a joint."""
+    async with stream as batches:
+        yield JoinedBatches(batches, joint)
 
 
 class JoinedBatches:
@@ -95,7 +105,13 @@ class ContinuationJoint:
         self._index: int | None = None
         """Index that the provider gives to the continued text."""
         self._start: ContentBlockStart | None = None
+        length = len(kept.text.rstrip())
+        self._repeatable = length if length >= SHORTEST_REPETITION else 0
+        """Characters of the kept text that a call may repeat."""
+        self._repeated = 0
+        """Characters of them that the call has repeated so far."""
         self._texts = ""
+        """Text after them, while it is not decided which part of it is new."""
         self._half = ""
         self._take: Callable[[StreamEvent], list[JoinedEvent]] = self._first
 
@@ -124,15 +140,27 @@ class ContinuationJoint:
         """Take text that may still repeat shown text."""
         if isinstance(event, TextDelta) and event.index == self._index:
             text, self._half = join_halves(self._half + event.text)
+            end = self._repeated + len(text)
+            if (
+                not self._texts
+                and end < self._repeatable
+                and self._kept.text.startswith(text, self._repeated)
+            ):
+                self._repeated = end  # comparing the whole text each time would take quadratic time
+                return []
             self._texts += text
-            new = without_repetition(self._kept.text, self._texts)
+            new = self._new_text(is_all=False)
             return [] if new is None else self._begin(new + self._half)
-        new = (without_repetition(self._kept.text, self._texts, is_all=True) or "") + self._half
+        new = (self._new_text(is_all=True) or "") + self._half
         if not new and self._target is None and isinstance(event, ContentBlockStop | MessageStop):
             self._take = self._relabel  # skip a block that only repeats
             self._index = None
             return [] if isinstance(event, ContentBlockStop) else [event]
         return [*self._begin(new), *self._relabel(event)]
+
+    def _new_text(self, *, is_all: bool) -> str | None:
+        kept = self._kept.text
+        return without_repetition(kept, kept[: self._repeated] + self._texts, is_all=is_all)
 
     def _begin(self, new: str) -> list[JoinedEvent]:
         self._take = self._relabel
@@ -171,8 +199,8 @@ class RepetitionJoint:
         self._places: dict[int, int] = {}
         """Positions of the open blocks of the call among all its blocks, by index."""
         self._begun = 0
-        self._texts: dict[int, str] = {}
-        """Text of each block that is being repeated, until all its shown text has come."""
+        self._lengths: dict[int, int] = {}
+        """Repeated characters of each block that is being repeated, by its position."""
         self._halves: dict[int, str] = {}
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
@@ -183,7 +211,7 @@ class RepetitionJoint:
 
     def _take(self, event: StreamEvent) -> list[JoinedEvent]:
         if isinstance(event, MessageStop):
-            if self._begun < len(self._shown) or not all(map(self._is_whole, self._texts)):
+            if self._begun < len(self._shown) or not all(map(self._is_whole, self._lengths)):
                 raise self._other()
             return [event]
         index: int = getattr(event, "index", 0)
@@ -201,7 +229,7 @@ class RepetitionJoint:
 
     def _without_repetition(self, event: StreamEvent, shown: Block, place: int) -> list[JoinedEvent]:
         """Return the new part of an event that belongs to a shown block."""
-        self._texts.setdefault(place, "")
+        self._lengths.setdefault(place, 0)
         text = _text_of(shown)
         match event:
             case ContentBlockStart(_, block_type, content):
@@ -216,7 +244,7 @@ class RepetitionJoint:
             case ContentBlockStop():
                 if not self._is_whole(place):
                     raise self._other()
-                del self._texts[place]
+                del self._lengths[place]
                 return [ContentBlockStop(RESUMED)] if shown.partial else []
             case _:
                 return [_at(event, RESUMED)] if shown.partial and self._is_whole(place) else []
@@ -224,12 +252,13 @@ class RepetitionJoint:
     def _new(self, more: str, text: str, place: int) -> str:
         """Return the part of `more` that follows `text`, which is being repeated."""
         more, half = join_halves(self._halves.pop(place, "") + more)
-        self._texts[place] = said = self._texts[place] + more
-        old = min(len(said), len(text))
-        if said[:old] != text[:old]:
+        begin = self._lengths[place]
+        old = more[: len(text) - begin]
+        if not text.startswith(old, begin):
             raise self._other()
-        if len(said) >= len(text):
-            return said[old:] + half
+        self._lengths[place] = begin + len(old)
+        if self._lengths[place] == len(text):
+            return more[len(old) :] + half
         self._halves[place] = half
         return ""
 
@@ -242,7 +271,7 @@ class RepetitionJoint:
 
     def _is_whole(self, place: int) -> bool:
         """Return True if all shown text of a block has come again."""
-        return len(self._texts[place]) >= len(_text_of(self._shown[place]))
+        return self._lengths[place] >= len(_text_of(self._shown[place]))
 
 
 def _text_of(block: Block) -> str:

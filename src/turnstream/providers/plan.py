@@ -17,23 +17,19 @@ import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import Notice
-from turnstream.errors import CANNOT_CONTINUE, CircuitOpen, ProviderError, ProviderTimeout
+from turnstream.errors import CANNOT_CONTINUE, CircuitOpen, ProviderError
+from turnstream.providers.attempts import StepAttempts
 from turnstream.providers.base import AdjustableClocks, CalledModel, Patience, StoresAnswers
 from turnstream.providers.circuit import Circuits
 from turnstream.providers.decisions import (
-    AT_ONCE,
-    TARGETS,
     UNAVAILABLE,
     CallState,
     Kind,
     RetryPolicy,
     kind_of,
-    may_wait,
-    pause_before,
-    spacing_left,
 )
 from turnstream.providers.failures import recovery_message
-from turnstream.providers.joining import ContinuationJoint, Joint, RepetitionJoint, RestartJoint
+from turnstream.providers.joining import ContinuationJoint, Joint, RestartJoint
 from turnstream.providers.planned_call import (
     Call,
     NotCalled,
@@ -50,11 +46,17 @@ Restarts: TypeAlias = Literal["reset", "repeat"]
 
 
 class CallRecovery(NamedTuple):
-    """Reaction to a failure: publish `notice`, wait `pause` seconds, then read `call`."""
+    """Reaction to a failure: publish `notice`, wait `pause` seconds, then read `call`.
+
+    Attributes:
+        repeated: Shown blocks that the call must repeat word for word. The reader skips them with a
+            RepetitionJoint, after all changes that it made to the shown text.
+    """
 
     call: Call
     notice: Notice
     pause: float
+    repeated: Sequence[Block] = ()
 
 
 class Planner:
@@ -94,23 +96,10 @@ class CallPlan:
         self._restarts = restarts
         self._owner = owner
         self._models = models
-        self._current = 0
+        self._attempts = StepAttempts(models, planner.policy, planner.pace, self._blocked_for)
         self._request = ModelRequest("", ())
         self._sent = self._request
-        self._failed: dict[int, list[float]] = {}
-        """Times at which attempts of this step failed, by model."""
         self._began = 0.0
-        self._excluded: set[int] = set()
-        """Models that are not called again in this step."""
-        self._no_prefill: set[int] = set()
-        self._unstreamed: set[int] = set()
-        """Models that do not stream."""
-        self._needed = 0
-        """Largest context window (tokens) that has already overflowed. Models at or below it are skipped."""
-        self._lost_seconds: dict[int, float] = {}
-        """Seconds of pauses and of calls without output in this step, by model."""
-        self._silent: set[int] = set()
-        """Models that were silent for long in this step. All other models are tried first."""
         self._prefilled = self._reattached = False
         self._stream: object = None
         self._seen = 0
@@ -124,7 +113,7 @@ class CallPlan:
     @property
     def called(self) -> CalledModel:
         """Model of the last call."""
-        return self._models[self._current].called
+        return self._models[self._attempts.current].called
 
     @property
     def answer_id(self) -> str | None:
@@ -140,12 +129,12 @@ class CallPlan:
     def begin(self, request: ModelRequest) -> Call:
         """Return the first call of a step. It goes to the model that answered the step before."""
         self._begin_step(request)
-        return self._call(self._current, self._request_for(self._current), None)
+        return self._call(self._attempts.current, self._request_for(self._attempts.current), None)
 
     def can_continue(self, shown: Sequence[Block]) -> bool:
         """Return True if the current model can continue the shown blocks of a step. All must be texts."""
         return all(block.block_type == "text" for block in shown) and self._continues(
-            self._current, kept_of(shown)
+            self._attempts.current, kept_of(shown)
         )
 
     def resume(self, request: ModelRequest, shown: Sequence[Block]) -> Call:
@@ -154,7 +143,7 @@ class CallPlan:
         self._seen = length_of(shown)
         kept = kept_of(shown)
         assert kept is not None
-        return self._call(self._current, *self._continuation(self._current, kept))
+        return self._call(self._attempts.current, *self._continuation(self._attempts.current, kept))
 
     def can_reattach(self, answer: StoredAnswer) -> bool:
         """Return True if the model of a stored answer can be called, and its provider stores answers."""
@@ -164,21 +153,18 @@ class CallPlan:
         )
 
     def reattach(self, request: ModelRequest, shown: Sequence[Block], answer: StoredAnswer) -> Call:
-        """Return the first call of a step, which reads a stored answer. `shown`: its blocks so far."""
+        """Return the first call of a step, which reads a stored answer from its beginning.
+
+        `shown`: its blocks so far. The call repeats them (see `CallRecovery.repeated`).
+        """
         self._begin_step(request)
         self._seen = length_of(shown)
         place = [model.called.name for model in self._models].index(answer.model)
-        joint = RepetitionJoint(shown) if shown else None
-        return self._call(place, self._request_for(place), joint, answer.response_id)
+        return self._call(place, self._request_for(place), None, answer.response_id)
 
     def _begin_step(self, request: ModelRequest) -> None:
         self._request = request
-        self._failed.clear()
-        self._excluded.clear()
-        self._no_prefill.clear()
-        self._needed = 0
-        self._lost_seconds.clear()
-        self._silent.clear()
+        self._attempts.begin_step()
         self._seen = 0
         self._real_failure = None
 
@@ -205,32 +191,31 @@ class CallPlan:
         if not isinstance(failure, CircuitOpen | NotCalled):
             self._real_failure = failure
         kept = kept_of(shown.blocks)
-        place, pause = self._next_place(kind, failure, kept)
+        place, pause = self._attempts.next_place(kind, failure, lambda place: self._continues(place, kept))
         if place is None or shown.final:
             raise self._real_failure or (failure.reason if isinstance(failure, NotCalled) else failure)
         model = self._models[place]
         request = self._request_for(place)
         joint: Joint | None = None
-        name, code = model.called.name, "attempt_failed" if place == self._current else "fallback"
+        repeated: Sequence[Block] = ()
+        name, code = model.called.name, "attempt_failed" if place == self._attempts.current else "fallback"
         if shown.blocks and self._continues(place, kept):
             assert kept is not None
             code = "continued"
             request, joint = self._continuation(place, kept)
         elif shown.blocks:
             code = "restarted"
-            first = shown.blocks[0].sequence
-            joint = (
-                RestartJoint(first)
-                if self._restarts == "reset"
-                else RepetitionJoint(shown.blocks, retryable=failure.retryable)
-            )
+            if self._restarts == "reset":
+                joint = RestartJoint(shown.blocks[0].sequence)
+            else:
+                repeated = shown.blocks
         notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
-        return CallRecovery(self._call(place, request, joint), notice, pause)
+        return CallRecovery(self._call(place, request, joint), notice, pause, repeated)
 
     async def pause(self, recovery: CallRecovery) -> None:
         """Wait before the call of a recovery."""
         if recovery.pause:
-            self._add_lost_seconds(self._current, recovery.pause)
+            self._attempts.add_lost_seconds(recovery.pause)
             await self._planner.pace.sleep(recovery.pause)
 
     def succeeded(self) -> None:
@@ -258,7 +243,7 @@ class CallPlan:
                 f"{name} failed too often just now: it may be tried again in {wait:.0f} s", retry_after=wait
             )
         self._admitted = name
-        self._began = self._now()
+        self._began = self._planner.pace.clock()
 
     def answering(self, headers: Mapping[str, str]) -> None:
         """Report that the provider has accepted the call. `headers`: those of its answer."""
@@ -272,7 +257,7 @@ class CallPlan:
     def _call(
         self, place: int, request: ModelRequest, joint: Joint | None, answer_id: str | None = None
     ) -> Call:
-        self._current = place
+        self._attempts.current = place
         self._prefilled = isinstance(joint, ContinuationJoint)
         model = self._models[place]
         self._sent = msgspec.structs.replace(
@@ -292,31 +277,20 @@ class CallPlan:
         """Return the patience for the next call.
 
         An answer without a stream arrives only at its end, so its model gets as much time as one that thinks.
-        If all remaining models were silent, they may only be slow.
         """
-        others = self._alternatives()
-        all_silent = self._silent.issuperset((self._current, *others))
-        return Patience(model.thinks or not self._sent.stream, replaceable=bool(others) and not all_silent)
+        replaceable = self._attempts.is_replaceable
+        return Patience(model.thinks or not self._sent.stream, replaceable=replaceable)
+
+    def _blocked_for(self, name: str) -> float:
+        return self._planner.circuits.closed_for(name, self._owner)
 
     def _note_time(self, failure: ProviderError, shown: ShownBlocks) -> bool:
         """Return True if the call brought output. Otherwise count its time as lost."""
         size = length_of(shown.blocks)
         has_output, self._seen = size != self._seen, size
         if self._admitted is not None:
-            self._failed.setdefault(self._current, []).append(self._now())
-            silence, took = failure.silence, self._now() - self._began
-            if not has_output or (isinstance(failure, ProviderTimeout) and not silence):
-                silence = max(silence, took)
-            if not has_output:
-                self._add_lost_seconds(self._current, took)
-            if silence >= self._planner.policy.silence:
-                self._silent.add(self._current)
-            else:
-                self._silent.discard(self._current)
+            self._attempts.note_failure(failure, self._began, has_output=has_output)
         return has_output
-
-    def _add_lost_seconds(self, place: int, seconds: float) -> None:
-        self._lost_seconds[place] = self._lost_seconds.get(place, 0.0) + seconds
 
     def _update_circuit(self, kind: Kind, failure: ProviderError) -> None:
         name, self._admitted = self._admitted, None
@@ -327,73 +301,12 @@ class CallPlan:
         else:
             self._planner.circuits.succeeded(name, self._owner)
 
-    def _next_place(
-        self, kind: Kind, failure: ProviderError, kept: KeptBlocks | None
-    ) -> tuple[int | None, float]:
-        """Return the next model and the seconds to wait before its call, or None if no model is left."""
-        ways = TARGETS[kind]
-        if kind == "no_prefill":
-            self._no_prefill.add(self._current)
-        if kind == "no_stream":
-            self._unstreamed.add(self._current)
-        if kind == "too_long":
-            self._needed = max(self._needed, self._models[self._current].context or 0)
-        others = self._alternatives() if ways else []
-        pause = self._pause(kind, failure)
-        candidates = others
-        if "same" not in ways or not self._may_try(self._current, pause, other=bool(others)):
-            self._excluded.add(self._current)
-        else:
-            candidates = [self._current, *others]
-        # A model that can continue comes first, but a silent one never comes before another.
-        candidates = [place for place in candidates if place not in self._silent] or others or candidates
-        if not candidates:
-            return None, 0.0
-        place = next((place for place in candidates if self._continues(place, kept)), candidates[0])
-        if place == self._current:
-            return place, pause
-        return place, spacing_left(self._planner.policy, self._failed.get(place, ()), self._now())
-
-    def _alternatives(self) -> list[int]:
-        """Return the other models that may be called now, from the current one on, silent ones last."""
-        count = len(self._models)
-        order = [(self._current + step) % count for step in range(1, count)]
-        found = [
-            place
-            for place in order
-            if place not in self._excluded and self._reads_enough(place) and self._may_try(place, 0.0)
-        ]
-        return sorted(found, key=self._silent.__contains__)
-
-    def _reads_enough(self, place: int) -> bool:
-        context = self._models[place].context
-        return context is None or context > self._needed
-
-    def _may_try(self, place: int, pause: float, *, other: bool = True) -> bool:
-        policy = self._planner.policy
-        if self._planner.circuits.closed_for(self._models[place].called.name, self._owner) > pause:
-            return False
-        made, lost = len(self._failed.get(place, ())), self._lost_seconds.get(place, 0.0)
-        return made < policy.attempts and may_wait(policy, pause, lost, other=other)
-
-    def _pause(self, kind: Kind, failure: ProviderError) -> float:
-        policy, pace = self._planner.policy, self._planner.pace
-        failed = self._failed.get(self._current, ())
-        if kind in AT_ONCE or not failed:
-            return spacing_left(policy, failed, self._now())
-        return pause_before(
-            policy, failed, self._now(), chance=pace.chance(), retry_after=failure.retry_after
-        )
-
-    def _now(self) -> float:
-        return self._planner.pace.clock()
-
     def _continues(self, place: int, kept: KeptBlocks | None) -> bool:
         """Return True if the model can continue the shown blocks."""
-        if kept is None or place in self._no_prefill or not self._models[place].prefills:
+        if kept is None or not self._attempts.may_prefill(place):
             return False
         return self._restarts == "reset" or kept.retract_from is None
 
     def _request_for(self, place: int) -> ModelRequest:
         """Return the step's request, for a plain answer if the model does not stream."""
-        return msgspec.structs.replace(self._request, stream=place not in self._unstreamed)
+        return msgspec.structs.replace(self._request, stream=self._attempts.streams(place))

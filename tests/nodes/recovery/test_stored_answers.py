@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,15 +15,21 @@ from tests.nodes.recovery.pairs import SECONDS, Pair, check, codes_of, engines, 
 from tests.turnlog.watching import Client
 from turnstream.config import ProviderSettings
 from turnstream.core.stream_events import TextDelta
+from turnstream.safety.redaction import Redaction
+from turnstream.safety.rules import RedactionRule
+from turnstream.server.auth import Principal
 from turnstream.simulator.background import RESPONSES_KEPT
 from turnstream.simulator.script import story
 from turnstream.simulator.server import SimulatorServer
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
+from turnstream.turns.preparation import TurnPreparation
 
 EVENTS = 300
 WHOLE = "".join(event.text for event in story(EVENTS, 0) if isinstance(event, TextDelta))
 STORY = f"stored/story:events={EVENTS},pace=0.01"
 BACKGROUND = {"background": True}
+RULES = Redaction(shown=[RedactionRule("metal", "copper paper")])
+REDACTED = WHOLE.replace("copper paper", "[metal]")
 
 
 @pytest.fixture
@@ -38,11 +45,17 @@ async def provider(requests: list[str]) -> AsyncIterator[SimulatorServer]:
 
 
 @pytest.fixture
-async def pair(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, provider: SimulatorServer
-) -> AsyncIterator[Pair]:
+def options(provider: SimulatorServer) -> dict[str, Any]:
+    """Return the options of an engine that calls the provider."""
     stored = ProviderSettings(wire="openai-responses", base_url=f"{provider.url}/v1")
-    async with engines(cluster, monkeypatch, options={"providers": {"stored": stored}}) as pair:
+    return {"providers": {"stored": stored}}
+
+
+@pytest.fixture
+async def pair(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> AsyncIterator[Pair]:
+    async with engines(cluster, monkeypatch, options=options) as pair:
         yield pair
 
 
@@ -132,3 +145,51 @@ async def test_an_answer_that_the_provider_does_not_have_begins_again(
     assert resets_of(client) == [0]
     assert codes_of(client) == ["recovered", "restarted"]
     assert calls_in(requests) == 2
+
+
+@pytest.mark.requirement("K1", "Q6")
+async def test_a_redacted_answer_moves_without_a_reset(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], requests: list[str]
+) -> None:
+    assert REDACTED != WHOLE
+    async with engines(cluster, monkeypatch, options={**options, "redaction": RULES}) as pair:
+        turn_id, client = await lost(pair, STORY, length=400)
+        await pair.one.drain(SECONDS)
+        await resume(pair, turn_id, client)
+        (block,) = await check(pair, turn_id, client)
+    assert block.text_content == REDACTED
+    assert resets_of(client) == []
+    assert codes_of(client)[-1] == "moved"
+    assert calls_in(requests) == 1
+
+
+@pytest.mark.requirement("K1", "Q3")
+async def test_an_answer_that_another_rule_redacts_begins_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    redacted = {**options, "redaction": RULES}
+    async with engines(cluster, monkeypatch, options=options, other=redacted) as pair:
+        turn_id, client = await lost(pair, STORY, length=REDACTED.index("[metal]") + 100)
+        async with taken_over(pair, turn_id):
+            pass
+        await resume(pair, turn_id, client)
+        (block,) = await check(pair, turn_id, client)
+    assert block.text_content == REDACTED
+    assert resets_of(client) == [0]
+    assert codes_of(client) == ["recovered", "restarted"]
+
+
+@pytest.mark.requirement("Q6")
+async def test_an_answer_stays_if_a_hook_may_choose_another_model(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    async def prepare(_turn: TurnPreparation, _principal: Principal) -> None:
+        """Change nothing."""
+
+    async with engines(cluster, monkeypatch, options={**options, "prepare": prepare}) as pair:
+        turn_id, client = await lost(pair, STORY)
+        await pair.one.drain(SECONDS)
+        await resume(pair, turn_id, client)
+        (block,) = await check(pair, turn_id, client)
+    assert block.text_content == WHOLE
+    assert codes_of(client) == [], "the drain waited for its end"

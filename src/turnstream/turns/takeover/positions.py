@@ -67,12 +67,15 @@ class LostPosition(NamedTuple):
             and [block.sequence for block in blocks if block.partial] == [blocks[-1].sequence]
         )
 
-    def for_driver(self, notice: Notice, opened: OpenBlock | None = None) -> LoopPosition:
+    def for_driver(
+        self, notice: Notice, opened: OpenBlock | None = None, *, repeats: bool = False
+    ) -> LoopPosition:
         """Return the position of the driver that continues the turn.
 
         Args:
             notice: Shown to watchers.
             opened: The last of `retracted`, if a model continues them all. None: they are retracted.
+            repeats: True if the stream repeats `retracted`, instead of continuing them.
         """
         first = _after(self.kept)
         is_answered = self.step.calls is not None
@@ -84,6 +87,7 @@ class LostPosition(NamedTuple):
                 opened.sequence,
                 opened,
                 step_shown=True,
+                repeated=self.retracted if repeats else (),
                 restart=(nothing, notice),
             )
         return LoopPosition(

@@ -121,7 +121,7 @@ class Restarts:
         log = self._log_of(turn, lost.survived)
         stays = position.kept if opened is None else (*position.kept, *position.retracted)
         kept = sum(not block.partial for block in stays)
-        at = position.for_driver(notice, opened and opened.block)
+        at = position.for_driver(notice, opened and opened.block, repeats=way == "answer")
         executor = self._turns.next_executor(turn, log, account, at, kept=kept)
         self._registry.reserve(executor, source)
         write = ResumeClaimed(
