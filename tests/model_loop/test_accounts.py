@@ -13,8 +13,9 @@ from turnstream.core.blocks import Block, Message
 from turnstream.core.message_facts import MessageFacts
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import StepUsage, Usage
-from turnstream.model_loop.accounts import CalledModel, ModelCall, Summary, TurnAccount
+from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount
 from turnstream.model_loop.estimates import estimated_input_tokens, output_bytes_of
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import TurnRecord
 from turnstream.turns.ending import is_unpriced

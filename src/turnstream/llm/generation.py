@@ -21,8 +21,9 @@ from turnstream.llm.memory_sink import AnswerChanged, MemorySink
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessage
 from turnstream.llm.text_log import blocks_of_text
-from turnstream.model_loop.accounts import ModelCall, Summary, TurnAccount
+from turnstream.model_loop.accounts import Summary, TurnAccount
 from turnstream.model_loop.driver import LoopDriver
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.model_loop.source_shutdown import close_in_time
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.pricing import Pricing

@@ -35,7 +35,7 @@ from turnstream.llm.readers import (
     Throttle,
 )
 from turnstream.llm.written_value import WrittenValue
-from turnstream.model_loop.accounts import ModelCall
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.pricing import Pricing
 from turnstream.tracebacks import short_tracebacks

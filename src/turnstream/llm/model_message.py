@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from turnstream.core.blocks import Block, Message, beginning, call_id, is_client_call, is_provider_executed
 from turnstream.core.message_facts import MessageFacts
 from turnstream.core.usage import CallAttempt, Usage
-from turnstream.model_loop.accounts import ModelCall
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 

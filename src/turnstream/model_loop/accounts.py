@@ -9,18 +9,18 @@ has no usage. A step may take several attempts. Each is counted for its own mode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from itertools import count
 from time import monotonic, time_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.message_facts import MessageFacts
 from turnstream.core.turn_events import UsageReport
-from turnstream.core.usage import ORPHANED, AccountRecord, CallAttempt, StepUsage, Usage
+from turnstream.core.usage import ORPHANED, AccountRecord, CallAttempt, Usage
 from turnstream.model_loop.estimates import output_bytes_of, tokens_of
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 
@@ -29,61 +29,6 @@ class Summary(AccountRecord, frozen=True, gc=False, kw_only=True):
     """A turn's account, with the calls that were made."""
 
     attempts: tuple[CallAttempt, ...] = ()
-
-
-class ModelCall(NamedTuple):
-    """A model call: attempt `attempt` of step `number`.
-
-    Attributes:
-        answered: True if the provider began to answer.
-        started_at: Microseconds since the epoch.
-        began: Seconds of `time.monotonic` at the start.
-        outcome: `complete`, or an error code. Empty while the call runs.
-        duration: Seconds. 0 while the call runs.
-        raw_usage: Usage as the provider sent it.
-        stream: Id of the stream in which the source made the call itself. Empty: the driver made the call.
-        first_output: Seconds from the start to the first output. None before it, or if it is not known.
-        response_id, response_model, stop_reason: Facts of an answer with an end marker, or None.
-    """
-
-    number: int
-    attempt: int
-    model: CalledModel | None
-    usage: Usage = Usage()
-    cost: Cost | None = None
-    estimated: bool = False
-    answered: bool = False
-    started_at: int = 0
-    began: float = 0.0
-    outcome: str = ""
-    duration: float = 0.0
-    raw_usage: Mapping[str, Any] | None = None
-    stream: str = ""
-    first_output: float | None = None
-    response_id: str | None = None
-    response_model: str | None = None
-    stop_reason: str | None = None
-
-    def ended(self, outcome: str) -> ModelCall:
-        """Return the call with its outcome and duration."""
-        return self._replace(outcome=outcome, duration=monotonic() - self.began)
-
-    @classmethod
-    def of(cls, attempt: CallAttempt, model: CalledModel) -> ModelCall:
-        """Return the call of a stored attempt."""
-        return cls(
-            attempt.step,
-            attempt.number,
-            model,
-            attempt.usage,
-            None if attempt.cost is None else Cost(Decimal(attempt.cost), estimated=attempt.estimated),
-            attempt.estimated,
-            answered=attempt.outcome == "complete" or attempt.usage != Usage(),
-            started_at=attempt.started_at,
-            outcome=attempt.outcome,
-            duration=attempt.duration,
-            first_output=attempt.first_output,
-        )
 
 
 class TurnAccount:
@@ -310,11 +255,11 @@ class TurnAccount:
             cost=cost.text if cost is not None else None,
             cost_estimated=any(step.estimated for step in steps),
             steps=tuple(
-                _stored(step)
+                step.stored()
                 for step in steps
                 if (step.model is not None and step.answered) or step.usage != Usage()
             ),
-            attempts=tuple(_attempt(step, step.model) for step in steps if step.model is not None),
+            attempts=tuple(step.attempt_of(step.model) for step in steps if step.model is not None),
         )
 
     def _settle(
@@ -372,28 +317,3 @@ class TurnAccount:
         if (given, output) == (usage.input_tokens, usage.output_tokens):
             return None
         return msgspec.structs.replace(usage, input_tokens=given, output_tokens=output)
-
-
-def _stored(step: ModelCall) -> StepUsage:
-    return StepUsage(
-        step.number,
-        step.model.name if step.model is not None else None,
-        step.usage,
-        step.cost.text if step.cost is not None else None,
-        step.estimated,
-    )
-
-
-def _attempt(step: ModelCall, model: CalledModel) -> CallAttempt:
-    return CallAttempt(
-        step.number,
-        step.attempt,
-        model.name,
-        step.outcome or "complete",
-        step.started_at,
-        round(step.duration, 6),
-        step.usage,
-        step.cost.text if step.cost is not None else None,
-        step.estimated,
-        None if step.first_output is None else round(step.first_output, 6),
-    )

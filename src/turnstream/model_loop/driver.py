@@ -34,7 +34,8 @@ from turnstream.core.turn_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.model_loop.accounts import ModelCall, Summary, TurnAccount
+from turnstream.model_loop.accounts import Summary, TurnAccount
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.sink import OwnEvent, Sink
 from turnstream.model_loop.source_shutdown import SourceKilled, close_stream, raise_if_source_cancelled

@@ -19,7 +19,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Notice, SourceEvent, StepStart, ToolProgress
 from turnstream.errors import ProviderError
-from turnstream.model_loop.accounts import ModelCall
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.base import CalledModel
 from turnstream.wires.base import StoredAnswer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from turnstream.core.blocks import Block
 from turnstream.core.usage import Usage
-from turnstream.model_loop.accounts import ModelCall
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.rates import INPUT_EXCLUDES_CACHE
 from turnstream.telemetry.tracing import FINISH_REASONS, TracedCall
 

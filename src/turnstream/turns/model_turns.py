@@ -12,7 +12,8 @@ from turnstream.audit.trail import AuditTrail
 from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.errors import Conflict, InvalidRequest
-from turnstream.model_loop.accounts import ModelCall, TurnAccount
+from turnstream.model_loop.accounts import TurnAccount
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.model_loop.model_source import ModelSource
 from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.redacted_source import redacted_source

@@ -21,7 +21,7 @@ from turnstream.llm.message_stream import MessageStream
 from turnstream.llm.model_message import MessageAttempt, ModelMessage, ToolCall
 from turnstream.llm.prompts import Prompt
 from turnstream.llm.readers import TextReader
-from turnstream.model_loop.accounts import ModelCall
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.model_loop.sources import Book, Show
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner

@@ -15,13 +15,14 @@ from turnstream.core.blocks import Block, is_client_result
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import ORPHANED, StepUsage, Usage
 from turnstream.errors import InvalidRequest
-from turnstream.model_loop.accounts import CalledModel, ModelCall, Summary, TurnAccount
+from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount
 from turnstream.model_loop.estimates import (
     BYTES_PER_TOKEN,
     estimated_input_tokens,
     output_bytes_of,
     tokens_of,
 )
+from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import Store, TurnRecord
