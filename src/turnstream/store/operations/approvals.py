@@ -15,7 +15,7 @@ from turnstream.core.turn_events import ApprovalResponse
 from turnstream.errors import Conflict, Fenced, NotFound
 from turnstream.store.base import Annotation, ApprovalRecord, Operation, TurnRecord
 from turnstream.store.database import driver_of
-from turnstream.store.operations.fencing import refusal, turn_states
+from turnstream.store.operations.fencing import lock_turn, refusal, turn_states
 from turnstream.store.operations.progress import MarkStreaming, SaveStep
 from turnstream.store.queries import last_seq_of
 from turnstream.store.rows import approval_rows, turn_rows
@@ -112,6 +112,8 @@ class AnswerApproval(Operation[AnsweredApproval], frozen=True, kw_only=True):
     now: int
 
     def apply(self, connection: Connection) -> AnsweredApproval:
+        # Another node may answer this approval, or another one of the turn, at the same time.
+        lock_turn(connection, self.turn_id)
         where = {"approval_id": self.approval_id, "turn_id": self.turn_id}
         row = connection.execute(_APPROVAL, where).first()
         if row is None or self.owner not in {None, row.owner}:
@@ -186,6 +188,7 @@ class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
     node: str | None = None
 
     def apply(self, connection: Connection) -> TurnRecord:
+        lock_turn(connection, self.turn_id)  # an answer on another node has its event before the fence
         last_seq = last_seq_of(connection, self.turn_id)
         row = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
         fences = () if row is None else turn_rows.read("fences", row.fences, self.turn_id)

@@ -16,6 +16,12 @@ _IDS_PER_SELECT = 500
 _STATES = select(turns.c.id, turns.c.generation, turns.c.status).where(
     turns.c.id.in_(bindparam("ids", expanding=True))
 )
+_SHARED_STATE = (
+    select(turns.c.generation, turns.c.status)
+    .where(turns.c.id == bindparam("turn_id"))
+    .with_for_update(read=True)
+)
+_LOCK = select(turns.c.id).where(turns.c.id == bindparam("turn_id")).with_for_update(key_share=True)
 
 
 class FenceState(NamedTuple):
@@ -46,7 +52,20 @@ def refusal(state: FenceState | None, generation: int) -> Fenced | None:
 
 
 def require_executor(connection: Connection, turn_id: str, generation: int) -> None:
-    """Raise Fenced unless an executor of `generation` may write the turn."""
-    refused = refusal(turn_states(connection, [turn_id]).get(turn_id), generation)
+    """Raise Fenced unless an executor of `generation` may write the turn.
+
+    The turn's row stays locked for reading. So no other node takes the turn over before the commit, even if
+    this process sleeps in the middle of its transaction.
+    """
+    row = connection.execute(_SHARED_STATE, {"turn_id": turn_id}).first()
+    refused = refusal(None if row is None else FenceState(*row), generation)
     if refused is not None:
         raise refused
+
+
+def lock_turn(connection: Connection, turn_id: str) -> None:
+    """Wait until no other transaction writes the turn, and lock its row until the commit.
+
+    Later statements see all that the other transactions have committed.
+    """
+    connection.execute(_LOCK, {"turn_id": turn_id})
