@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 
 import aiohttp
@@ -11,9 +13,22 @@ import pytest
 from tests.faults.watching import Api, Watcher, stored_blocks
 from tests.nodes.cluster import Cluster
 from tests.nodes.process_control import paused
+from turnstream.store.operations.deleting import DeleteBlocks
+from turnstream.store.sql import SqlStore
 
 SECONDS = 60.0
 LONG = "sim/story:events=40000,pace=0.005"
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[SqlStore]:
+    """The store of a node that serves no watcher."""
+    store = SqlStore(url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def begun(api: Api, turn_id: str) -> Watcher:
@@ -115,3 +130,27 @@ async def test_one_key_on_two_nodes_starts_one_turn_and_calls_the_model_once(
         assert sorted(chat for (chat,) in rows) == sorted(chats)
         calls = await cluster.rows("SELECT count(*) FROM turnstream_attempts")
         assert calls == [(len(chats),)]
+
+
+@pytest.mark.requirement("Q5")
+async def test_an_ended_turn_is_shown_without_what_another_node_deletes(
+    cluster: Cluster, session: aiohttp.ClientSession
+) -> None:
+    """The node that wrote the turn still has its last events in memory."""
+    async with asyncio.timeout(SECONDS), cluster.node() as one, cluster.node() as two:
+        first, second = Api(one.url, session), Api(two.url, session)
+        chat = await first.create_chat()
+        turn = await first.start(chat, "hello", "sim/thinking:pace=0.001")
+        whole = Watcher(turn)
+        await whole.watch(first)
+        assert whole.fold.blocks == stored_blocks(await second.turn(turn))
+        async with opened(cluster.url) as store:
+            (owner,) = (await cluster.rows("SELECT owner FROM turnstream_chats WHERE id = %s", chat))[0]
+            await store.write(DeleteBlocks(turn_id=turn, owner=owner, sequences=(0,)))
+        late = await first.watched(turn)
+        assert late.fold.blocks == whole.fold.blocks[1:] != []
+        assert (await second.call("DELETE", f"/api/chats/{chat}"))[0] == 204
+        for api in (first, second):
+            late = Watcher(turn)
+            await late.watch(api)
+            assert (late.status, late.frames) == (404, [])

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import has_executor
+from turnstream.core.turn_events import TurnCancelled, TurnComplete, TurnError
 from turnstream.errors import Unavailable
 from turnstream.store.base import StoreReader, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
@@ -86,11 +87,27 @@ class SubscriptionMaker:
     async def _log(self, owner: str, turn_id: str) -> TurnLog:
         """Return the log of a turn: the live one, or one that is made from the turn's rows."""
         log = self._log_here(turn_id, owner)
-        if log is None or not log.head:  # a turn that has begun here needs no read of the store
-            log = await self._log_found(
-                turn_id, await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
-            )
-        return log
+        if log is not None and log.head and not self._may_be_deleted(turn_id):
+            return log  # a turn that has begun here needs no read of the store
+        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+        if log is None or not self._may_be_deleted(turn_id):
+            return await self._log_found(turn_id, turn)
+        return log if await self._has_all_blocks(turn_id, log) else await self._log_of_rows(turn)
+
+    def _may_be_deleted(self, turn_id: str) -> bool:
+        """Return True if another node may have deleted the turn or blocks of it: it has ended."""
+        return self._registry.publishes and self._registry.executor(turn_id) is None
+
+    async def _has_all_blocks(self, turn_id: str, log: TurnLog) -> bool:
+        """Return True if all blocks of an ended turn are still stored."""
+        total, completed = await self._store.read(CountBlocks(turn_id=turn_id))
+        match log.terminal:
+            case (_, TurnComplete(total_blocks=shown)):
+                return shown == total
+            case (_, TurnError(blocks_completed=shown) | TurnCancelled(blocks_completed=shown)):
+                return shown == completed
+            case None:
+                return True
 
     def _log_here(self, turn_id: str, owner: str | None) -> TurnLog | None:
         """Return the log of a turn in memory. Return None if there is none, or the owner is another one."""
