@@ -77,6 +77,9 @@ class Witness(ABC):
             async with asyncio.timeout(WATCH_SECONDS), api.get(api.url + path, params=params) as response:
                 if response.status == 503:  # a node with late heartbeats shows nothing
                     return
+                if response.status == 500:  # a node that cannot read its database says so
+                    assert "database_error" in await response.text(), self.name
+                    return
                 assert response.status == 200, (self.name, response.status, await response.text())
                 async for data in response.content.iter_any():
                     *frames, rest = (rest + data).split(b"\n\n")
@@ -153,6 +156,8 @@ class ResponseWitness(Witness):
         if self._fold.end != "response.failed":
             return None
         assert self._fold.response is not None
+        if self._fold.response["status"] == "cancelled":
+            return None
         return self._fold.response["error"]["code"]
 
     async def watch(self, api: Api) -> None:

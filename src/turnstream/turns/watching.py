@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TypeVar
 
 from turnstream.core.cursor import Cursor
@@ -24,6 +26,11 @@ from turnstream.turns.new_turns import history_of
 
 Watching = TypeVar("Watching", bound=Subscription)
 
+PATIENCE = 1.0
+"""Seconds that a watcher waits for a mirror that has not reached its cursor. Then it gets a full snapshot."""
+_MOST_TAKEOVERS = 16
+"""Generations by which a mirror may be late. A cursor of a later generation is that of another turn."""
+
 
 class SubscriptionMaker:
     """Makes the subscriptions of watchers."""
@@ -38,15 +45,25 @@ class SubscriptionMaker:
         self._kept = KeptParts()
 
     async def subscribe(
-        self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
+        self,
+        owner: str,
+        turn_id: str,
+        *,
+        after: Cursor | None = None,
+        from_block: int = 0,
+        patience: float = PATIENCE,
     ) -> Subscription:
         """Return a watcher's subscription to a turn. Raises NotFound, StoreError.
 
         Args:
             after: Cursor of the last event that the watcher has. None for the beginning.
             from_block: Index of the first block to send. The watcher has the blocks before it.
+            patience: Seconds to wait for a mirror that has not reached `after`. The watcher may come from the
+                turn's own node, which shows each event before other nodes can read it.
         """
         log = await self._log(owner, turn_id)
+        if after is not None and patience and self._mirrors.known(turn_id) is log:
+            await _reached(log, after, patience)
         archive = StoreArchive(self._reader(turn_id), log, self._kept)
         return self._counted(Subscription(log, archive, after=after, from_block=from_block))
 
@@ -146,3 +163,21 @@ class SubscriptionMaker:
         terminal = terminal_event(turn, total_blocks=total, blocks_completed=completed)
         log.rebuilt(history_of(turn, last), terminal)
         return log
+
+
+async def _reached(log: TurnLog, cursor: Cursor, seconds: float) -> None:
+    """Wait until a mirror has the event of `cursor`. Return after `seconds`, and for a cursor of no event."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (
+                cursor > log.head_cursor
+                and cursor.generation - log.generation <= _MOST_TAKEOVERS
+                and log.terminal is None
+                and not log.closed
+            ):
+                waiter = asyncio.get_running_loop().create_future()
+                log.add_waiter(waiter)
+                try:
+                    await waiter
+                finally:
+                    log.discard_waiter(waiter)

@@ -296,7 +296,7 @@ class OwnerSubscription:
         after = Cursor(first_generation(announcement.turn_id) if generation is None else generation, seq)
         try:
             subscription = await self._sources.watching.subscribe(
-                self._scope.owner, announcement.turn_id, after=after
+                self._scope.owner, announcement.turn_id, after=after, patience=0.0
             )
         except NotFound:
             return
@@ -337,7 +337,9 @@ class OwnerSubscription:
         """
         at = turn.subscription.cursor
         try:
-            subscription = await self._sources.watching.subscribe(self._scope.owner, turn.turn_id, after=at)
+            subscription = await self._sources.watching.subscribe(
+                self._scope.owner, turn.turn_id, after=at, patience=0.0
+            )
         except NotFound:
             subscription = None
         if subscription is not None and subscription.log.closed and not subscription.at_end:
