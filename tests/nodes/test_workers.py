@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -56,10 +56,11 @@ def joined(url: str, known: Collection[int], count: int) -> list[int]:
 
 
 async def test_workers_are_nodes_and_one_that_dies_is_replaced(
-    postgres: PostgresServer, postgres_template: str
+    postgres: PostgresServer, postgres_template: str, tmp_path: Path
 ):
     url = postgres.database(postgres_template)
-    process = await asyncio.create_subprocess_exec(*serve(url), stdout=PIPE)
+    environment = {**os.environ, "TURNSTREAM_AUDIT__PATH": str(tmp_path / "audit.jsonl")}
+    process = await asyncio.create_subprocess_exec(*serve(url), stdout=PIPE, env=environment)
     try:
         at = await address(process)
         pids = await asyncio.to_thread(joined, url, (), 2)
@@ -75,10 +76,15 @@ async def test_workers_are_nodes_and_one_that_dies_is_replaced(
         async with asyncio.timeout(DEADLINE):
             await process.communicate()
         assert process.returncode == 0
+        assert await asyncio.to_thread(names_in, tmp_path) == ["audit-0.jsonl", "audit-1.jsonl"]
     finally:
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.jsonl"))
 
 
 def lives_for(pid: int, seconds: float) -> None:
@@ -88,14 +94,17 @@ def lives_for(pid: int, seconds: float) -> None:
         psutil.Process(pid).wait(max(0.01, born + seconds - time.time()))
 
 
-async def test_sqlite_is_refused_with_the_remedy(tmp_path: Path):
+@pytest.mark.parametrize("more", [[], ["--workers", "0"]])
+async def test_workers_that_cannot_serve_are_refused_with_the_remedy(more: list[str], tmp_path: Path):
     process = await asyncio.create_subprocess_exec(
-        *serve(f"sqlite:///{tmp_path / 'turns.sqlite'}"), stdout=PIPE, stderr=PIPE
+        *serve(f"sqlite:///{tmp_path / 'turns.sqlite'}"), *more, stdout=PIPE, stderr=PIPE
     )
     async with asyncio.timeout(DEADLINE):
         _, said = await process.communicate()
-    assert process.returncode != 0
-    assert process.returncode != -signal.SIGKILL
-    assert b"leave --workers out" in said
-    assert b"postgresql://" in said
+    assert process.returncode == 2
     assert b"Traceback" not in said
+    if more:
+        assert b"give --workers 1 or more" in said
+    else:
+        assert b"leave --workers out" in said
+        assert b"postgresql://" in said

@@ -201,8 +201,35 @@ async def test_an_error_of_the_driver_quotes_no_row(store: SqlStore):
 
 
 async def test_a_server_that_is_not_there_is_named(tmp_path: Any):
-    with pytest.raises(StoreError, match="cannot be reached"):
+    with pytest.raises(StoreError, match=r"cannot be reached .*: start PostgreSQL there"):
         await SqlStore(f"postgresql://postgres@/turns?host={tmp_path}").open()
+
+
+@pytest.mark.parametrize(
+    ("changed", "into", "remedy"),
+    [
+        ("/test", "/nowhere", "createdb"),
+        ("postgres@", "somebody@", "createuser"),
+        ("?", "?no-such-parameter=1&", "parameters of the URL"),
+    ],
+)
+async def test_a_connection_that_fails_is_refused_with_its_remedy(
+    url: str, changed: str, into: str, remedy: str
+):
+    assert changed in url
+    with pytest.raises(StoreError, match=rf"cannot be reached .*: .*{remedy}"):
+        await SqlStore(url.replace(changed, into, 1)).open()
+
+
+async def test_a_user_without_rights_is_refused_with_the_remedy(postgres: PostgresServer):
+    url = postgres.database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+        )
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    with pytest.raises(StoreError, match=r"permission denied .*: make its user the owner of the database"):
+        await SqlStore(url.replace("postgres@", "reader@", 1)).open()
 
 
 def test_without_the_driver_the_url_is_refused_with_the_remedy():

@@ -51,5 +51,7 @@ def add_config(parser: ArgumentParser) -> None:
 
 
 def add_database(parser: ArgumentParser, what: str) -> None:
-    """Add the option `--database-url` with the help text `what`."""
-    parser.add_argument("--database-url", metavar="sqlite:///PATH", help=what)
+    """Add the option `--database-url` with the help text `what`, which ends with the default."""
+    place, default = what.rsplit(" (default: ", 1)
+    forms = "sqlite:///PATH, or postgresql://USER@HOST/NAME"
+    parser.add_argument("--database-url", metavar="URL", help=f"{place}: {forms} (default: {default}")

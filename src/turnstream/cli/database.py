@@ -36,7 +36,10 @@ def run(arguments: Namespace) -> int:
 COMMAND = Command(
     "db",
     "upgrade the database by hand (serve does it by itself)",
-    "turnstream db upgrade\nturnstream db upgrade --database-url sqlite:////var/lib/turnstream/turns.sqlite",
+    """\
+turnstream db upgrade
+turnstream db upgrade --database-url sqlite:////var/lib/turnstream/turns.sqlite
+turnstream db upgrade --database-url postgresql://user@localhost/turnstream""",
     add_arguments,
     run,
 )

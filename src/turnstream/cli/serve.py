@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
     import logging
 
     from turnstream.access import check_binding, secrets_of
-    from turnstream.cli.workers import become_worker, check_workers
+    from turnstream.cli.workers import become_worker, check_workers, settings_of_worker
     from turnstream.config import load_settings
     from turnstream.server.uvicorn_server import bind, loop_factory
     from turnstream.telemetry import configure_logging
@@ -80,6 +80,7 @@ def run(arguments: Namespace) -> int:
     try:
         if arguments.workers > 1:
             worker = become_worker(arguments.workers)
+            settings = settings_of_worker(settings, worker)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(settings, bound, worker))
     finally:

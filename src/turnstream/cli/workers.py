@@ -8,15 +8,21 @@ Each worker is a node of its own. A worker that dies soon after its start ends t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from turnstream.errors import ConfigurationError
 from turnstream.store.urls import database_of
+
+if TYPE_CHECKING:
+    from turnstream.config import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +35,8 @@ _SIGNAL_AT_PARENTS_END = 1
 
 def check_workers(count: int, database_url: str) -> None:
     """Raise ConfigurationError if that many processes cannot serve this database."""
+    if count < 1:
+        raise ConfigurationError(f"{count} workers cannot serve: give --workers 1 or more")
     if count == 1:
         return
     if not hasattr(os, "fork"):
@@ -38,6 +46,15 @@ def check_workers(count: int, database_url: str) -> None:
             "an SQLite database has one process: leave --workers out, "
             "or give --database-url postgresql://USER@HOST/NAME"
         )
+
+
+def settings_of_worker(settings: Settings, worker: int) -> Settings:
+    """Return the settings of the worker with this number. Its audit log is a file of its own."""
+    if settings.audit.path is None:
+        return settings
+    path = Path(settings.audit.path)
+    own = path.with_name(f"{path.stem}-{worker}{path.suffix}")
+    return settings.model_copy(update={"audit": settings.audit.model_copy(update={"path": str(own)})})
 
 
 def become_worker(count: int) -> int:
@@ -88,7 +105,8 @@ class _Supervisor:
     def _pass_on(self, number: int, _frame: object) -> None:
         self._stopping = True
         for pid in self._workers:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and is noted next
+                os.kill(pid, number)
 
     def _note_end(self, pid: int, status: int) -> None:
         worker, started = self._workers.pop(pid)

@@ -172,7 +172,7 @@ def driver_of(connection: Connection) -> Driver:
 def describe_failure(error: BaseException) -> str:
     """Return a description of an error, without the values of the statement."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        return str(error.orig)
+        return "; ".join(line.strip() for line in str(error.orig).splitlines() if line.strip())
     if isinstance(error, StoreError):
         return error.message
     return type(error).__name__

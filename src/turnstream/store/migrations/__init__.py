@@ -84,6 +84,8 @@ def _unusable(name: str, error: Exception) -> StoreError:
     remedy = "give the path of a new file, or of a database that turnstream made"
     if "locked" in why:
         remedy = "another program holds it; close that one and try again"
+    elif "permission denied" in why:
+        remedy = "make its user the owner of the database, or grant the user CREATE on the schema"
     return StoreError(f"{name} cannot be used as a database ({why}): {remedy}", retryable=False)
 
 

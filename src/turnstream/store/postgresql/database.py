@@ -21,7 +21,7 @@ from turnstream.store.postgresql.connections import (
     writer_engine,
 )
 from turnstream.store.postgresql.driver import driver_connection
-from turnstream.store.postgresql.failures import failure_of
+from turnstream.store.postgresql.failures import connection_remedy, failure_of
 from turnstream.store.postgresql.owner_locks import lock_owners
 
 Answer = TypeVar("Answer")
@@ -54,10 +54,9 @@ class PostgresDatabase:
             with writer.connect():
                 pass
         except DBAPIError as error:
+            why = describe_failure(error)
             raise StoreError(
-                f"{self.name} cannot be reached ({describe_failure(error)}): "
-                "start the server, or give another database",
-                retryable=False,
+                f"{self.name} cannot be reached ({why}): {connection_remedy(why)}", retryable=False
             ) from error
         finally:
             writer.dispose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
@@ -20,6 +22,27 @@ _UNAVAILABLE = frozenset({
 _STANDBY = "25006"
 """A write in a read-only transaction. The server is a standby now: another one was promoted."""
 _CONNECTION_CLASS = "08"
+_REMEDIES = (
+    (r'role ".*" does not exist', "create the role with `createuser`, or name another user in the URL"),
+    (r'database ".*" does not exist', "create it with `createdb`, or correct the URL"),
+    ("password", "put the password into PGPASSWORD or ~/.pgpass"),
+    ("connection option", "correct the parameters of the URL"),
+    (
+        "connection slots|too many clients",
+        "raise max_connections, or put PgBouncer between the nodes and PostgreSQL",
+    ),
+)
+"""Advice about failed connections, by a regular expression for the message."""
+
+
+def connection_remedy(message: str) -> str:
+    """Return what the operator can do about a failed connection.
+
+    The driver has no codes for these failures. If the server's messages are not English, the advice is
+    general.
+    """
+    found = (remedy for pattern, remedy in _REMEDIES if re.search(pattern, message))
+    return next(found, "start PostgreSQL there, or correct the URL")
 
 
 def failure_of(error: BaseException, *, is_read: bool = False) -> Failure:

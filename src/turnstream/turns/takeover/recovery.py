@@ -148,7 +148,7 @@ class TurnRecovery:
 
         await asyncio.gather(*(end_some() for _ in range(min(len(turn_ids), _AT_ONCE))))
         if ended := len(turn_ids) - len(failures):
-            logger.warning("ended %d turns that a stopped server had left unfinished", ended)
+            logger.warning("recovered %d turns that a stopped or lost server had left unfinished", ended)
         if failures:
             raise failures[0]
         return ended
