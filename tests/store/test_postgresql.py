@@ -50,7 +50,7 @@ def test_escaped_text_has_no_nul_and_is_unique(one: str, other: str):
     assert (escape(one) == escape(other)) == (one == other)
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "\x00", "\x1a0", "\x1a\x00\x1a1", "\x1a"])
+@pytest.mark.parametrize("text", ["a\x00b", "\x00", "\x1a0", "\x1a\x00\x1a1", "\x1a", r"\u0000", r"\u001a"])
 async def test_any_text_is_stored_as_it_is(store: SqlStore, text: str):
     turn = await running_turn(store)
     await store.write(save(turn, 0, text))

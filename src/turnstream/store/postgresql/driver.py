@@ -1,17 +1,18 @@
 """Statements that go straight to PostgreSQL's driver, and PostgreSQL's SQL for expressions.
 
-An insert is one statement for any number of rows: each column is an array. Rows of turns are joined with
-their turns, which stay locked for reading until the commit. So fencing needs no query of its own, and no
-other process can take a turn over between the check and the commit. The number of written rows shows if rows
-were left out.
+An insert is one statement for any number of rows, which are one JSON value: the driver encodes an array for
+each column at several times the cost. Rows of turns are joined with their turns, which stay locked for
+reading until the commit. So fencing needs no query of its own, and no other process can take a turn over
+between the check and the commit. The number of written rows shows if rows were left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, LiteralString, NamedTuple, TypeAlias, cast
 
+import msgspec
 import psycopg
 from sqlalchemy import BigInteger, Boolean, Connection, Float, Integer, Table
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -23,13 +24,14 @@ from sqlalchemy.types import TypeEngine
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.database import Statement, StoredRow
 from turnstream.store.expressions import DatabaseTime, JoinRowByRow, MicroDollars
+from turnstream.store.postgresql.text import escape
 from turnstream.store.schema import turns
 
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
 _DIALECT = PGDialect_psycopg()
+_encode = msgspec.json.Encoder().encode
 
 _Row: TypeAlias = tuple[Any, ...]
-_Builder: TypeAlias = Callable[[Table], str]
 
 
 class _CompiledStatement(NamedTuple):
@@ -40,14 +42,21 @@ class _CompiledStatement(NamedTuple):
     booleans: frozenset[str]
 
 
+class _InsertStatement(NamedTuple):
+    """An insert as SQL text, and the names of the values of a row."""
+
+    sql: str
+    names: tuple[str, ...]
+
+
 class PostgresDriver:
     """PostgreSQL's `Driver`."""
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:
-        return _insert(connection, _insert_any, table, rows)
+        return _insert(connection, _insert_any(table), rows)
 
     def insert_for_turns(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:
-        return _insert(connection, _insert_of_running, table, rows)
+        return _insert(connection, _insert_of_running(table), rows)
 
     def update(self, connection: Connection, statement: Statement, values: Mapping[str, Any]) -> int:
         return _run(connection, statement, values).rowcount
@@ -99,13 +108,19 @@ def _prepared(statement: Statement) -> _CompiledStatement:
     return _CompiledStatement(str(compiled), constant, booleans)
 
 
-def _insert(connection: Connection, build: _Builder, table: Table, rows: Sequence[StoredRow]) -> int:
+def _insert(connection: Connection, insert: _InsertStatement, rows: Sequence[StoredRow]) -> int:
     if not rows:
         return 0
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    for place in _booleans(table):
-        columns[place] = [_truth(value) for value in columns[place]]
-    return execute(connection, _insert_sql(build, table), columns).rowcount
+    return execute(connection, insert.sql, (_as_json(insert.names, rows),)).rowcount
+
+
+def _as_json(names: Sequence[str], rows: Iterable[StoredRow]) -> str:
+    """Return rows as a JSON array of objects. PostgreSQL's JSON cannot have U+0000, so text is escaped."""
+    encoded = _encode([dict(zip(names, row, strict=True)) for row in rows])
+    if b"\\u0000" in encoded or b"\\u001a" in encoded:
+        escaped = ([escape(value) if isinstance(value, str) else value for value in row] for row in rows)
+        encoded = _encode([dict(zip(names, row, strict=True)) for row in escaped])
+    return encoded.decode()
 
 
 def _truth(value: Any) -> bool | None:
@@ -115,60 +130,50 @@ def _truth(value: Any) -> bool | None:
 # The SQL below is built from names of tables and columns only. All values are bound.
 
 
-@cache
-def _booleans(table: Table) -> tuple[int, ...]:
-    return tuple(place for place, column in enumerate(table.columns) if isinstance(column.type, Boolean))
-
-
-@cache
-def _insert_sql(build: _Builder, table: Table) -> str:
-    return build(table)
-
-
-def _array_of(kind: TypeEngine[Any]) -> str:
-    """Return the type of an array with a column's values."""
+def _type_of(kind: TypeEngine[Any]) -> str:
+    """Return the type of a column's values."""
     match kind:
         case Boolean():
-            return "boolean[]"
+            return "boolean"
         case BigInteger():
-            return "bigint[]"
+            return "bigint"
         case Integer():
-            return "integer[]"
+            return "integer"
         case Float():
-            return "double precision[]"
+            return "double precision"
         case _:
-            return "text[]"
+            return "text"
 
 
-def _columns(table: Table) -> str:
-    return ", ".join(f'"{name}"' for name in table.columns.keys())  # noqa: SIM118 - a collection of columns
+def _given(table: Table, more: str = "") -> str:
+    """Return the SQL of a table `given`, which has the rows. `more`: a further column."""
+    columns = ", ".join(f'"{name}" {_type_of(column.type)}' for name, column in table.columns.items())
+    return f"json_to_recordset(%s::json) AS given ({columns}{more})"
 
 
-def _given(table: Table, *more: str) -> str:
-    """Return the SQL of a table `given`, which has the rows. Its columns are numbered from 1.
-
-    `more`: types of the arrays of further columns.
-    """
-    arrays = [*(_array_of(column.type) for column in table.columns), *more]
-    names = ", ".join(f"column{number}" for number in range(1, len(arrays) + 1))
-    return f"unnest({', '.join(f'%s::{kind}' for kind in arrays)}) AS given ({names})"
-
-
-def _insert_any(table: Table) -> str:
-    return (
-        f"INSERT INTO {table.name} ({_columns(table)}) "  # noqa: S608
-        f"SELECT * FROM {_given(table)} ON CONFLICT DO NOTHING"
+@cache
+def _insert_any(table: Table) -> _InsertStatement:
+    names = tuple(table.columns.keys())
+    columns = ", ".join(f'"{name}"' for name in names)
+    return _InsertStatement(
+        f"INSERT INTO {table.name} ({columns}) "  # noqa: S608
+        f"SELECT {columns} FROM {_given(table)} ON CONFLICT DO NOTHING",
+        names,
     )
 
 
-def _insert_of_running(table: Table) -> str:
-    count = len(table.columns)
-    columns = ", ".join(f"given.column{number}" for number in range(1, count + 1))
-    return (
-        f"INSERT INTO {table.name} ({_columns(table)}) SELECT {columns} "  # noqa: S608
-        f"FROM {_given(table, 'bigint[]')} JOIN {turns.name} AS turn ON turn.id = given.column1 "
-        f"WHERE turn.generation = given.column{count + 1} AND turn.status NOT IN ({_ENDED}) "
-        "ORDER BY turn.id FOR SHARE OF turn ON CONFLICT DO NOTHING"
+@cache
+def _insert_of_running(table: Table) -> _InsertStatement:
+    names = tuple(table.columns.keys())
+    columns = ", ".join(f'"{name}"' for name in names)
+    given = ", ".join(f'given."{name}"' for name in names)
+    return _InsertStatement(
+        f"INSERT INTO {table.name} ({columns}) SELECT {given} "  # noqa: S608
+        f"FROM {_given(table, ', of_generation bigint')} JOIN {turns.name} AS turn "
+        f'ON turn.id = given."{names[0]}" '
+        f"WHERE turn.generation = given.of_generation AND turn.status NOT IN ({_ENDED}) "
+        "ORDER BY turn.id FOR SHARE OF turn ON CONFLICT DO NOTHING",
+        (*names, "of_generation"),
     )
 
 
