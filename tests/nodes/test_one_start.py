@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.nodes.cluster import Cluster
+from turnstream.config import NodeSettings
 
 Make: TypeAlias = Callable[[int], tuple[str, dict[str, Any]]]
 
@@ -46,11 +47,15 @@ def ag_ui_request(number: int) -> tuple[str, dict[str, Any]]:
 async def test_one_new_chat_on_two_nodes(
     cluster: Cluster, session: aiohttp.ClientSession, make: Make, end: bytes
 ) -> None:
-    protocols = ("native", "ag_ui", "ai_sdk")
+    options: dict[str, Any] = {
+        "protocols": ("native", "ag_ui", "ai_sdk"),
+        # The requests come all at once. A node without its lease would refuse some of them.
+        "nodes": NodeSettings(lease=30.0),
+    }
     async with (
         asyncio.timeout(SECONDS),
-        cluster.node(protocols=protocols) as one,
-        cluster.node(protocols=protocols) as two,
+        cluster.node(**options) as one,
+        cluster.node(**options) as two,
     ):
 
         async def post(url: str, path: str, body: dict[str, Any]) -> bytes:
