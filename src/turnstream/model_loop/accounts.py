@@ -46,6 +46,8 @@ class TurnAccount:
         self._output_bytes = 0
         self._carried = 0
         """Bytes of the open block that are already counted, for an earlier attempt."""
+        self._kept_bytes = 0
+        """Bytes of complete blocks that count for the next call, because it reads the same answer again."""
         self._reported = UsageReport(Usage())
 
     @property
@@ -83,7 +85,7 @@ class TurnAccount:
         attempt = last.attempt + 1 if last is not None and last.number == step else 1
         self._open = ModelCall(step, attempt, model, started_at=time_ns() // 1000, began=monotonic())
         self._input_estimate = input_estimate
-        self._output_bytes = 0
+        self._output_bytes, self._kept_bytes = self._kept_bytes, 0
         if model is not None and self._pricing is not None:
             self._pricing.prepare(model.provider, model.model)
 
@@ -152,6 +154,15 @@ class TurnAccount:
         if self._open is not None:
             self._closed.append(self._open.ended(code))
             self._open = None
+
+    def read_again(self) -> None:
+        """Note that the next call reads the answer of the failed call, which its provider stores.
+
+        The answer is made once, so its usage counts once: for the next call.
+        """
+        failed = self._closed[-1]
+        self._closed[-1] = failed._replace(usage=Usage(), cost=None, estimated=False, answered=False)
+        self._kept_bytes, self._carried = self._output_bytes, 0
 
     def note_retracted(self) -> None:
         """Note that the shown blocks of the step are retracted, and will be generated again."""

@@ -197,6 +197,8 @@ class LoopDriver:
         self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
         failed = source.called.name if source.called is not None else None
         recovery = await sink.wait(source.recover(StepFailure(failure, self._first, begun, open_block)))
+        if recovery.reads_again:
+            self.account.read_again()
         await self._get_ready()
         accumulator.resume()
         self._reported = Usage()
@@ -212,8 +214,7 @@ class LoopDriver:
 
     def _reset_accumulator(self) -> None:
         self.accumulator = Accumulator(self.accumulator.next_sequence)
-        self._notices_shown = 0
-        self._reported = Usage()
+        self._notices_shown, self._reported = 0, Usage()
 
     async def _run_tools(self, results: Stream) -> None:
         progress = self._sink.progress

@@ -170,7 +170,7 @@ class ModelSource(TurnSource):
         recovery = self._plan.recover(failure, ShownBlocks(blocks, is_final))
         stream = self._preparations.watched(recovery.call)
         pause = partial(self._plan.pause, recovery)
-        return StepRecovery(stream, recovery.notice, pause, recovery.repeated)
+        return StepRecovery(stream, recovery.notice, pause, recovery.repeated, recovery.reads_again)
 
     def note_retracted(self, sequence: int) -> None:
         self._calls = [call for call in self._calls if call.block.sequence < sequence]

@@ -57,12 +57,14 @@ class StepRecovery(NamedTuple):
         notice: Notice for watchers.
         pause: Awaited before the stream is read.
         repeated: Shown blocks that the stream repeats first. The reader skips them.
+        reads_again: True if the stream is the answer of the failed call again, which its provider stores.
     """
 
     stream: Stream
     notice: Notice
     pause: Callable[[], Awaitable[None]]
     repeated: Sequence[Block] = ()
+    reads_again: bool = False
 
 
 class PendingApproval(NamedTuple):

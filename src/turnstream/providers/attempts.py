@@ -97,6 +97,10 @@ class StepAttempts:
         else:
             self._silent.discard(self.current)
 
+    def forgive(self) -> None:
+        """Count only the last failure of the current model: the answer that it stores has moved on."""
+        del self._failed.get(self.current, [])[:-1]
+
     def next_place(
         self, kind: Kind, failure: ProviderError, continues: Callable[[int], bool]
     ) -> tuple[int | None, float]:

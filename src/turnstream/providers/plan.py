@@ -51,12 +51,14 @@ class CallRecovery(NamedTuple):
     Attributes:
         repeated: Shown blocks that the call must repeat word for word. The reader skips them with a
             RepetitionJoint, after all changes that it made to the shown text.
+        reads_again: True if the call reads the answer of the failed call again, which the provider stores.
     """
 
     call: Call
     notice: Notice
     pause: float
     repeated: Sequence[Block] = ()
+    reads_again: bool = False
 
 
 class Planner:
@@ -100,7 +102,11 @@ class CallPlan:
         self._request = ModelRequest("", ())
         self._sent = self._request
         self._began = 0.0
-        self._prefilled = self._reattached = False
+        self._prefilled = False
+        self._retracts = False
+        """True if the first output of the last call retracts the shown blocks, and has not come yet."""
+        self._read_id: str | None = None
+        """Id of the stored answer that the last call reads. None if it makes a new answer."""
         self._stream: object = None
         self._seen = 0
         self._admitted: str | None = None
@@ -182,24 +188,39 @@ class CallPlan:
         """
         has_output = self._note_time(failure, shown)
         kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, has_output))
-        if self._reattached and (not has_output or failure.code == CANNOT_CONTINUE):
+        answer_id = self._answer_to_read(kind)
+        if has_output:
+            self._retracts = False
+        moved_on = has_output and answer_id is not None
+        if moved_on:
+            self._attempts.forgive()
+        reads = self._read_id is not None and answer_id is None
+        if reads and (not has_output or failure.code == CANNOT_CONTINUE):
             kind = "no_prefill"
         if isinstance(failure, NotCalled):
             kind = "unwilling"
             self.close()
-        self._update_circuit(kind, failure)
+        self._update_circuit(failure, available=moved_on or kind not in UNAVAILABLE)
         if not isinstance(failure, CircuitOpen | NotCalled):
             self._real_failure = failure
         kept = kept_of(shown.blocks)
-        place, pause = self._attempts.next_place(kind, failure, lambda place: self._continues(place, kept))
-        if place is None or shown.final:
+        current = self._attempts.current
+        place, pause = self._attempts.next_place(
+            kind,
+            failure,
+            lambda place: self._continues(place, kept) if answer_id is None else place == current,
+        )
+        reads_again = answer_id is not None and place == current
+        if place is None or (shown.final and not reads_again):
             raise self._real_failure or (failure.reason if isinstance(failure, NotCalled) else failure)
         model = self._models[place]
         request = self._request_for(place)
         joint: Joint | None = None
         repeated: Sequence[Block] = ()
-        name, code = model.called.name, "attempt_failed" if place == self._attempts.current else "fallback"
-        if shown.blocks and self._continues(place, kept):
+        name, code = model.called.name, "attempt_failed" if place == current else "fallback"
+        if reads_again and shown.blocks and not self._retracts:
+            code, repeated = "continued", shown.blocks
+        elif shown.blocks and self._continues(place, kept):
             assert kept is not None
             code = "continued"
             request, joint = self._continuation(place, kept)
@@ -210,7 +231,14 @@ class CallPlan:
             else:
                 repeated = shown.blocks
         notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
-        return CallRecovery(self._call(place, request, joint), notice, pause, repeated)
+        call = self._call(place, request, joint, answer_id if reads_again else None)
+        return CallRecovery(call, notice, pause, repeated, reads_again)
+
+    def _answer_to_read(self, kind: Kind) -> str | None:
+        """Return the id of the stored answer that can be read again after a failure of its call, or None."""
+        if kind != "transient" or self._prefilled:
+            return None
+        return self.answer_id or self._read_id
 
     async def pause(self, recovery: CallRecovery) -> None:
         """Wait before the call of a recovery."""
@@ -259,11 +287,12 @@ class CallPlan:
     ) -> Call:
         self._attempts.current = place
         self._prefilled = isinstance(joint, ContinuationJoint)
+        self._retracts = isinstance(joint, RestartJoint)
         model = self._models[place]
         self._sent = msgspec.structs.replace(
             request, model=model.called.model, reasoning_field=model.reasoning_field
         )
-        self._reattached = answer_id is not None
+        self._read_id = answer_id
         if answer_id is None:
             stream = model.provider.stream(self._sent)
         else:
@@ -292,14 +321,14 @@ class CallPlan:
             self._attempts.note_failure(failure, self._began, has_output=has_output)
         return has_output
 
-    def _update_circuit(self, kind: Kind, failure: ProviderError) -> None:
+    def _update_circuit(self, failure: ProviderError, *, available: bool) -> None:
         name, self._admitted = self._admitted, None
         if name is None or isinstance(failure, CircuitOpen):
             return
-        if kind in UNAVAILABLE:
-            self._planner.circuits.failed(name, self._owner)
-        else:
+        if available:
             self._planner.circuits.succeeded(name, self._owner)
+        else:
+            self._planner.circuits.failed(name, self._owner)
 
     def _continues(self, place: int, kept: KeptBlocks | None) -> bool:
         """Return True if the model can continue the shown blocks."""

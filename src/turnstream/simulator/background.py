@@ -1,8 +1,8 @@
 """Background responses: the answers that the simulated OpenAI keeps, so that a stream can be resumed.
 
 `GET /v1/responses/{id}` returns the response object. With `?stream=true&starting_after=N` it streams the
-events after number N, without the fault of the first stream. `POST /v1/responses/{id}/cancel` cancels a
-response. Memory is bounded: the newest responses are kept.
+events after number N, without the fault of the first stream. Those of the past come at once.
+`POST /v1/responses/{id}/cancel` cancels a response. Memory is bounded: the newest responses are kept.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ class _KeptResponse:
     def __init__(self, events: tuple[bytes, ...], pace: float) -> None:
         self.events = events
         self.pace = pace
+        self.began = monotonic()
         self.cancelled = False
         self.size = sum(map(len, events))
         self.response: dict[str, Any] = _data(events[0])["response"]
@@ -48,13 +50,16 @@ class _KeptResponse:
         return _data(self.events[-1]).get("response") or self.response
 
     def after(self, number: int) -> Iterator[Action]:
-        """Yield the events after `number`."""
-        for event in self.events:
+        """Yield the events after `number`. The model has made those of the past already."""
+        reached = monotonic()
+        for place, event in enumerate(self.events):
             if self.cancelled:
                 break
             found = _SEQUENCE.search(event)
             if found is None or int(found[1]) > number:
-                yield Send(self.pace, event)
+                wait = max(0.0, self.began + place * self.pace - reached)
+                reached += wait
+                yield Send(wait, event)
         if self.cancelled:
             yield self.cancellation()
 

@@ -1,0 +1,92 @@
+"""A connection that breaks while it brings an answer that the provider stores: the answer is read again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import turnstream as ts
+from tests.nodes.proxy import TcpProxy
+from tests.nodes.recovery.pairs import codes_of, read, read_until
+from tests.turnlog.watching import Client
+from turnstream.config import ProviderSettings, RetrySettings
+from turnstream.core.stream_events import TextDelta
+from turnstream.core.usage import Usage
+from turnstream.engine import Engine
+from turnstream.safety.redaction import Redaction
+from turnstream.safety.rules import RedactionRule
+from turnstream.simulator.script import story
+from turnstream.simulator.server import SimulatorServer
+
+EVENTS = 200
+WHOLE = "".join(event.text for event in story(EVENTS, 0) if isinstance(event, TextDelta))
+STORY = f"stored/story:events={EVENTS}"
+BACKGROUND = {"background": True}
+RULES = Redaction(shown=[RedactionRule("metal", "copper paper")])
+RETRY = RetrySettings(delay=0.01, spacing=0.01)
+
+
+@pytest.fixture
+def requests() -> list[str]:
+    """Return the list of lines that the provider reports, one for each request."""
+    return []
+
+
+@pytest.fixture
+async def provider(requests: list[str]) -> AsyncIterator[SimulatorServer]:
+    async with SimulatorServer(report=requests.append) as provider:
+        yield provider
+
+
+def settings(port: int) -> dict[str, Any]:
+    stored = ProviderSettings(wire="openai-responses", base_url=f"http://127.0.0.1:{port}/v1")
+    return {"providers": {"stored": stored}, "retry": RETRY}
+
+
+def models_in(requests: list[str]) -> int:
+    """Return the number of answers that the model has made."""
+    return sum("model=story" in line and "went away" not in line for line in requests)
+
+
+@pytest.mark.requirement("J4", "I3")
+@pytest.mark.parametrize("redaction", [Redaction(), RULES], ids=["plain", "redacted"])
+async def test_an_answer_is_read_again_as_often_as_it_moves_on(
+    tmp_path: Path, provider: SimulatorServer, requests: list[str], redaction: Redaction
+) -> None:
+    client = Client()
+    with TcpProxy(("127.0.0.1", provider.port)) as proxy:
+        options = {**settings(proxy.port), "redaction": redaction}
+        async with Engine(f"sqlite:///{tmp_path}/a.sqlite", **options) as engine:
+            turn = await engine.send("hello", model=f"{STORY},pace=0.01", params=BACKGROUND)
+            for shown in range(100, 700, 100):
+                await read_until(engine, turn.id, client, lambda client, shown=shown: length(client) > shown)
+                proxy.cut()
+            await read(await engine.subscribe(turn.id, after=None), late := Client())
+            state = await turn.wait()
+    text = WHOLE.replace("copper paper", "[metal]") if redaction is RULES else WHOLE
+    assert [row.block.text_content for row in state.blocks] == [text], "each character once"
+    assert late.now.blocks == [row.block for row in state.blocks]
+    assert not [frame for frame in client.frames if frame.name == "block_reset"]
+    assert set(codes_of(client)) == {"continued"}
+    assert models_in(requests) == 1
+    *failed, last = state.attempts
+    assert len(failed) >= 6
+    assert {(attempt.outcome, attempt.usage) for attempt in failed} == {("stream_incomplete", Usage())}
+    assert last.outcome == "complete"
+    assert state.turn.usage == last.usage
+    assert not state.turn.cost_estimated
+
+
+def length(client: Client) -> int:
+    return len(client.now.blocks[-1].text_content or "") if client.now.blocks else 0
+
+
+@pytest.mark.requirement("J4")
+async def test_the_library_reads_an_answer_again(provider: SimulatorServer, requests: list[str]) -> None:
+    llm = ts.LLM(f"{STORY},fault=cut,after=90", **settings(provider.port))
+    message = await llm.collect("hello", params=BACKGROUND)
+    assert message.text == WHOLE
+    assert models_in(requests) == 1
