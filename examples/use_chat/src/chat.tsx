@@ -58,12 +58,16 @@ function LoadedChat({ id, loaded }: { id: string; loaded: UIMessage[] }) {
     others.close();
   }, [id, status]);
 
-  // The connection was lost, or the server is restarting: the answer continues there.
+  // The connection was lost, or the server is restarting: the answer continues there. The header names the message
+  // that this page has in part.
+  const shown = messages.at(-1);
+  const inPart = shown?.role === "assistant" ? shown.id : "";
   useEffect(() => {
     if (status !== "error" || !(error instanceof TypeError)) return;
-    const timer = setTimeout(() => void resumeStream(), 1000);
+    const headers = { "x-message-id": inPart };
+    const timer = setTimeout(() => void resumeStream({ headers }), 1000);
     return () => clearTimeout(timer);
-  }, [status, error, resumeStream]);
+  }, [status, error, inPart, resumeStream]);
 
   useEffect(() => {
     if (isBusy) return;

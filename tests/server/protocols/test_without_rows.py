@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.live import SECONDS, Client, Watcher, read_head, serving
+from tests.server.live import SECONDS, Client, Watcher, read_chunks, read_head, serving
 from turnstream.config import EngineSettings
 from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
@@ -148,6 +148,18 @@ async def test_a_turn_that_was_lost_with_its_server_has_a_code_of_its_own(tmp_pa
         client = Client(port, prefix="")
         asked = {"id": "c-1", "messages": [PART], "trigger": "submit-message", "model": ECHO}
         run = (await client.call("POST", "/api/chat", asked)).headers["x-workflow-run-id"]
+        run_of_agent = {
+            "threadId": "t-1",
+            "runId": "r-1",
+            "messages": [{"id": "m-1", "role": "user", "content": "hello there"}],
+            "state": {},
+            "tools": [],
+            "context": [],
+            "forwardedProps": {"model": ECHO},
+        }
+        await client.call("POST", "/api/ag-ui", run_of_agent)
+        joined = await client.call("POST", "/api/ag-ui", run_of_agent)
+        assert b"MESSAGES_SNAPSHOT" in joined.body
         responses = {"model": ECHO, "input": "hello there", "background": True}
         response = (await client.call("POST", "/v1/responses", responses)).json["id"]
         chat = (await client.call("POST", "/api/chats")).json["id"]
@@ -155,6 +167,7 @@ async def test_a_turn_that_was_lost_with_its_server_has_a_code_of_its_own(tmp_pa
         turn = (await client.call("POST", f"/api/chats/{chat}/turns", native)).json["assistant_turn"]["id"]
     async with serving(Engine(f"sqlite:///{tmp_path}/a.sqlite", settings=settings).application()) as port:
         client = Client(port, prefix="")
+        named = {"x-message-id": run}
         for method, path in (
             ("GET", f"/api/turns/{turn}/stream"),
             ("GET", f"/api/turns/{turn}"),
@@ -163,8 +176,40 @@ async def test_a_turn_that_was_lost_with_its_server_has_a_code_of_its_own(tmp_pa
             ("GET", f"/v1/responses/{response}"),
             ("POST", f"/v1/responses/{response}/cancel"),
             ("GET", f"/api/chat/{run}/stream?startIndex=1"),
+            ("GET", "/api/chat/c-1/stream"),
         ):
-            answer = await client.call(method, path)
+            answer = await client.call(method, path, headers=named)
             assert (answer.status, answer.json["error"]["code"]) == (404, "turn_lost"), (path, answer)
+        again = await client.call("POST", "/api/ag-ui", run_of_agent)
+        assert again.body.count(b"RUN_STARTED") == again.body.count(b"RUN_FINISHED") == 1, "it runs again"
+        assert b"MESSAGES_SNAPSHOT" not in again.body
+        unnamed = await client.call("GET", "/api/chat/c-1/stream")
+        assert unnamed.status == 204, "no trace of the turn is left"
         unknown = await client.call("GET", f"/api/turns/{new_id()}/stream")
         assert (unknown.status, unknown.json["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.requirement("Q6")
+@pytest.mark.parametrize(
+    ("drain", "end"), [(SECONDS, b'"finishReason":"stop"'), (0.0, b'"errorCode":"server_shutdown"')]
+)
+async def test_the_stream_of_a_page_stays_open_while_the_server_drains(gateway, drain: float, end: bytes):
+    """No other server could continue it: the page would take its part of the answer for all of it."""
+    port, engine = gateway
+    client = Client(port)
+    body = {"id": "c-1", "messages": [PART], "trigger": "submit-message", "model": "sim/story:events=100"}
+    reader, writer = await client.open("POST", "/ai-sdk/chat", body)
+    async with asyncio.timeout(SECONDS):
+        _, headers = await read_head(reader)
+        chunks = read_chunks(reader, headers)
+        data = b""
+        async for chunk in chunks:
+            data += chunk
+            if b"text-delta" in data:
+                break
+        draining = asyncio.create_task(engine.drain(drain))
+        data += b"".join([chunk async for chunk in chunks])
+        await draining
+    writer.close()
+    assert end in data
+    assert data.endswith(b"data: [DONE]\n\n")

@@ -73,6 +73,7 @@ async def test_a_start_index_is_a_number_and_its_run_exists(tmp_path: Path) -> N
             assert (await client.call("GET", f"{CHAT}/c/stream?startIndex={index}")).status == 400
         for unknown in (new_id(), "c"):
             assert (await client.call("GET", f"{CHAT}/{unknown}/stream?startIndex=0")).body == FINISH
+            assert (await client.call("GET", f"{CHAT}/{unknown}/stream?startIndex=3")).status == 410
 
 
 async def test_a_page_that_knows_the_chat_only_gets_its_answer(tmp_path: Path) -> None:

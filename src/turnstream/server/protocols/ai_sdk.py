@@ -42,7 +42,7 @@ from turnstream.server.protocols.workflow import (
 )
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
 from turnstream.store.base import TurnRecord
-from turnstream.store.queries import GetTurn
+from turnstream.store.queries import CurrentAnswers, GetTurn
 from turnstream.turnlog.dialect_chain import DialectChain
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turns.histories import chain_of
@@ -55,7 +55,10 @@ REPLAY_SECONDS = 30.0
 The answer may end while a client whose connection was cut reconnects, or while a page loads.
 """
 
-_FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True, reconnects=True)
+MESSAGE_HEADER = "x-message-id"
+"""Header with the id of the message that a client has in part."""
+
+_FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True)
 
 
 def add_ai_sdk_routes(router: APIRouter, context: ServerContext) -> None:
@@ -97,19 +100,25 @@ class AiSdkAnswers:
             question = started.question
         run = WorkflowRun(turn.id, frozenset(approval.approval_id for approval in asked.approvals))
         subscription = await self._watch_run(principal.owner, run, turn, question)
-        form = _form({RUN_HEADER: run.run_id})
+        form = self._form(turn, {RUN_HEADER: run.run_id})
         return answer_stream(context, "ai_sdk", turn.id, subscription, form, has_started=has_started)
 
     async def resume(self, request: Request, chat_id: str) -> Response:
-        """Replay the newest answer of a chat, or continue a run after a number of chunks."""
+        """Replay an answer of a chat, or continue a run after a number of chunks.
+
+        The client may name the message that it has in part. Without that, it is the newest one, and a client
+        whose answer was lost cannot be told from one that has it all.
+        """
         owner = (await self._context.principal(request)).owner
         start = request.query_params.get("startIndex")
         if start is not None:
             return await self._continue(owner, chat_id, parse_start(start))
-        turn = await self._newest(owner, chat_id)
-        return (
-            Response(status_code=204) if turn is None else self._stream(await self._replay(owner, turn), {})
-        )
+        turn = await self._of_message(owner, request.headers.get(MESSAGE_HEADER))
+        if turn is None:
+            turn = await self._newest(owner, chat_id)
+        if turn is None:
+            return Response(status_code=204)
+        return self._stream(turn, await self._replay(owner, turn), {})
 
     async def messages(self, request: Request, chat_id: str) -> Response:
         """Return the messages of a chat, for a page that loads."""
@@ -134,6 +143,8 @@ class AiSdkAnswers:
         if turn is None:  # a page that has loaded knows the chat only
             turn = await self._newest(owner, run_id)
         if turn is None:
+            if start > 0:  # a client with a part of an answer must not take it for all of it
+                raise uncountable()
             return Response(FINISH, headers=HEADERS)
         if not is_run and len(await chain_of(self._context.commands.store, turn)) > 1:
             if start > 0:
@@ -142,7 +153,7 @@ class AiSdkAnswers:
         else:
             subscription = await self._watch_run(owner, run if is_run else WorkflowRun(turn.id), turn)
             watcher = await continued(subscription, start) if start > 0 else ContinuedStream(subscription)
-        return self._stream(watcher, {TAIL_HEADER: str(tail_of(start))} if start <= 0 else {})
+        return self._stream(turn, watcher, {TAIL_HEADER: str(tail_of(start))} if start <= 0 else {})
 
     async def _turn_of_run(self, owner: str, run: WorkflowRun) -> TurnRecord | None:
         """Return the turn of a run, or None if the id is not that of a turn.
@@ -158,6 +169,22 @@ class AiSdkAnswers:
             if error.code == "turn_lost":
                 raise
             return None
+
+    async def _of_message(self, owner: str, message_id: str | None) -> TurnRecord | None:
+        """Return the last turn of a message, or None if the id does not belong to an answer.
+
+        Raises NotFound for an answer that is not here any more: its client must not take it for complete.
+        """
+        if message_id is None or not is_id(message_id):
+            return None
+        store = self._context.commands.store
+        first = await store.read(GetTurn(owner=owner, turn_id=message_id))
+        if first.role == "user":
+            return None
+        later = await store.read(CurrentAnswers(chat_id=first.chat_id, since=first.created_at))
+        if later and (await chain_of(store, later[0]))[0] == first.id:
+            return later[0]
+        return first
 
     async def _newest(self, owner: str, chat_id: str) -> TurnRecord | None:
         """Return the newest answer of a chat if it runs, waits, or has just ended."""
@@ -183,9 +210,10 @@ class AiSdkAnswers:
         encoder = encoder_of(turn.id, chain[0], self._major, answered=run.answered)
         return await self._context.watching.subscribe_in(encoder, owner, turn.id)
 
-    def _stream(self, watcher: Watcher, headers: dict[str, str]) -> Response:
-        return EventStreamResponse(watcher, self._context.keep_alive, form=_form(headers))
+    def _stream(self, turn: TurnRecord, watcher: Watcher, headers: dict[str, str]) -> Response:
+        return EventStreamResponse(watcher, self._context.keep_alive, form=self._form(turn, headers))
 
-
-def _form(headers: dict[str, str]) -> StreamFormat:
-    return _FORMAT._replace(headers={**_FORMAT.headers, **headers})
+    def _form(self, turn: TurnRecord, headers: dict[str, str]) -> StreamFormat:
+        """Return the form of a turn's stream. No other server can continue that of a transient turn."""
+        is_stored = turn.id not in self._context.commands.registry.transient
+        return _FORMAT._replace(headers={**_FORMAT.headers, **headers}, reconnects=is_stored)
