@@ -120,6 +120,7 @@ class EngineMetrics:
 
     def _node_metrics(self) -> Iterator[Metric]:
         node, measures = self._node, self._node.measures
+        yield _info("node", "The node: its id in logs, its host and its process", node)
         left = max(0.0, node.lease.deadline - boot_seconds())
         yield _gauge("node_lease_seconds", "Time until the node's lease lapses without a heartbeat", left)
         yield _counter("node_lease_lapses", "Times that the node's lease had lapsed", measures.lapses)
@@ -184,6 +185,12 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     from prometheus_client.metrics_core import GaugeMetricFamily  # noqa: PLC0415 - see above
 
     return GaugeMetricFamily(_name(name), text, value)
+
+
+def _info(name: str, text: str, node: OwnNode) -> Metric:
+    from prometheus_client.metrics_core import InfoMetricFamily  # noqa: PLC0415 - see above
+
+    return InfoMetricFamily(_name(name), text, {"node": node.id, "address": node.address})
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

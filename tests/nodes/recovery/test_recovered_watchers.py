@@ -9,11 +9,13 @@ from typing import Literal
 import pytest
 
 from tests.nodes.cluster import Cluster
-from tests.nodes.recovery.pairs import Held, Pair, check, engines, read, taken_over
+from tests.nodes.recovery.pairs import LEASE, Held, Pair, check, engines, read, taken_over
+from tests.server.test_metrics import values
 from tests.turnlog.watching import Client
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.stream_events import ContentBlockStart, StreamEvent, TextDelta
 from turnstream.store.journal.following import ReadUnfinished
+from turnstream.store.nodes import ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
 
 STORY = "sim/story:events=300,pace=0.01"
@@ -76,6 +78,20 @@ async def test_the_watchers_of_a_mirror_go_on_with_the_answer_of_their_own_node(
     assert executor.outcome is None, "it is shown live"
     await read(subscription, client)
     await check(pair, turn_id, client)
+    measured = [values(engine.metrics.render()[0].decode()) for engine in (pair.one, pair.two)]
+    assert [metrics["node_recoveries_total"] for metrics in measured] == [0, 1]
+    assert measured[1]["node_feed_lag_seconds_count"] > 0, "the second has read pages of the first"
+    nodes = await pair.store.read(ListNodes())
+    assert len(nodes) == 2
+    for metrics in measured:
+        assert 0 < metrics["node_lease_seconds"] < LEASE
+        assert metrics["node_lease_lapses_total"] == 0
+        assert metrics["store_write_seconds_count"] > 0
+        assert metrics["store_read_seconds_count"] > 0
+        (info,) = [name for name in metrics if name.startswith("node_info{")]
+        assert sum(f"node={node.record.id}" in info for node in nodes) == 1, (
+            "it has the id of a node in the table"
+        )
 
 
 @pytest.mark.requirement("Q3")

@@ -74,7 +74,6 @@ class Claiming:
         else:
             claimed = await self._store.write(ClaimTurns(node=self._node.id, **window._asdict()))
         recovered = await self._recovery.recover(claimed)
-        self._node.measures.recovered += recovered
         if is_search:
             await self._recover_own()
             age = int(_LEASES_KEPT * self._node.lease.seconds * MICROSECONDS)

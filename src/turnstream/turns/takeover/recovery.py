@@ -149,6 +149,7 @@ class TurnRecovery:
         await asyncio.gather(*(end_some() for _ in range(min(len(turn_ids), _AT_ONCE))))
         if ended := len(turn_ids) - len(failures):
             logger.warning("recovered %d turns that a stopped or lost server had left unfinished", ended)
+            self._node.measures.recovered += ended
         if failures:
             raise failures[0]
         return ended
