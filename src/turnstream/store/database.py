@@ -20,10 +20,11 @@ DRIVER = "turnstream_driver"
 UPGRADE = "turnstream_upgrade"
 """Name of the execution option of a connection that upgrades the schema: its statements may take long."""
 
-Failure: TypeAlias = Literal["refused", "conflict", "lost"]
+Failure: TypeAlias = Literal["refused", "locked", "conflict", "lost"]
 """Kind of a failure of the database.
 
-`refused`: the database refuses the statement. `conflict`: another transaction was preferred, and a repetition
+`refused`: the database refuses the statement. `locked`: another transaction has held a lock for too long.
+`conflict`: another transaction was preferred, and a repetition
 may succeed. `lost`: the database cannot be reached, does not answer, or has ended the connection. A commit
 may have taken place then.
 """

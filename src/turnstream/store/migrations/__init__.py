@@ -6,9 +6,11 @@ newest schema, and are faster without the import.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -18,10 +20,16 @@ from turnstream.store.database import UPGRADE, Database, OpenDatabase, describe_
 from turnstream.store.schema import VERSION_TABLE
 from turnstream.store.urls import database_of
 
+logger = logging.getLogger(__name__)
+
 NEWEST = max(file.stem for file in (Path(__file__).parent / "versions").glob("0*.py")).partition("_")[0]
 """Revision that this version of the package needs: that of the newest file in `versions`."""
 
 _BUSY_TIMEOUT = 5.0
+_LOCKED_SECONDS = 60.0
+"""Seconds for which an upgrade is tried again while other transactions hold locks that it needs."""
+_LOCKED_PAUSE = 0.5
+"""Seconds between two attempts. The statements that waited behind the upgrade run meanwhile."""
 
 
 def upgrade_database(url: str) -> str:
@@ -59,12 +67,29 @@ def bring_up_to_date(database: Database) -> None:
     Several processes may do so at once. One of them upgrades, and the others wait for it.
     """
     opened = database.open(_BUSY_TIMEOUT, 1, 1)
-    with _connected(database.name, opened, opened.writer.execution_options(**{UPGRADE: True})) as connection:
-        if _current_revision(connection) == NEWEST:
-            return
-        database.lock_schema(connection)
-        if _current_revision(connection) != NEWEST:  # another process may have upgraded it meanwhile
-            _upgrade(connection, database.name)
+    until = monotonic() + _LOCKED_SECONDS
+    while not _try_upgrade(database, opened, is_last=monotonic() > until):
+        sleep(_LOCKED_PAUSE)
+
+
+def _try_upgrade(database: Database, opened: OpenDatabase, *, is_last: bool) -> bool:
+    """Upgrade the database. Return False if other transactions hold locks, unless it is the last attempt."""
+    try:
+        with _connected(
+            database.name, opened, opened.writer.execution_options(**{UPGRADE: True})
+        ) as connection:
+            if _current_revision(connection) == NEWEST:
+                return True
+            database.lock_schema(connection)
+            if _current_revision(connection) != NEWEST:  # another process may have upgraded it meanwhile
+                _upgrade(connection, database.name)
+    except StoreError as error:
+        cause = error.__cause__
+        if is_last or cause is None or opened.failure_of(cause) not in {"locked", "conflict"}:
+            raise
+        logger.warning("the database cannot be upgraded yet (%s), next try soon", describe_failure(cause))
+        return False
+    return True
 
 
 @contextmanager
@@ -86,6 +111,8 @@ def _unusable(name: str, error: Exception) -> StoreError:
         remedy = "another program holds it; close that one and try again"
     elif "permission denied" in why:
         remedy = "make its user the owner of the database, or grant the user CREATE on the schema"
+    elif "lock timeout" in why:
+        remedy = "another transaction uses its tables, such as a backup; start again after its end"
     return StoreError(f"{name} cannot be used as a database ({why}): {remedy}", retryable=False)
 
 

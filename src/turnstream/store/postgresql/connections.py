@@ -26,9 +26,18 @@ CONNECT_SECONDS = 5
 _CHECK_SECONDS = 0.05
 """Seconds between two looks at the deadline of an answer."""
 _LONGEST_READ = 60.0
-_UPGRADE_LOCK_SECONDS = 60
-"""Seconds that an upgrade waits for other transactions on the tables."""
+_UPGRADE_LOCK_SECONDS = 1
+"""Seconds that an upgrade waits for other transactions on a table. Then it makes room, and is tried again.
+
+All statements of the other nodes on this table wait behind it.
+"""
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WITHOUT_LIMITS = (
+    "SELECT set_config(name, '0', true) FROM pg_settings "
+    "WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+"""Ends the limits that an operator may give to all transactions. An upgrade of large tables takes longer."""
 
 
 class StatementLimits(NamedTuple):
@@ -97,11 +106,12 @@ def writer_engine(url: URL, limits: StatementLimits, connections: int) -> Engine
     """Return an engine for writes. Its transactions see all that was committed before each statement."""
     engine = _engine(url, pool_size=connections)
     begin_write = (
-        f"BEGIN; SET LOCAL lock_timeout = {_milliseconds(limits.lock)}; "
+        f"{_WRITE}; SET LOCAL lock_timeout = {_milliseconds(limits.lock)}; "
         f"SET LOCAL statement_timeout = {_milliseconds(limits.statement)}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(limits.idle)}"
     )
-    begin_upgrade = f"BEGIN; SET LOCAL lock_timeout = {_milliseconds(_UPGRADE_LOCK_SECONDS)}"
+    upgrade_lock = _milliseconds(_UPGRADE_LOCK_SECONDS)
+    begin_upgrade = f"{_WRITE}; SET LOCAL lock_timeout = {upgrade_lock}; {_WITHOUT_LIMITS}"
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -146,6 +156,7 @@ def _engine(url: URL, **settings: object) -> Engine:
         max_overflow=0,
         connect_args={
             "application_name": "turnstream",
+            "client_encoding": "utf8",  # also in a database without an encoding
             "connect_timeout": CONNECT_SECONDS,
             # A peer that is gone is noticed while a statement waits for it.
             "keepalives_idle": 5,

@@ -27,6 +27,9 @@ from turnstream.store.postgresql.owner_locks import lock_owners
 Answer = TypeVar("Answer")
 
 _CANCEL_SECONDS = 2.0
+_ENCODING = text("SELECT current_setting('server_encoding')")
+_ENCODINGS = {"UTF8", "SQL_ASCII"}
+"""Encodings that can store any text. SQL_ASCII stores bytes as they are."""
 _SCHEMA_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('turnstream schema'), hashtext(current_schema()))")
 
 
@@ -48,11 +51,14 @@ class PostgresDatabase:
         return True
 
     def lock(self) -> None:
-        """Check that the database can be reached. Any number of nodes may write it."""
+        """Check that the database can be reached, and can store any text.
+
+        Any number of nodes may write it.
+        """
         writer = writer_engine(self._url, StatementLimits.of_lock(CONNECT_SECONDS), 1)
         try:
-            with writer.connect():
-                pass
+            with writer.connect() as connection:
+                encoding = connection.execute(_ENCODING).scalar_one()
         except DBAPIError as error:
             why = describe_failure(error)
             raise StoreError(
@@ -60,6 +66,12 @@ class PostgresDatabase:
             ) from error
         finally:
             writer.dispose()
+        if encoding not in _ENCODINGS:
+            raise StoreError(
+                f"{self.name} cannot store any text: its encoding is {encoding}. "
+                "Create a database with ENCODING 'UTF8'",
+                retryable=False,
+            )
 
     def unlock(self) -> None:
         """Do nothing: `lock` holds nothing."""

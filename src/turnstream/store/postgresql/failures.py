@@ -12,12 +12,15 @@ from turnstream.store.database import Failure
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 """A serialization failure and a deadlock: the server has rolled one of two transactions back."""
+_LOCKED = "55P03"
 _UNAVAILABLE = frozenset({
     "25P03",  # the process slept, and its transaction was ended
+    "25P04",  # the same, by the operator's limit of a transaction
     "53300",  # too many connections
     "57P01",  # the operator ends the connection
     "57P02",  # a process of the server has crashed
     "57P03",  # the server starts, stops or recovers
+    "57P05",  # the connection was not used for the operator's limit of an idle session
 })  # fmt: skip
 _STANDBY = "25006"
 """A write in a read-only transaction. The server is a standby now: another one was promoted."""
@@ -63,6 +66,8 @@ def failure_of(error: BaseException, *, is_read: bool = False) -> Failure:
         return "lost" if is_of_connection else "refused"
     if code in _CONFLICTS:
         return "conflict"
+    if code == _LOCKED:
+        return "locked"
     if code == _STANDBY:
         return "refused" if is_read else "lost"
     return "lost" if code in _UNAVAILABLE or code.startswith(_CONNECTION_CLASS) else "refused"
