@@ -86,10 +86,10 @@ class _Supervisor:
             self._note_end(*os.wait())
 
     def _fork(self, worker: int) -> bool:
-        """Start a worker. Return True in the worker."""
+        """Start a worker, unless a signal has come. Return True in the worker."""
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
+        pid = None if self._stopping else os.fork()
         if pid == 0:
             os.setpgid(0, 0)  # Ctrl-C reaches the supervisor alone, which passes it on
             _end_with(parent)
@@ -97,7 +97,7 @@ class _Supervisor:
                 signal.signal(
                     number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 )
-        else:
+        elif pid is not None:
             self._workers[pid] = (worker, monotonic())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return pid == 0
@@ -109,6 +109,8 @@ class _Supervisor:
                 os.kill(pid, number)
 
     def _note_end(self, pid: int, status: int) -> None:
+        if pid not in self._workers:
+            return  # a child that this process had before, or an orphan that it has as a container's first
         worker, started = self._workers.pop(pid)
         code = os.waitstatus_to_exitcode(status)
         if self._stopping:
