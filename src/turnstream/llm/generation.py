@@ -65,6 +65,9 @@ class Generation:
                 source.begin(lambda event: show([event]))
                 reason = await self._driver.run(source)
                 self._live.text.end()
+            except BaseException:
+                self._source.give_up()
+                raise
             finally:
                 await close_in_time(self._source.close(), self._sink.label)
             self._complete(reason)

@@ -218,6 +218,9 @@ class ModelSource(TurnSource):
     def unanswered(self) -> Sequence[Block]:
         return [call.block for call in self._calls]
 
+    def give_up(self) -> None:
+        self._plan.give_up()
+
     async def close(self) -> None:
         self._plan.close()
         await _cancel(self._calls)

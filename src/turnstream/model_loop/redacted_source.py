@@ -138,6 +138,10 @@ class RedactedSource(TurnSource):
         """Return the stored tool calls that have no result yet."""
         return self._source.unanswered()
 
+    def give_up(self) -> None:
+        """Stop the running answer at its provider."""
+        self._source.give_up()
+
     async def close(self) -> None:
         """Release all resources."""
         await self._source.close()

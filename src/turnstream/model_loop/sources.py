@@ -175,6 +175,12 @@ class TurnSource:
         """Return the stored tool calls that have no result yet. A turn that ends early gives them one."""
         return ()
 
+    def give_up(self) -> None:
+        """Stop the running answer at its provider, if it is stored there. Call it before `close`.
+
+        Do not call it if another process continues the turn: that reads the answer.
+        """
+
     async def close(self) -> None:
         """Release all resources. The turn has ended, in any way."""
 

@@ -79,6 +79,10 @@ class StoresAnswers(Protocol):
         """Return the call that reads a stored answer to `request` from its beginning. See `stream`."""
         ...
 
+    def cancel(self, answer_id: str) -> None:
+        """Stop a stored answer that is not needed any more, so that it costs no more. Does not wait."""
+        ...
+
 
 class Provider(Protocol):
     """A seam. HTTP providers and the in-process simulator implement it."""

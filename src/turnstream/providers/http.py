@@ -24,6 +24,11 @@ class HttpProvider(RequestSender):
         """Return the call that reads a stored answer from its beginning. See `stream`."""
         return HttpCall(self, request, answer_id)
 
+    def cancel(self, answer_id: str) -> None:
+        """Stop a stored answer in a task of this provider. See `providers.base.StoresAnswers`."""
+        if self.wire.encode_cancel is not None:
+            self.send_in_background(self.wire.encode_cancel(answer_id), f"answer {answer_id} is cancelled")
+
     def stream(self, request: ModelRequest) -> HttpCall:
         """Return the call. See `Provider.stream`.
 

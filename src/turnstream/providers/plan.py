@@ -231,6 +231,8 @@ class CallPlan:
             else:
                 repeated = shown.blocks
         notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
+        if not reads_again:
+            self.give_up()
         call = self._call(place, request, joint, answer_id if reads_again else None)
         return CallRecovery(call, notice, pause, repeated, reads_again)
 
@@ -248,10 +250,18 @@ class CallPlan:
 
     def succeeded(self) -> None:
         """Report that the step's answer is whole."""
-        self._stream = None
+        self._stream = self._read_id = None
         if self._admitted is not None:
             self._planner.circuits.succeeded(self._admitted, self._owner)
             self._admitted = None
+
+    def give_up(self) -> None:
+        """Stop the answer of the last call at its provider, if it is stored there and may still run."""
+        answer_id = self.answer_id or self._read_id
+        if answer_id is not None:
+            model = self._models[self._attempts.current]
+            cast("StoresAnswers", model.provider).cancel(answer_id)
+            self._stream = self._read_id = None
 
     def close(self) -> None:
         """End the turn. A call without a result does not count for or against its model."""

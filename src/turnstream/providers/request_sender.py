@@ -6,6 +6,7 @@ request, so a redirect to another origin is refused.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from copy import copy
 from dataclasses import replace
@@ -30,6 +31,10 @@ _MISSING_PATH = frozenset({404, 405})
 
 MOST_REDIRECTS = 5
 """Requests that one call may take, with the first."""
+_TOO_LATE = frozenset({400, 404, 409})
+"""Statuses with which providers refuse to cancel an answer that has ended."""
+BACKGROUND_SECONDS = 5.0
+"""Seconds that a request in the background may take."""
 _METHOD_PRESERVING = frozenset({307, 308})
 """Statuses that repeat the request unchanged. Others would turn a POST into a GET."""
 _LONGEST_TARGET = 200
@@ -94,6 +99,7 @@ class RequestSender:
             trust_env=endpoint.trust_env,
         )
         self._calls = RunningCalls(name)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def with_key(self, api_key: str) -> Self:
         """Return this provider with another key. It shares the connections, and is closed with this one.
@@ -107,8 +113,13 @@ class RequestSender:
         return keyed
 
     async def close(self) -> None:
-        """Close all connections. Calls in progress raise ConnectionFailed."""
+        """Close all connections. Calls in progress raise ConnectionFailed.
+
+        Requests of `send_in_background` may take some seconds to end.
+        """
         self._calls.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # each has a deadline
         self._connections.close()
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
@@ -146,6 +157,23 @@ class RequestSender:
         self.addresses.settle()
         self.release(second)
         return connection
+
+    def send_in_background(self, request: HttpRequest, purpose: str) -> None:
+        """Send a request that cancels something. Does not wait. A failure is logged, with the `purpose`."""
+        task = asyncio.get_running_loop().create_task(self._send_for(request, purpose), name=purpose)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send_for(self, request: HttpRequest, purpose: str) -> None:
+        try:
+            async with asyncio.timeout(BACKGROUND_SECONDS):
+                connection = await self.send(request, "application/json")
+        except (OSError, BadAnswer, ProviderError) as error:  # TimeoutError is an OSError
+            logger.warning("%s: %s: this failed: %s", self.name, purpose, self.mask.text(str(error)))
+            return
+        if connection.status >= 400 and connection.status not in _TOO_LATE:
+            logger.warning("%s: %s: the provider answers %d", self.name, purpose, connection.status)
+        self.release(connection)
 
     async def _post(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
         """Send one request and follow redirects within the provider's origin."""

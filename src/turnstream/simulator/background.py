@@ -8,7 +8,7 @@ events after number N, without the fault of the first stream. Those of the past 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -112,11 +112,13 @@ class BackgroundResponses:
             self._size -= self._kept.pop(next(iter(self._kept))).size
 
 
-def add_routes(app: web.Application, responses: BackgroundResponses) -> None:
-    """Add the routes for responses that are kept."""
+def add_routes(
+    app: web.Application, responses: BackgroundResponses, report: Callable[[str], None] | None = None
+) -> None:
+    """Add the routes for responses that are kept. `report`: called with a line about each cancellation."""
     for prefix in ("/v1", ""):
         app.router.add_get(prefix + "/responses/{id}", partial(_get, responses))
-        app.router.add_post(prefix + "/responses/{id}/cancel", partial(_cancel, responses))
+        app.router.add_post(prefix + "/responses/{id}/cancel", partial(_cancel, responses, report))
 
 
 async def _get(responses: BackgroundResponses, request: web.Request) -> web.StreamResponse:
@@ -139,11 +141,15 @@ async def _get(responses: BackgroundResponses, request: web.Request) -> web.Stre
     return response
 
 
-async def _cancel(responses: BackgroundResponses, request: web.Request) -> web.StreamResponse:
+async def _cancel(
+    responses: BackgroundResponses, report: Callable[[str], None] | None, request: web.Request
+) -> web.StreamResponse:
     kept = responses.find(request.match_info["id"])
     if kept is None:
         return _unknown()
     kept.cancelled = True
+    if report is not None:
+        report(f"POST {request.path}: the response is cancelled")
     return web.json_response(kept.answer())
 
 

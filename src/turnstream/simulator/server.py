@@ -122,7 +122,7 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     log = RequestLog() if given is None else given
     app = web.Application(client_max_size=REQUEST_LIMIT)
     kept = BackgroundResponses()
-    add_routes(app, kept)
+    add_routes(app, kept, report)
     for wire_name, paths in _PATHS.items():
         route = _Route(WIRES[wire_name], replay, log, report)
         route.background = kept if wire_name == "openai-responses" else None

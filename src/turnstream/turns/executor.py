@@ -168,6 +168,8 @@ class Executor(TurnTask):
             logger.exception("turn %s failed unexpectedly", self.turn.id)
             outcome = self._failed(error)
         self._decided = None if pending else outcome
+        if outcome.status != "complete" and not self.superseded:
+            source.give_up()
         await close_in_time(source.close(), self.writer.label)
         return await self._wait_for(pending) if pending else outcome
 

@@ -283,6 +283,8 @@ class TurnTask:
         """Close the source, because the turn's rows could not be stored. Nothing has been shown."""
         self.abandoned = True
         self.writer.committed.set()
+        if self._source is not None:
+            self._source.give_up()
         if self.task is not None:
             self.task.cancel()
             self._set_deadline()

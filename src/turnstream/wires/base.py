@@ -261,3 +261,6 @@ class Wire:
 
     encode_resume: Callable[[Position], HttpRequest] | None = None
     """Return the request for the rest of a stored answer. None if the provider does not store answers."""
+
+    encode_cancel: Callable[[str], HttpRequest] | None = None
+    """Return the request that stops the stored answer with this id. None if there is no such request."""

@@ -80,6 +80,11 @@ async def test_an_answer_is_read_again_as_often_as_it_moves_on(
     assert not state.turn.cost_estimated
 
 
+def cancelled_in(requests: list[str]) -> int:
+    """Return the number of answers that the provider was told to cancel."""
+    return sum("the response is cancelled" in line for line in requests)
+
+
 def length(client: Client) -> int:
     return len(client.now.blocks[-1].text_content or "") if client.now.blocks else 0
 
@@ -90,3 +95,49 @@ async def test_the_library_reads_an_answer_again(provider: SimulatorServer, requ
     message = await llm.collect("hello", params=BACKGROUND)
     assert message.text == WHOLE
     assert models_in(requests) == 1
+
+
+@pytest.mark.requirement("A4", "J4")
+async def test_an_interrupt_cancels_the_answer_at_its_provider(
+    tmp_path: Path, provider: SimulatorServer, requests: list[str]
+) -> None:
+    async with Engine(f"sqlite:///{tmp_path}/a.sqlite", **settings(provider.port)) as engine:
+        turn = await engine.send("hello", model=f"{STORY},pace=0.05", params=BACKGROUND)
+        await read_until(engine, turn.id, Client(), lambda client: length(client) > 50)
+        await turn.interrupt()
+    assert cancelled_in(requests) == 1, "the engine has waited for it"
+
+
+@pytest.mark.requirement("J4")
+async def test_an_answer_that_a_fallback_replaces_is_cancelled(
+    tmp_path: Path, provider: SimulatorServer, requests: list[str]
+) -> None:
+    options = settings(provider.port)
+    options["retry"] = RETRY.model_copy(update={"attempts": 1})
+    async with Engine(f"sqlite:///{tmp_path}/a.sqlite", **options) as engine:
+        model = f"{STORY},pace=0.01,fault=cut,after=60"
+        turn = await engine.send("hello", model=model, fallbacks=["sim/echo:pace=0"], params=BACKGROUND)
+        state = await turn.wait()
+    assert [row.block.text_content for row in state.blocks] == ["hello"]
+    assert cancelled_in(requests) == 1
+
+
+async def test_an_answer_that_ends_is_not_cancelled(
+    tmp_path: Path, provider: SimulatorServer, requests: list[str]
+) -> None:
+    async with Engine(f"sqlite:///{tmp_path}/a.sqlite", **settings(provider.port)) as engine:
+        turn = await engine.send("hello", model=STORY, params=BACKGROUND)
+        state = await turn.wait()
+    assert state.turn.status == "complete"
+    assert cancelled_in(requests) == 0
+
+
+async def test_leaving_a_stream_of_the_library_cancels_its_answer(
+    provider: SimulatorServer, requests: list[str]
+) -> None:
+    llm = ts.LLM(f"{STORY},pace=0.05", **settings(provider.port))
+    async with llm, llm.stream("hello", params=BACKGROUND) as stream:
+        async for event in stream:
+            if isinstance(event, ts.BlockDelta):
+                break
+    assert cancelled_in(requests) == 1

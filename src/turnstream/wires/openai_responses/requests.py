@@ -75,6 +75,12 @@ def encode_resume(position: Position) -> HttpRequest:
     return HttpRequest(path, {"accept": "text/event-stream"}, b"", "GET")
 
 
+def encode_cancel(response_id: str) -> HttpRequest:
+    """Return the POST that cancels a background response."""
+    path = f"{_PATH}/{quote(response_id, safe='')}/cancel"
+    return HttpRequest(path, {"accept": "application/json"}, b"")
+
+
 def _dump_tool(tool: ToolDefinition) -> JsonObject:
     return {"type": "function", **dump_function(tool, "parameters"), "strict": tool.strict}
 

@@ -24,6 +24,7 @@ WIRE = Wire(
     encode_answer=answers.encode_answer,
     encode_error=ERRORS.encode_error,
     encode_resume=requests.encode_resume,
+    encode_cancel=requests.encode_cancel,
 )
 """The base URL includes the version, as in `https://api.openai.com/v1`."""
 
