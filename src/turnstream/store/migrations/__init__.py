@@ -107,7 +107,7 @@ def _connected(name: str, opened: OpenDatabase, engine: Engine) -> Generator[Con
 def _unusable(name: str, error: Exception) -> StoreError:
     why = describe_failure(error)
     remedy = "give the path of a new file, or of a database that turnstream made"
-    if "locked" in why:
+    if "locked" in why or "lock timeout" in why:
         remedy = "another program holds it; close that one and try again"
     elif "permission denied" in why:
         remedy = "make its user the owner of the database, or grant the user CREATE on the schema"
