@@ -84,7 +84,7 @@ class PlannedCall:
         self._gate = gate
         self._place = place
         self._stream = stream
-        self._joint = joint
+        self.joint = joint
 
     async def __aenter__(self) -> CallBatches:
         self._gate.admit(self._place)
@@ -93,7 +93,7 @@ class PlannedCall:
         except InvalidRequest as error:
             raise NotCalled(error) from error
         self._gate.answering(getattr(self._stream, "answer_headers", _NO_HEADERS))
-        return batches if self._joint is None else JoinedBatches(batches, self._joint)
+        return batches if self.joint is None else JoinedBatches(batches, self.joint)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
