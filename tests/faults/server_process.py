@@ -41,9 +41,10 @@ from turnstream.config import (
     RetrySettings,
     ServerSettings,
 )
-from turnstream.engine import NATIVE, VERSION, Engine
+from turnstream.engine import NATIVE, PREFIX, VERSION, Engine
 from turnstream.errors import TurnstreamError
 from turnstream.server.application import build_application
+from turnstream.server.fast_path import DirectRoutes
 from turnstream.server.uvicorn_server import address_of, bind, loop_factory, run_application
 from turnstream.simulator.server import SimulatorServer
 from turnstream.store.base import Operation
@@ -139,8 +140,12 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
     async with engine:
         bound = bind("127.0.0.1", 0)
         url = address_of(bound, "127.0.0.1")
+        router = engine.router(protocols=plan.protocols)
         application = build_application(
-            engine.router(protocols=plan.protocols), version=VERSION, health=engine._background
+            router,
+            version=VERSION,
+            health=engine._background,
+            direct=DirectRoutes(engine._context, router, PREFIX),
         )
         _add_inspection(application, engine)
         await run_application(

@@ -91,8 +91,8 @@ async def ways(tmp_path: Path) -> AsyncIterator[tuple[Client, Client, Passing]]:
         yield clients[0], clients[1], counts[0]
 
 
-async def ask(client: Client, chat: str, body: Any, **headers: str) -> Answer:
-    return await client.call("POST", f"/chats/{chat}/turns?stream=true", body, headers)
+async def ask(client: Client, chat: str, body: Any, query: str = "?stream=true", **headers: str) -> Answer:
+    return await client.call("POST", f"/chats/{chat}/turns{query}", body, headers)
 
 
 async def new_chat(client: Client) -> str:
@@ -116,12 +116,30 @@ async def test_a_plain_request_is_answered_past_the_framework(ways) -> None:
     }
 
 
+@pytest.mark.requirement("A1")
+async def test_a_request_without_a_stream_is_answered_past_the_framework(ways) -> None:
+    direct, framework, seen = ways
+    chats = [await new_chat(direct), await new_chat(framework)]
+    before = seen.passed
+    answers = [await ask(client, chat, PLAIN, "") for client, chat in zip(ways[:2], chats, strict=True)]
+    assert seen.passed == before
+    for answer, chat in zip(answers, chats, strict=True):
+        assert answer.status == 201
+        started = answer.json
+        assert started["stream_url"] == f"/api/turns/{started['assistant_turn']['id']}/stream"
+        assert started["user_turn"]["chat_id"] == chat
+    assert answers[0].json.keys() == answers[1].json.keys()
+    assert answers[0].headers.keys() == answers[1].headers.keys()
+
+
 @pytest.mark.requirement("A1", "K4")
-async def test_both_ways_say_the_same(ways) -> None:
+@pytest.mark.parametrize("query", ["?stream=true", ""])
+async def test_both_ways_say_the_same(ways, query: str) -> None:
     chats = [await new_chat(client) for client in ways[:2]]
     for body, headers in REQUESTS:
         answers = [
-            await ask(client, chat, body, **headers) for client, chat in zip(ways[:2], chats, strict=True)
+            await ask(client, chat, body, query, **headers)
+            for client, chat in zip(ways[:2], chats, strict=True)
         ]
         assert answers[0].status == answers[1].status, (body, headers)
         if answers[0].status >= 400:
@@ -193,7 +211,8 @@ async def test_a_key_is_asked_for(tmp_path: Path) -> None:
     [
         ({}, "c"),
         ({"method": "GET"}, None),
-        ({"query_string": b""}, None),
+        ({"query_string": b""}, "c"),
+        ({"query_string": b"stream=false"}, None),
         ({"query_string": b"stream=true&x=1"}, None),
         ({"path": "/api/chats/c/turns/"}, None),
         ({"path": "/api/chats/c/d/turns"}, None),

@@ -1,6 +1,6 @@
 """A fast path of our own server for the requests whose latency users notice: those that start an answer.
 
-    POST {prefix}/chats/{chat_id}/turns?stream=true
+    POST {prefix}/chats/{chat_id}/turns, with ?stream=true or without a query
     POST to an address of another protocol, if its endpoint takes nothing but the request
 
 The framework accounts for a quarter of the time to the first token, and for more if there are many routes.
@@ -27,6 +27,9 @@ from turnstream.server.error_answers import unexpected_response
 from turnstream.server.requests.limited_route import Handle, as_response, read_body
 from turnstream.server.turns import answer_turn
 from turnstream.server.views import TurnBody
+
+_QUERIES = {b"": False, b"stream=true": True}
+"""Queries of a request for a turn, and True if the answer is the turn's event stream."""
 
 
 class DirectRoutes:
@@ -57,10 +60,10 @@ class DirectRoutes:
             return None
         if (handler := self._handlers.get(scope["path"])) is not None:
             return handler
-        if scope["query_string"] != b"stream=true":
+        if (stream := _QUERIES.get(scope["query_string"])) is None:
             return None
         found = self._turns.fullmatch(scope["path"])
-        return None if found is None else partial(self._answer_turn, found[1])
+        return None if found is None else partial(self._answer_turn, found[1], stream=stream)
 
     async def answer(
         self, handler: Handle, otherwise: ASGIApp, scope: Scope, receive: Receive, send: Send
@@ -77,18 +80,18 @@ class DirectRoutes:
             raise
         await response(scope, receive, send)
 
-    async def _answer_turn(self, chat_id: str, request: Request) -> Response:
-        answering = self._answer_plain(chat_id, request)
+    async def _answer_turn(self, chat_id: str, request: Request, *, stream: bool) -> Response:
+        answering = self._answer_plain(chat_id, request, stream=stream)
         return await as_response(request, answering, debug=self._context.debug)
 
-    async def _answer_plain(self, chat_id: str, request: Request) -> Response:
+    async def _answer_plain(self, chat_id: str, request: Request, *, stream: bool) -> Response:
         """Return the answer. Raises TurnstreamError, or _FrameworkRequest if the body does not validate."""
         await self._context.principal(request)
         raw = await read_body(request, self._context)
         body = _plain_body(request, raw)
         if body is None:
             raise _FrameworkRequest(raw)
-        return await answer_turn(self._context, request, chat_id, body, stream=True)
+        return await answer_turn(self._context, request, chat_id, body, stream=stream)
 
 
 class _FrameworkRequest(Exception):
