@@ -15,19 +15,30 @@ from turnstream.store.mapping import read_text
 from turnstream.store.schema import blocks, turns
 
 _previous = turns.alias("previous")
-_BEFORE = (
-    select(turns.c.prev_turn_id, _previous.c.path_digest)
-    .select_from(turns.outerjoin(_previous, _previous.c.id == turns.c.prev_turn_id))
-    .where(turns.c.id == bindparam("turn_id"))
-)
-_COUNTED = (
-    select(blocks.c.sequence, blocks.c.block_type, blocks.c.text_content, blocks.c.content, blocks.c.partial)
-    .where(
-        blocks.c.turn_id == bindparam("turn_id"),
-        and_(blocks.c.block_type != "thinking", blocks.c.block_type != "provider"),
+_PATH = (
+    select(
+        turns.c.prev_turn_id,
+        _previous.c.path_digest,
+        blocks.c.sequence,
+        blocks.c.block_type,
+        blocks.c.text_content,
+        blocks.c.content,
+        blocks.c.partial,
     )
+    .select_from(
+        turns.outerjoin(_previous, _previous.c.id == turns.c.prev_turn_id).outerjoin(
+            blocks,
+            and_(
+                blocks.c.turn_id == turns.c.id,
+                blocks.c.block_type != "thinking",
+                blocks.c.block_type != "provider",
+            ),
+        )
+    )
+    .where(turns.c.id == bindparam("turn_id"))
     .order_by(blocks.c.sequence)
 )
+"""A row for each block that counts. A turn without such blocks has one row without a block."""
 
 
 def answer_digest(connection: Connection, turn_id: str, unsaved: Sequence[BlockRecord]) -> str | None:
@@ -35,20 +46,19 @@ def answer_digest(connection: Connection, turn_id: str, unsaved: Sequence[BlockR
 
     Return None if the path before the turn has no digest, or a block cannot be read.
     """
-    # Every turn's end waits for this, so it goes straight to the driver.
-    driver = driver_of(connection)
-    before = driver.first(connection, _BEFORE, {"turn_id": turn_id})
-    if before is None:
+    # Every turn's end waits for this, so it is one statement, and goes straight to the driver.
+    rows = driver_of(connection).rows(connection, _PATH, {"turn_id": turn_id})
+    if not rows:
         return None
-    previous_id, digest = before
+    previous_id, digest = rows[0][:2]
     if previous_id is None:
         digest = NO_TURNS
     if digest is None:
         return None
     said: dict[int, Block] = {}
-    for sequence, block_type, text, content, partial in driver.rows(
-        connection, _COUNTED, {"turn_id": turn_id}
-    ):
+    for _, _, sequence, block_type, text, content, partial in rows:
+        if sequence is None:
+            continue
         try:
             read = None if content is None else decode_json(content)
         except (TypeError, ValueError, RecursionError):
