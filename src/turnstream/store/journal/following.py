@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select, union_all
 
 from turnstream.core.lifecycle import TurnStatus
 from turnstream.store.base import Query, TurnRecord
 from turnstream.store.journal.pages import JournalSegment
 from turnstream.store.journal.queries import Journal
 from turnstream.store.queries import RUNNING, GetTurn, last_seq_of, portions_of
-from turnstream.store.schema import chats, journal, turns
+from turnstream.store.schema import annotations, blocks, chats, journal, turns
 from turnstream.store.settings import read_turns
 
 _OF_OWNER = (
@@ -33,6 +33,20 @@ _ELSEWHERE = select(turns).where(
     turns.c.status != "waiting",
     turns.c.node != bindparam("own_node"),
 )
+
+
+_stored = union_all(
+    select(turns.c.id.label("turn_id"), turns.c.last_seq.label("seq")).where(
+        turns.c.id.in_(bindparam("ids", expanding=True))
+    ),
+    select(blocks.c.turn_id, func.max(blocks.c.last_seq))
+    .where(blocks.c.turn_id.in_(bindparam("ids", expanding=True)))
+    .group_by(blocks.c.turn_id),
+    select(annotations.c.turn_id, func.max(annotations.c.seq))
+    .where(annotations.c.turn_id.in_(bindparam("ids", expanding=True)))
+    .group_by(annotations.c.turn_id),
+).subquery()
+_LAST_SEQS = select(_stored.c.turn_id, func.max(_stored.c.seq).label("seq")).group_by(_stored.c.turn_id)
 
 
 class PagesAfter(Query[list[tuple[int, str]]], frozen=True, kw_only=True):
@@ -72,16 +86,24 @@ class TurnHead(NamedTuple):
 
 
 class ReadHeads(Query[Mapping[str, TurnHead]], frozen=True, kw_only=True):
-    """Reads the heads of turns, by id. Turns that are gone are left out."""
+    """Reads the heads of turns, by id. Turns that are gone are left out.
+
+    A node reads those of all turns that it shows from other nodes, ten times a second.
+    """
 
     turn_ids: tuple[str, ...]
 
     def fetch(self, connection: Connection) -> Mapping[str, TurnHead]:
         heads: dict[str, TurnHead] = {}
         for ids in portions_of(self.turn_ids):
-            for row in connection.execute(_HEADS, {"ids": ids}):
-                stored = last_seq_of(connection, row.id) if row.status == "waiting" else 0
-                heads[row.id] = TurnHead(row.node, row.generation, row.status, stored)
+            rows = connection.execute(_HEADS, {"ids": ids}).all()
+            waiting = [row.id for row in rows if row.status == "waiting"]
+            stored: dict[str, int] = {}
+            if waiting:
+                found = connection.execute(_LAST_SEQS, {"ids": waiting})
+                stored = {row.turn_id: row.seq for row in found}
+            for row in rows:
+                heads[row.id] = TurnHead(row.node, row.generation, row.status, stored.get(row.id, 0))
         return heads
 
 

@@ -16,7 +16,7 @@ from turnstream.store.nodes import IS_LAPSED, IS_WRITTEN
 from turnstream.store.operations.fencing import require_executor
 from turnstream.store.operations.progress import SaveStep, fences_before
 from turnstream.store.rows import node_rows, turn_rows
-from turnstream.store.schema import journal, nodes, turns
+from turnstream.store.schema import followers, journal, nodes, turns
 from turnstream.store.settings import read_turns
 
 _NOW = select(DatabaseTime())
@@ -36,6 +36,12 @@ _REMOVABLE = select(nodes.c.id).where(
     ~exists().where(or_(turns.c.node == nodes.c.id, turns.c.taken_from == nodes.c.id), IS_WRITTEN),
 )
 _DELETE_PAGES = delete(journal).where(journal.c.owner.in_(bindparam("ids", expanding=True)))
+_DELETE_FOLLOWERS = delete(followers).where(
+    or_(
+        followers.c.node.in_(bindparam("ids", expanding=True)),
+        followers.c.follower.in_(bindparam("ids", expanding=True)),
+    )
+)
 _DELETE_NODES = delete(nodes).where(nodes.c.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -244,7 +250,9 @@ class ResumeClaimed(Operation[TurnRecord], frozen=True, kw_only=True):
 
 
 class RemoveNodes(Operation[list[str]], frozen=True, kw_only=True):
-    """Removes lapsed nodes that have no unfinished turn, with their pages of the journal. Returns their ids.
+    """Removes lapsed nodes that have no unfinished turn. Returns their ids.
+
+    Their pages of the journal go with them, and the rows of their followers.
 
     Args:
         age: Microseconds since the last heartbeat of a node that may be removed.
@@ -256,5 +264,6 @@ class RemoveNodes(Operation[list[str]], frozen=True, kw_only=True):
         ids = list(connection.execute(_REMOVABLE.with_for_update(), {"age": self.age}).scalars())
         if ids:
             connection.execute(_DELETE_PAGES, {"ids": ids})
+            connection.execute(_DELETE_FOLLOWERS, {"ids": ids})
             connection.execute(_DELETE_NODES, {"ids": ids})
         return ids

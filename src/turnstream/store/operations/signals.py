@@ -24,6 +24,11 @@ _IS_FOLLOWED = select(func.count()).where(
     followers.c.node == bindparam("at_node"), followers.c.until >= DatabaseTime()
 )
 _STOPS = select(stop_requests.c.turn_id).where(stop_requests.c.node == bindparam("at_node"))
+_MOVE_STOP = (
+    update(stop_requests)
+    .where(stop_requests.c.turn_id == bindparam("at_turn"))
+    .values(node=bindparam("to_node"))
+)
 _DELETE_STOPS = delete(stop_requests).where(stop_requests.c.turn_id.in_(bindparam("ids", expanding=True)))
 
 
@@ -50,12 +55,16 @@ class FollowNodes(Operation[None], frozen=True, kw_only=True):
 
 
 class RequestStop(Operation[None], frozen=True, kw_only=True):
-    """Asks the node that writes a turn to stop it. Asking again changes nothing."""
+    """Asks the node that writes a turn to stop it. An earlier request goes to this node, too.
+
+    Asking the same node again changes nothing.
+    """
 
     node: str
 
     def apply(self, connection: Connection) -> None:
-        driver_of(connection).insert(connection, stop_requests, [(self.turn_id, self.node)])
+        if driver_of(connection).insert(connection, stop_requests, [(self.turn_id, self.node)]) == 0:
+            connection.execute(_MOVE_STOP, {"at_turn": self.turn_id, "to_node": self.node})
 
 
 class ForgetStops(Operation[None], frozen=True, kw_only=True):
