@@ -57,7 +57,7 @@ class BackgroundWork:
         registry = commands.registry
         self._heartbeats = Heartbeats(parts.store, parts.node, lambda: registry.draining, self._regain_lease)
         mirrors = commands.mirrors
-        mirrors.feed.append = commands.hand_over.append = parts.journal.append
+        mirrors.feed.append = commands.hand_over.append = commands.restarts.append = parts.journal.append
         self._signals = NodeSignals(parts.store, commands.registry, parts.node, parts.journal, mirrors.feed)
         self._titles = TitleWriter(commands, parts.title_model)
         commands.registry.on_turn_end = self._ended

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +19,13 @@ from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, S
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation
 from turnstream.store.journal.operations import AppendJournal, TrimJournal
+from turnstream.store.journal.pages import JournalSegment
 from turnstream.store.journal.queries import Journal
 from turnstream.store.operations.content import SaveBlock
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
+
+_segments = msgspec.json.Decoder(list[JournalSegment])
 
 
 def pages(path: Path) -> list[str]:
@@ -161,6 +165,52 @@ async def test_a_block_that_is_being_stored_is_in_the_renewed_journal(tmp_path: 
         assert len(pages(path)) == 1
         await world.crash()
     assert await partial_of(path, executor) == [("", True)]
+
+
+@pytest.mark.requirement("D5", "D3")
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_parts_that_wait_for_the_same_write_share_a_page(tmp_path: Path, *, cancelled: bool) -> None:
+    """A caller that is cancelled during its write loses no part of the others, nor its own."""
+    path = tmp_path / "turns.sqlite"
+    parts = [JournalSegment(f"turn {number}", 0, 0, "text", 1, 2, "text", None) for number in range(4)]
+    writing, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(operation: Operation[Any]) -> None:
+        if isinstance(operation, AppendJournal):
+            writing.set()
+            await go.wait()
+
+    async with World(path) as world, asyncio.timeout(SECONDS):
+        world.store.before = hold
+        keeper = JournalKeeper(world.store, world.registry.journal_parts)
+        first = asyncio.create_task(keeper.append(parts[:1]))
+        await writing.wait()
+        later = [asyncio.create_task(keeper.append([part])) for part in parts[1:]]
+        await asyncio.sleep(0)  # they begin, and wait
+        if cancelled:
+            first.cancel()
+        go.set()
+        _, *others = await asyncio.gather(first, *later, return_exceptions=True)
+        assert others == [None, None, None]
+        found = [part.turn_id for page in pages(path) for part in _segments.decode(page)]
+        assert sorted(found) == [part.turn_id for part in parts]
+        assert len(pages(path)) == (1 if cancelled else 2)
+
+
+@pytest.mark.requirement("D3")
+async def test_all_callers_learn_that_storage_refuses_their_page(tmp_path: Path) -> None:
+    part = JournalSegment("turn", 0, 0, "text", 1, 2, "text", None)
+
+    async def refuse(operation: Operation[Any]) -> None:
+        if isinstance(operation, AppendJournal):
+            raise StoreError("no room")
+
+    async with World(tmp_path / "turns.sqlite") as world, asyncio.timeout(SECONDS):
+        world.store.before = refuse
+        keeper = JournalKeeper(world.store, world.registry.journal_parts)
+        answers = await asyncio.gather(*(keeper.append([part]) for _ in range(3)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [StoreError] * 3
+        assert len(world.store.times_of(AppendJournal)) == 2, "the later two share one"
 
 
 @pytest.mark.requirement("D5", "D3")

@@ -105,7 +105,7 @@ class ModelSource(TurnSource):
         self._was_answered = calls is not None
         """True until the remaining calls of a resumed step have their results."""
         self._begun: BegunStep | None = None
-        """The blocks of another process that the first step continues, or None."""
+        """The blocks of another process that the first step continues, until its call begins, or None."""
         self._pending: list[PendingApproval] = []
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._contexts = ToolContexts(tools)
@@ -131,26 +131,27 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._continues:
             return None
-        begun, self._begun = self._begun, None
         if number:
-            stream = _later_stream(partial(self.next_stream, begun))
-        elif self._redaction is not None or begun is not None:
-            stream = _later_stream(partial(self._begin, self._request, begun))
+            stream = _later_stream(self.next_stream)
+        elif self._redaction is not None or self._begun is not None:
+            stream = _later_stream(partial(self._begin, self._request))
         else:
             stream = self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
     @property
     def answer_id(self) -> str | None:
-        # The hook runs again in another process, and may choose another model there.
-        return None if self.needs_preparation else self._plan.answer_id
+        if self.needs_preparation:  # the hook runs again in another process, and may choose another model
+            return None
+        answer = None if self._begun is None else self._begun.answer
+        return self._plan.answer_id if answer is None else answer.response_id
 
     def continue_step(
         self, shown: Sequence[Block], answer: StoredAnswer | None = None
     ) -> Continuation | None:
         if self.needs_preparation:  # the hook may choose another model
             return None
-        if answer is not None and self._plan.can_reattach(answer):
+        if answer is not None and self._plan.choose(answer):
             self._begun = BegunStep(shown, answer)
             return "answer"
         if shown and self._plan.can_continue(shown):
@@ -228,12 +229,10 @@ class ModelSource(TurnSource):
 
     # -- for the next call -------------------------------------------------------------------------------
 
-    async def next_stream(self, begun: BegunStep | None = None) -> Stream:
-        """Return a model call that continues from the stored blocks.
-
-        `begun`: blocks of the same step that the call continues. They may be stored.
-        """
+    async def next_stream(self) -> Stream:
+        """Return a model call that continues from the stored blocks."""
         past = await self._read_past()
+        begun = self._begun
         if begun is not None and begun.shown and past:
             before = [block for block in past[-1].blocks if block.sequence < begun.shown[0].sequence]
             past = [*past[:-1], past[-1]._replace(blocks=before)]
@@ -247,16 +246,19 @@ class ModelSource(TurnSource):
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
         messages = (*self._context, *messages)
-        return await self._begin(msgspec.structs.replace(self._request, messages=messages), begun)
+        return await self._begin(msgspec.structs.replace(self._request, messages=messages))
 
-    async def _begin(self, request: ModelRequest, begun: BegunStep | None) -> Stream:
+    async def _begin(self, request: ModelRequest) -> Stream:
         if (redaction := self._redaction) is not None:
             request = await run_work(request.messages, partial(redact_request, request, redaction))
-        if begun is None:
-            return self._plan.begin(request)
-        shown, answer = begun
+        begun, self._begun = self._begun, None
         plan = self._plan
-        return plan.resume(request, shown) if answer is None else plan.reattach(request, shown, answer)
+        if begun is None:
+            return plan.begin(request)
+        shown, answer = begun
+        if answer is None:
+            return plan.resume(request, shown)
+        return plan.reattach(request, shown, answer.response_id)
 
     # -- for the results ---------------------------------------------------------------------------------
 

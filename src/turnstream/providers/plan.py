@@ -151,22 +151,23 @@ class CallPlan:
         assert kept is not None
         return self._call(self._attempts.current, *self._continuation(self._attempts.current, kept))
 
-    def can_reattach(self, answer: StoredAnswer) -> bool:
-        """Return True if the model of a stored answer can be called, and its provider stores answers."""
-        return any(
-            model.called.name == answer.model and getattr(model.provider, "can_resume", False)
-            for model in self._models
-        )
+    def choose(self, answer: StoredAnswer) -> bool:
+        """Make the model of a stored answer the current one. Return False if its answers cannot be read."""
+        for place, model in enumerate(self._models):
+            if model.called.name == answer.model and getattr(model.provider, "can_resume", False):
+                self._attempts.current = place
+                return True
+        return False
 
-    def reattach(self, request: ModelRequest, shown: Sequence[Block], answer: StoredAnswer) -> Call:
+    def reattach(self, request: ModelRequest, shown: Sequence[Block], answer_id: str) -> Call:
         """Return the first call of a step, which reads a stored answer from its beginning.
 
         `shown`: its blocks so far. The call repeats them (see `CallRecovery.repeated`).
         """
         self._begin_step(request)
         self._seen = length_of(shown)
-        place = [model.called.name for model in self._models].index(answer.model)
-        return self._call(place, self._request_for(place), None, answer.response_id)
+        place = self._attempts.current
+        return self._call(place, self._request_for(place), None, answer_id)
 
     def _begin_step(self, request: ModelRequest) -> None:
         self._request = request

@@ -77,14 +77,14 @@ class Commands:
         self.recovery = TurnRecovery(
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
         )
-        restarts = Restarts(store, options.node, registry, self._models, self.recovery.usage)
-        self.recovery.restart = restarts.restart
+        self.restarts = Restarts(store, options.node, registry, self._models, self.recovery.usage)
+        self.recovery.restart = self.restarts.restart
         self.hand_over = HandOver(store, options.node, registry)
         registry.hand_over = self.hand_over.run
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self._remote = RemoteTurns(store, options.node, self.recovery)
         self.mirrors = Mirrors(store, registry, self._models, self._remote)
-        self.approvals.logs.mirrored = restarts.mirrored = self.mirrors.release
+        self.approvals.logs.mirrored = self.restarts.mirrored = self.mirrors.release
         self.chats = ChatCommands(store, registry, self.approvals, self._remote)
         self._transient = TransientCommands(registry, self._models)
         self._stores_turns = options.stores_turns

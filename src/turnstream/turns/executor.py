@@ -61,6 +61,8 @@ class Executor(TurnTask):
         """Blocks that were not stored when the end was decided."""
         self.tracing: Tracing | None = None
         """Makes the turn's span. None: it has none."""
+        self.takeover_part: JournalPart | None = None
+        """Part of the journal with which the turn's generation begins. None: it took no turn over."""
 
     @property
     def answer_headers(self) -> Mapping[str, str]:
@@ -75,6 +77,8 @@ class Executor(TurnTask):
                 still fail.
         """
         journal = self.writer.journal
+        if not self.writer.committed.is_set():
+            return self.takeover_part if whole else None
         if whole:
             self._named = None
             return self._with_answer(journal.whole_part(self.log))

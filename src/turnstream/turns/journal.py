@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -152,6 +153,17 @@ class Gather(Protocol):
     def __call__(self, *, whole: bool) -> Iterable[JournalPart]: ...
 
 
+@dataclass(eq=False, slots=True)
+class _SharedPage:
+    """A page that the callers of `append` wait for.
+
+    `is_written`: None until the write has ended. A caller that is cancelled leaves it to the next one.
+    """
+
+    parts: list[JournalPart]
+    is_written: bool | None = None
+
+
 class _DueTrim(NamedTuple):
     """A deletion of the pages before the page `before`.
 
@@ -211,6 +223,7 @@ class JournalKeeper:
         self._lock = asyncio.Lock()
         self.is_followed = False
         self._unwritten: list[JournalPart] = []
+        self._shared = _SharedPage([])
         self.writes = 0
         self.segments = 0
         self.given_up = 0
@@ -246,13 +259,21 @@ class JournalKeeper:
                 logger.exception("a write of the journal failed; the next one is tried")
 
     async def append(self, parts: Sequence[JournalPart]) -> None:
-        """Write parts as a page at once. Raises StoreError if storage failed: the next write has them."""
+        """Write parts at once. Callers that wait for the same earlier write share a page.
+
+        Raises StoreError if storage failed. The next write may have the parts then.
+        """
+        page = self._shared
+        page.parts.extend(parts)
         async with self._lock:
-            if self._page is None and not await self._find_page():
-                raise StoreError("the journal cannot be read")
-            self._unwritten.extend(parts)
-            if await self._write_portion() is None:
-                raise StoreError("the journal cannot be written")
+            if self._shared is page:
+                self._shared = _SharedPage([])
+            if page.is_written is None:
+                self._unwritten.extend(page.parts)  # perhaps again, after a cancelled caller: readers skip it
+                is_known = self._page is not None or await self._find_page()
+                page.is_written = is_known and await self._write_portion() is not None
+        if not page.is_written:
+            raise StoreError("the journal cannot be written")
 
     async def write(self) -> None:
         """Write the growth since the last call, or all open blocks if a rewrite is due."""

@@ -20,10 +20,11 @@ from turnstream.errors import Conflict, InvalidRequest
 from turnstream.providers.conversations import run_work
 from turnstream.store.base import SET_BY_STORE, ApprovalRecord, BlockRecord, RequestRecord, Store, TurnRecord
 from turnstream.store.conversation_digest import entries_of
+from turnstream.store.journal.pages import OpenedBlock
 from turnstream.store.operations.opening import ClientTurnId, Opening
 from turnstream.store.operations.start import StartedRecords
 from turnstream.store.queries import AllBlocks, GetTurn, StartedWith
-from turnstream.turnlog.base import History
+from turnstream.turnlog.base import History, LogState
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.wires.base import ToolDefinition
 
@@ -346,6 +347,20 @@ def history_of(turn: TurnRecord, last_seq: int) -> History:
         tuple(ResetRecord(seq, index) for seq, index in turn.resets),
         tuple(Fence(generation, seq) for generation, seq in turn.fences),
     )
+
+
+def continued_state(turn: TurnRecord, opened: OpenedBlock | None) -> LogState:
+    """Return the state from which the log of a turn's new generation continues.
+
+    Args:
+        turn: The row, as the new generation is stored.
+        opened: The open block that survived, or None.
+    """
+    history = history_of(turn, turn.last_seq)
+    state = LogState(turn.generation, turn.last_seq, history, history.fences[-1].seq)
+    if opened is None:
+        return state
+    return state._replace(open_block=opened.block, open_first_seq=opened.first_seq)
 
 
 def start_event(turn: TurnRecord) -> TurnStart:

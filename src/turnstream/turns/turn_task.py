@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import ProviderError, StaleGeneration, StoreError
 from turnstream.model_loop.accounts import Summary
@@ -27,29 +26,22 @@ from turnstream.model_loop.sources import TurnSource
 from turnstream.nodes.lease import Lease
 from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
+from turnstream.store.journal.pages import OpenedBlock
 from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.operations.start import StartedRecords
-from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher
 from turnstream.turns.interruption import Interruption
-from turnstream.turns.new_turns import history_of, start_event
+from turnstream.turns.new_turns import continued_state, start_event
 from turnstream.turns.writing import LeasedWriter, TurnWriter
 
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """Seconds that a stopping turn waits for its source. Then it ends without the source."""
-
-
-class OpenedBlock(NamedTuple):
-    """An open block of another executor, and the seq of its first event."""
-
-    block: OpenBlock
-    first_seq: int
 
 
 class TurnTask:
@@ -215,7 +207,7 @@ class TurnTask:
         Args:
             writing: The write of the new generation.
             launch: Starts the turn's task.
-            opened: The open block that the task continues, or None.
+            opened: The open block, which the task continues or retracts, or None.
         """
 
         def settle(task: asyncio.Task[TurnRecord]) -> None:
@@ -223,11 +215,7 @@ class TurnTask:
                 self.abandon()
                 return
             turn = self._finisher.turn = task.result()
-            history = history_of(turn, turn.last_seq)
-            state = LogState(turn.generation, turn.last_seq, history, history.fences[-1].seq)
-            if opened is not None:
-                state = state._replace(open_block=opened.block, open_first_seq=opened.first_seq)
-            self.log.taken_over(state)
+            self.log.taken_over(continued_state(turn, opened))
             self.writer.committed.set()
             launch()
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -67,6 +67,13 @@ class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 JournalPart: TypeAlias = JournalSegment | TurnItems
 """Part of a page: the growth of one turn."""
+
+
+class OpenedBlock(NamedTuple):
+    """An open block of another executor, and the seq of its first event."""
+
+    block: OpenBlock
+    first_seq: int
 
 
 class _RawItems(msgspec.Struct, frozen=True, array_like=True):
@@ -119,8 +126,8 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
 
     Args:
         pages: Texts of the pages, in the order in which they were written.
-        last_seqs: The last seq of each turn. Segments up to it are left out: they are older than a
-            retraction.
+        last_seqs: The last seq of each turn's row. Older segments are left out: what they show was
+            retracted.
 
     Segment 0 of a block replaces the block's earlier segments: the journal was rewritten there. If a segment
     is found twice, the first one counts.
@@ -159,7 +166,8 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
     open_segments = {turn_id: _in_order(blocks) for turn_id, blocks in turns.items()}
     for turn_id, fold in folded.items():
         segment = segment_of(turn_id, fold)
-        if segment is not None and segment.seq > last_seqs[turn_id]:
+        # A snapshot at the last seq has its event: the retraction, or the takeover with which it begins.
+        if segment is not None and segment.seq >= last_seqs[turn_id]:
             open_segments[turn_id] = [segment]
     return open_segments
 
@@ -196,9 +204,9 @@ def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]
     return [(block.finish(partial=True), first_seq) for block, first_seq in open_blocks(segments)]
 
 
-def open_blocks(segments: Iterable[JournalSegment]) -> list[tuple[OpenBlock, int]]:
+def open_blocks(segments: Iterable[JournalSegment]) -> list[OpenedBlock]:
     """Return the blocks that the segments hold, in a form that can grow, each with its first seq."""
-    blocks: list[tuple[OpenBlock, int]] = []
+    blocks: list[OpenedBlock] = []
     for sequence, group in groupby(segments, key=lambda segment: segment.sequence):
         pieces = list(group)
         block_type: BlockType = pieces[0].block_type  # type: ignore[assignment]
@@ -211,7 +219,7 @@ def open_blocks(segments: Iterable[JournalSegment]) -> list[tuple[OpenBlock, int
                 block.merge(piece.gained)
             if piece.signature:
                 block.sign(piece.signature)
-        blocks.append((block, pieces[0].first_seq))
+        blocks.append(OpenedBlock(block, pieces[0].first_seq))
     return blocks
 
 

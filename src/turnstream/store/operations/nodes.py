@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
@@ -231,15 +232,18 @@ class ResumeClaimed(Operation[TurnRecord], frozen=True, kw_only=True):
     fence_seq: int
     account: SaveStep | None = None
 
-    def apply(self, connection: Connection) -> TurnRecord:
-        require_executor(connection, self.turn_id, self.generation)
-        stored = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
-        fences = turn_rows.read("fences", stored, self.turn_id)
-        values = {
+    def values(self, fences: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Return the columns that it changes. `fences`: the turn's fences before."""
+        return {
             "taken_from": None,
             "fences": fences_before(self.turn_id, fences, self.generation, self.fence_seq),
             "last_seq": next_generation_seq(self.fence_seq),
         }
+
+    def apply(self, connection: Connection) -> TurnRecord:
+        require_executor(connection, self.turn_id, self.generation)
+        stored = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
+        values = self.values(turn_rows.read("fences", stored, self.turn_id))
         where = {"at_id": self.turn_id, "at_generation": self.generation, "by_node": self.node}
         if connection.execute(_RESUME.values(values), where).rowcount == 0:
             raise Fenced("another node has claimed the turn")

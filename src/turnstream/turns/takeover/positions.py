@@ -17,6 +17,7 @@ from turnstream.core.turn_events import BlockReset, Notice
 from turnstream.model_loop.position import LoopPosition
 from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
+from turnstream.store.journal.pages import OpenedBlock
 from turnstream.store.ledger.queries import ToolRun
 from turnstream.tools.asking import ApprovalAnswer
 from turnstream.tools.base import ToolOutput
@@ -31,12 +32,15 @@ class LostTurn(NamedTuple):
         rows: Its stored blocks.
         cut: Blocks that only the journal kept, with their first seqs. They come after the stored ones.
         survived: The last seq of the lost executor that survived.
+        opened: The last of the blocks that only the journal kept, in a form that can grow. None: there is
+            none.
     """
 
     turn: TurnRecord
     rows: Sequence[BlockRecord]
     cut: Sequence[BlockRecord]
     survived: int
+    opened: OpenedBlock | None = None
 
 
 class LostPosition(NamedTuple):

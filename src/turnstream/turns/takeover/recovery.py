@@ -22,7 +22,7 @@ from turnstream.nodes.node import OwnNode
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
-from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
+from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, OpenedBlock, open_blocks, unbroken
 from turnstream.store.journal.queries import Journal, Journals
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.operations.nodes import ClaimedTurn, ClaimTurn
@@ -275,15 +275,17 @@ class TurnRecovery:
             survived = kept[-1].seq if kept else segments[0].first_seq - 1
         now = now_microseconds()
         rows: list[BlockRecord] = []
-        for block, first_seq in partial_blocks(kept):
-            rows.append(BlockRecord(new_id(), turn.id, block, first_seq, seq, now))
+        opened: OpenedBlock | None = None
+        for opened in open_blocks(kept):
+            block = opened.block.finish(partial=True)
+            rows.append(BlockRecord(new_id(), turn.id, block, opened.first_seq, seq, now))
             seq += 1
         blocks = [row.block for row in (*stored, *rows)]
         outcome = LOST_EXECUTOR
         if turn.id in self._cancelled:
             outcome = STOPPED["cancelled"]
         elif turn.taken_from is not None and self.restart is not None:
-            lost = LostTurn(turn, stored, tuple(rows), survived)
+            lost = LostTurn(turn, stored, tuple(rows), survived, opened)
             if (failed := await self.restart(lost)) is None:
                 return True
             outcome = failed

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import msgspec
 
-from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import Notice
 from turnstream.errors import ProviderError, RequestError, Unavailable
 from turnstream.model_loop.sources import TurnSource
 from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.nodes.node import OwnNode
 from turnstream.store.approvals import ApprovalsOfTurn
-from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
+from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.following import PagesWith
-from turnstream.store.journal.pages import NOT_JSON, items_in
+from turnstream.store.journal.items import TurnItems
+from turnstream.store.journal.pages import NOT_JSON, JournalPart, items_in
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
 from turnstream.store.operations.progress import SaveStep
 from turnstream.turnlog.base import LogState
 from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.publishing import LogPublisher
 from turnstream.turns.ending import LOST_EXECUTOR, LOST_SOURCE, LOST_TOOLS
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import ModelTurns
-from turnstream.turns.new_turns import history_of
+from turnstream.turns.new_turns import continued_state, history_of
 from turnstream.turns.registry import Registry
 from turnstream.turns.takeover.lost_usage import LostCall, LostUsage
 from turnstream.turns.takeover.positions import LostPosition, LostTurn, lost_position
-from turnstream.turns.turn_task import OpenedBlock
 from turnstream.wires.base import StoredAnswer
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Restarts:
         self._turns = turns
         self.mirrored: Callable[[str], TurnLog | None] = lambda _turn_id: None
         """Returns the log of a turn that another node wrote, if watchers hold it, and stops feeding it."""
+        self.append: Callable[[Sequence[JournalPart]], Awaitable[None]] | None = None
+        """Writes parts to the journal at once. It may raise StoreError. None: there is no journal."""
 
     async def restart(self, lost: LostTurn) -> OutcomeRecord | None:
         """Continue a claimed turn with a new executor. Return the turn's outcome if it must end, else None.
@@ -100,11 +102,9 @@ class Restarts:
         except (RequestError, ProviderError, Unavailable) as error:
             logger.warning("turn %s cannot continue, and ends: %s", turn.id, error)
             return LOST_EXECUTOR
-        opened: OpenedBlock | None = None
         answer = await self._stored_answer(turn, position)
         way = source.continue_step(position.retracted, answer) if position.is_text else None
-        if way is not None and position.retracted:
-            opened = _opened(lost.cut[-1])
+        continued = lost.opened if way is not None and position.retracted else None
         booked: SaveStep | None = None
         if way != "answer" and position.step.calls is None:
             call = LostCall(position.step.number, position.kept, position.retracted, way == "text")
@@ -113,17 +113,16 @@ class Restarts:
                 booked = SaveStep(
                     turn_id=turn.id, generation=turn.generation, steps=turn.steps, attempts=attempts
                 )
-        notice = _notice(position, was_stopped=was_stopped, begins=opened is None)
+        notice = _notice(position, was_stopped=was_stopped, begins=continued is None)
         logger.warning(
             "turn %s continues here, at step %d: %s", turn.id, position.step.number, notice.message
         )
         # No await may come between these calls: a watcher finds the turn's mirror, or its executor.
         log = self._log_of(turn, lost.survived)
-        stays = position.kept if opened is None else (*position.kept, *position.retracted)
+        stays = position.kept if continued is None else (*position.kept, *position.retracted)
         kept = sum(not block.partial for block in stays)
-        at = position.for_driver(notice, opened and opened.block, repeats=way == "answer")
+        at = position.for_driver(notice, continued and continued.block, repeats=way == "answer")
         executor = self._turns.next_executor(turn, log, account, at, kept=kept)
-        self._registry.reserve(executor, source)
         write = ResumeClaimed(
             turn_id=turn.id,
             node=self._node.id,
@@ -131,9 +130,33 @@ class Restarts:
             fence_seq=lost.survived,
             account=booked,
         )
+        executor.takeover_part = self._first_part(lost, write, answer if way == "answer" else None)
+        self._registry.reserve(executor, source)
         launch = partial(self._registry.launch, executor, source)
-        await asyncio.shield(executor.continue_with(store.write(write), launch, opened))
+        taking = self._take(executor.takeover_part, write)
+        await asyncio.shield(executor.continue_with(taking, launch, lost.opened))
         return None
+
+    def _first_part(self, lost: LostTurn, write: ResumeClaimed, answer: StoredAnswer | None) -> TurnItems:
+        """Return the part of the journal with which the new generation of a turn begins.
+
+        It is the state of the turn's log after the takeover. So another node can continue the turn from
+        the pages of this node alone. `answer`: the stored answer that this node reads again, or None.
+        """
+        log = self._turns.log_of(_before(lost.turn))
+        row = msgspec.structs.replace(lost.turn, **write.values(lost.turn.fences))
+        log.taken_over(continued_state(row, lost.opened))
+        part = LogPublisher().whole_part(log)
+        return TurnItems(lost.turn.id, () if part is None else part.items, answer)
+
+    async def _take(self, part: JournalPart, write: ResumeClaimed) -> TurnRecord:
+        """Store that this node continues a turn. Raises StoreError.
+
+        The part comes first: from the write on, recovery reads only the pages of this node.
+        """
+        if self.append is not None:
+            await self.append([part])
+        return await self._store.write(write)
 
     async def _source(self, turn: TurnRecord, position: LostPosition) -> tuple[TurnSource, Path]:
         """Return the source of the turn's further steps, and the stored history before them.
@@ -163,18 +186,15 @@ class Restarts:
         log = self.mirrored(turn.id)
         if log is not None and not log.closed:
             return log
-        lost = msgspec.structs.replace(turn, generation=turn.generation - 1)
+        lost = _before(turn)
         log = self._turns.log_of(lost)
         log.skipped_to(LogState(lost.generation, survived, history_of(lost, survived), survived))
         return log
 
 
-def _opened(row: BlockRecord) -> OpenedBlock:
-    """Return a block that the journal kept in a form that can grow."""
-    block = row.block
-    opened = OpenBlock(block.sequence, 0, block.block_type, block.content)
-    opened.append(block.text_content or "")
-    return OpenedBlock(opened, row.first_seq)
+def _before(turn: TurnRecord) -> TurnRecord:
+    """Return the row of a claimed turn with the generation before the claim."""
+    return msgspec.structs.replace(turn, generation=turn.generation - 1)
 
 
 def _notice(position: LostPosition, *, was_stopped: bool, begins: bool) -> Notice:
