@@ -376,6 +376,8 @@ async def test_the_server_exports_to_a_collector(tmp_path: Path) -> None:
             aiohttp.ClientSession(url) as session,
         ):
             body = {"turn_blocks": SAID, "model": "sim/echo:pace=0"}
+            async with session.get("/readyz") as response:
+                assert response.status == 200
             async with session.post("/api/chats", json={}) as response:
                 chat = (await response.json())["id"]
             async with session.post(f"/api/chats/{chat}/turns?stream=true", json=body) as response:
@@ -384,3 +386,5 @@ async def test_the_server_exports_to_a_collector(tmp_path: Path) -> None:
     finally:
         await runner.cleanup()
     assert "turnstream" in services
+    assert "POST /api/chats" in names, "FastAPI's spans of requests are exported"
+    assert not [name for name in names if "readyz" in name], "those of probes are not"

@@ -61,6 +61,7 @@ class UnhealthyView(BaseModel):
     reason: str
 
 
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -100,6 +101,11 @@ class Application(FastAPI):
         await direct.answer(handler, super().__call__, scope, receive, send)
 
 
+def _is_probe(scope: Scope) -> bool:
+    """Return True for requests that come every few seconds, and deserve no spans of FastAPI's."""
+    return scope["path"] in _PROBES
+
+
 def build_application(  # noqa: PLR0913 - all that our own server adds to the routes
     router: APIRouter,
     *,
@@ -128,6 +134,7 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
         lifespan=lifespan,
         docs_url=None,
         redirect_slashes=False,
+        telemetry={"exclude": _is_probe},
     )
     application.direct = direct
     application.include_router(router)
