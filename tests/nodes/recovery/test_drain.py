@@ -1,9 +1,12 @@
 """A node that drains: turns that show nothing move at once, and the others have the drain time to end."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -19,15 +22,21 @@ from tests.nodes.recovery.pairs import (
     read,
     read_until,
     resume,
+    taken_over,
 )
 from tests.turnlog.watching import Client
 from turnstream.config import EngineSettings
+from turnstream.core.native_fold import TERMINAL_NAMES
+from turnstream.errors import StoreError
+from turnstream.store.nodes import ListNodes
 from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns
 from turnstream.store.portions import HistoryBeginning
+from turnstream.store.queries import GetTurn
 from turnstream.tools import tool
 from turnstream.tools.asking import ApprovalAnswer
 
 MODEL = "sim/tools:pace=0.001"
+STORY = "sim/story:events=150,pace=0.01"
 
 
 class Bench:
@@ -168,7 +177,7 @@ async def test_watchers_of_a_turn_that_moves_in_mid_text_lose_nothing(
     settings = EngineSettings(journal_interval=SECONDS)
     async with engines(cluster, monkeypatch, options={"settings": settings}) as pair:
         client, late = Client(), Client()
-        turn = await pair.one.send("hello", model="sim/story:events=150,pace=0.01")
+        turn = await pair.one.send("hello", model=STORY)
         subscription = await pair.one.subscribe(turn.id)
         await read(subscription, client, frames=20)
         await pair.one.drain(0.0)
@@ -180,3 +189,42 @@ async def test_watchers_of_a_turn_that_moves_in_mid_text_lose_nothing(
         stored, _ = await pair.end_of(turn.id)
         ((_, fence),) = stored.fences
         assert fence > 20
+
+
+@pytest.mark.requirement("Q6", "Q7")
+async def test_a_node_that_stops_without_its_lease_leaves_its_turns_to_others(
+    pair: Pair, cluster: Cluster
+) -> None:
+    """The leases of both nodes have lapsed, as they do while the database is away."""
+    client = Client()
+    turn = await pair.one.send("hello", model=STORY)
+    subscription = await pair.one.subscribe(turn.id)
+    await read(subscription, client, frames=20)
+    pair.one._node.lease.deadline = -inf
+    await cluster.execute("UPDATE turnstream_nodes SET heartbeat_at = 0")
+    await pair.one.drain(0.0)
+    await read(subscription, client)
+    await resume(pair, turn.id, client)
+    await check(pair, turn.id, client)
+
+
+@pytest.mark.requirement("Q6", "Q7")
+async def test_a_node_that_stops_while_its_database_fails_ends_no_turn(pair: Pair) -> None:
+    async def fail(query: object) -> None:
+        if isinstance(query, ListNodes):
+            raise StoreError("the database is away")
+
+    client = Client()
+    turn = await pair.one.send("hello", model=STORY)
+    subscription = await pair.one.subscribe(turn.id)
+    await read(subscription, client, frames=20)
+    pair.stores[0].after_read = fail
+    await pair.one.drain(0.0)
+    await read(subscription, client)
+    assert names_of(client)[-1] not in TERMINAL_NAMES
+    stored = await pair.store.read(GetTurn(owner=None, turn_id=turn.id))
+    assert (stored.status, stored.node) == ("streaming", pair.one._node.id)
+    async with taken_over(pair, turn.id):
+        pass
+    await resume(pair, turn.id, client)
+    await check(pair, turn.id, client)

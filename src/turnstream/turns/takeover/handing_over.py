@@ -35,27 +35,42 @@ class HandOver:
     async def run(self, which: Literal["all", "smooth"]) -> bool:
         """Hand over the running turns that another node can continue.
 
-        `smooth` leaves out the turns whose watchers would notice it (`Executor.moves_smoothly`). Return False
-        if there is no other node.
+        `smooth` leaves out the turns whose watchers would notice it (`Executor.moves_smoothly`), and moves
+        none without the lease. Return False if there is no other node.
+
+        If the database fails, `all` stops the turns without an end. Then other nodes, or this one after its
+        restart, continue them once the lease has lapsed.
         """
-        if not self._node.is_shared or not self._node.lease.is_valid:
+        lease = self._node.lease
+        if not self._node.is_shared or (which == "smooth" and not lease.is_valid):
             return False
         try:
-            nodes = await self._store.read(ListNodes())
-            own = self._node.id
-            if not any(n.record.state == "running" and not n.is_lapsed for n in nodes if n.record.id != own):
+            if not await self._has_others():
                 return False
-            await self._store.write(BeginDrain(node=own))
-            moving = [
-                executor
-                for executor in self._registry.running()
-                if is_movable(executor) and (which == "all" or executor.moves_smoothly)
-            ]
+            await self._store.write(BeginDrain(node=self._node.id))
+            moving = self._moving(which)
             for start in range(0, len(moving), _AT_ONCE):
                 await self._leave(moving[start : start + _AT_ONCE])
         except StoreError as error:
             logger.warning("other nodes take the turns over only after the lease of this node: %s", error)
+            if which == "all":
+                for executor in self._moving(which):
+                    executor.release()
         return True
+
+    async def _has_others(self) -> bool:
+        """Return True if another node runs. Raises StoreError.
+
+        The leases of all nodes lapse while the database is away. So a node without its own lease does not
+        take a node for lost whose lease has lapsed too.
+        """
+        others = [node for node in await self._store.read(ListNodes()) if node.record.id != self._node.id]
+        is_valid = self._node.lease.is_valid
+        return any(node.record.state == "running" and not (is_valid and node.is_lapsed) for node in others)
+
+    def _moving(self, which: Literal["all", "smooth"]) -> list[Executor]:
+        running = self._registry.running()
+        return [turn for turn in running if is_movable(turn) and (which == "all" or turn.moves_smoothly)]
 
     async def _leave(self, moving: Sequence[Executor]) -> None:
         """Stop some turns, write all that their watchers have seen to the journal, and release the turns."""
