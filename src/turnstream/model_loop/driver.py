@@ -72,11 +72,9 @@ class LoopDriver:
         self._source = TurnSource()
         self.step = position.step
         """Number of the current step."""
-        self._answered = position.answered
-        self._repeated = position.repeated
-        self._restart = position.restart
+        self._answered, self._step_shown = position.answered, position.step_shown
+        self._repeated, self._restart = position.repeated, position.restart
         self._first = position.first
-        self._step_shown = position.step_shown
         self._notices_shown, self._reported = 0, Usage()
         if position.open_block is not None:
             self.accumulator.shown = position.open_block
@@ -91,9 +89,11 @@ class LoopDriver:
 
     @property
     def shows_stored_answer(self) -> bool:
-        """True if the provider stores the current answer for other processes, and its text is being shown."""
-        shown = self.accumulator.shown
-        return shown is not None and shown.block_type == "text" and self._source.answer_id is not None
+        """True if another process would read the current answer at its provider. Its text is being shown."""
+        shown, source = self.accumulator.shown, self._source
+        is_text = shown is not None and shown.block_type == "text"
+        # A hook would run again there, and may choose another model.
+        return is_text and source.answer_id is not None and not source.needs_preparation
 
     async def run(self, source: TurnSource) -> str | None:
         """Read `source` to its end, and return the stop reason.
@@ -201,8 +201,7 @@ class LoopDriver:
             self.account.read_again()
         await self._get_ready()
         accumulator.resume()
-        self._reported = Usage()
-        self.recovered = failure
+        self._reported, self.recovered = Usage(), failure
         recovered = f"{recovery.notice.code} ({recovery.notice.model})"
         logger.warning("%s: %s; then %s", sink.label, operator_words(failure, failed), recovered)
         await self._keep_event(recovery.notice)

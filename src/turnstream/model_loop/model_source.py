@@ -141,8 +141,6 @@ class ModelSource(TurnSource):
 
     @property
     def answer_id(self) -> str | None:
-        if self.needs_preparation:  # the hook runs again in another process, and may choose another model
-            return None
         answer = None if self._begun is None else self._begun.answer
         return self._plan.answer_id if answer is None else answer.response_id
 

@@ -125,7 +125,7 @@ class CallPlan:
     def answer_id(self) -> str | None:
         """Id of the running answer, if the provider stores it. None if it does not."""
         position = getattr(self._stream, "position", None)
-        return None if position is None else position.response_id
+        return self._read_id if position is None else position.response_id
 
     @property
     def sent(self) -> ModelRequest:
@@ -241,7 +241,7 @@ class CallPlan:
         """Return the id of the stored answer that can be read again after a failure of its call, or None."""
         if kind != "transient" or self._prefilled:
             return None
-        return self.answer_id or self._read_id
+        return self.answer_id
 
     async def pause(self, recovery: CallRecovery) -> None:
         """Wait before the call of a recovery."""
@@ -258,7 +258,7 @@ class CallPlan:
 
     def give_up(self) -> None:
         """Stop the answer of the last call at its provider, if it is stored there and may still run."""
-        answer_id = self.answer_id or self._read_id
+        answer_id = self.answer_id
         if answer_id is not None:
             model = self._models[self._attempts.current]
             cast("StoresAnswers", model.provider).cancel(answer_id)

@@ -77,7 +77,7 @@ class Commands:
         self.recovery = TurnRecovery(
             store, catalog, options.pricing, end_here=registry.end_lost, node=options.node
         )
-        self.restarts = Restarts(store, options.node, registry, self._models, self.recovery.usage)
+        self.restarts = Restarts(store, options.node, registry, self._models, self.recovery)
         self.recovery.restart = self.restarts.restart
         self.hand_over = HandOver(store, options.node, registry)
         registry.hand_over = self.hand_over.run

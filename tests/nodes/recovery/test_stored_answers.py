@@ -22,6 +22,7 @@ from turnstream.simulator.background import RESPONSES_KEPT
 from turnstream.simulator.script import story
 from turnstream.simulator.server import SimulatorServer
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
+from turnstream.store.operations.nodes import ClaimTurn
 from turnstream.turns.preparation import TurnPreparation
 
 EVENTS = 300
@@ -30,6 +31,10 @@ STORY = f"stored/story:events={EVENTS},pace=0.01"
 BACKGROUND = {"background": True}
 RULES = Redaction(shown=[RedactionRule("metal", "copper paper")])
 REDACTED = WHOLE.replace("copper paper", "[metal]")
+
+
+async def prepare(_turn: TurnPreparation, _principal: Principal) -> None:
+    """Change nothing."""
 
 
 @pytest.fixture
@@ -66,6 +71,11 @@ def resets_of(client: Client) -> list[int]:
 def calls_in(requests: list[str]) -> int:
     """Return the number of calls of the model in the provider's report."""
     return sum("model=story" in line and "went away" not in line for line in requests)
+
+
+def cancelled_in(requests: list[str]) -> int:
+    """Return the number of answers that the provider was told to cancel."""
+    return sum("the response is cancelled" in line for line in requests)
 
 
 async def lost(pair: Pair, model: str, *, blocks: int = 1, length: int = 100) -> tuple[str, Client]:
@@ -183,9 +193,6 @@ async def test_an_answer_that_another_rule_redacts_begins_again(
 async def test_an_answer_stays_if_a_hook_may_choose_another_model(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    async def prepare(_turn: TurnPreparation, _principal: Principal) -> None:
-        """Change nothing."""
-
     async with engines(cluster, monkeypatch, options={**options, "prepare": prepare}) as pair:
         turn_id, client = await lost(pair, STORY)
         await pair.one.drain(SECONDS)
@@ -193,3 +200,30 @@ async def test_an_answer_stays_if_a_hook_may_choose_another_model(
         (block,) = await check(pair, turn_id, client)
     assert block.text_content == WHOLE
     assert codes_of(client) == [], "the drain waited for its end"
+
+
+@pytest.mark.requirement("Q3", "A4")
+async def test_a_lost_turn_that_is_stopped_cancels_its_answer_at_the_provider(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], requests: list[str]
+) -> None:
+    async with engines(cluster, monkeypatch, options=options) as pair:
+        turn_id, _ = await lost(pair, STORY)
+        turn, _ = await pair.end_of(turn_id)
+        claim = ClaimTurn(turn_id=turn_id, node=pair.two._node.id, generation=turn.generation)
+        await pair.two.commands.recovery.cancel(await pair.store.write(claim))
+    assert cancelled_in(requests) == 1, "the engine has waited for it"
+
+
+@pytest.mark.requirement("Q3")
+async def test_an_answer_that_is_not_read_again_is_cancelled(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], requests: list[str]
+) -> None:
+    async with engines(cluster, monkeypatch, options={**options, "prepare": prepare}) as pair:
+        turn_id, client = await lost(pair, STORY)
+        async with taken_over(pair, turn_id):
+            pass
+        await resume(pair, turn_id, client)
+        await check(pair, turn_id, client)
+    assert resets_of(client) == [0]
+    assert calls_in(requests) == 2
+    assert cancelled_in(requests) == 1

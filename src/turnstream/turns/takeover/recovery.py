@@ -41,6 +41,7 @@ from turnstream.turns.ending import (
     cancelled_results,
     final_outcome,
 )
+from turnstream.turns.takeover.lost_answers import LostAnswers
 from turnstream.turns.takeover.lost_usage import READ_SECONDS, LostUsage
 from turnstream.turns.takeover.positions import LostTurn, noted_results, unanswered_calls
 
@@ -74,6 +75,7 @@ class TurnRecovery:
     ) -> None:
         self._store = store
         self.usage = LostUsage(store, catalog, pricing)
+        self.answers = LostAnswers(store, catalog)
         self._end_here = end_here
         self._node = node or OwnNode()
         self._ending: dict[str, asyncio.Task[bool]] = {}
@@ -295,7 +297,8 @@ class TurnRecovery:
             rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
         summary = await self.usage.summary(turn, blocks)
-        return await self._store.write(
+        answer = None if turn.taken_from is None else await self.answers.of(turn)
+        has_ended = await self._store.write(
             TakeOver(
                 turn_id=turn.id,
                 expected_generation=turn.generation,
@@ -305,6 +308,9 @@ class TurnRecovery:
                 outcome=final_outcome(outcome, summary, last_seq=seq, now=now),
             )
         )
+        if has_ended:
+            self.answers.cancel(answer)
+        return has_ended
 
 
 def _after(blocks: Sequence[Block]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -17,9 +16,8 @@ from turnstream.model_loop.tool_calls import ResumedStep
 from turnstream.nodes.node import OwnNode
 from turnstream.store.approvals import ApprovalsOfTurn
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
-from turnstream.store.journal.following import PagesWith
 from turnstream.store.journal.items import TurnItems
-from turnstream.store.journal.pages import NOT_JSON, JournalPart, items_in
+from turnstream.store.journal.pages import JournalPart
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.nodes import RECOVERED, CountRecoveries, ListNodes
 from turnstream.store.operations.nodes import ResumeClaimed
@@ -32,8 +30,9 @@ from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import ModelTurns
 from turnstream.turns.new_turns import continued_state, history_of
 from turnstream.turns.registry import Registry
-from turnstream.turns.takeover.lost_usage import LostCall, LostUsage
+from turnstream.turns.takeover.lost_usage import LostCall
 from turnstream.turns.takeover.positions import LostPosition, LostTurn, lost_position
+from turnstream.turns.takeover.recovery import TurnRecovery
 from turnstream.wires.base import StoredAnswer
 
 logger = logging.getLogger(__name__)
@@ -63,10 +62,10 @@ class Restarts:
     """
 
     def __init__(
-        self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns, usage: LostUsage
+        self, store: Store, node: OwnNode, registry: Registry, turns: ModelTurns, recovery: TurnRecovery
     ) -> None:
         self._store = store
-        self._usage = usage
+        self._usage, self._answers = recovery.usage, recovery.answers
         self._node = node
         self._registry = registry
         self._turns = turns
@@ -102,7 +101,10 @@ class Restarts:
         except (RequestError, ProviderError, Unavailable) as error:
             logger.warning("turn %s cannot continue, and ends: %s", turn.id, error)
             return LOST_EXECUTOR
-        answer = await self._stored_answer(turn, position)
+        lost_answer = await self._answers.of(turn)
+        answer = None
+        if lost_answer is not None and lost_answer.step == position.step.number:
+            answer = lost_answer
         way = source.continue_step(position.retracted, answer) if position.is_text else None
         continued = lost.opened if way is not None and position.retracted else None
         booked: SaveStep | None = None
@@ -135,6 +137,8 @@ class Restarts:
         launch = partial(self._registry.launch, executor, source)
         taking = self._take(executor.takeover_part, write)
         await asyncio.shield(executor.continue_with(taking, launch, lost.opened))
+        if way != "answer":
+            self._answers.cancel(answer)
         return None
 
     def _first_part(self, lost: LostTurn, write: ResumeClaimed, answer: StoredAnswer | None) -> TurnItems:
@@ -166,15 +170,6 @@ class Restarts:
         begins = position.step == FIRST_STEP
         path = await read_history(self._store, (turn.prev_turn_id or "") if begins else turn.id)
         return await self._turns.continued(turn, path, None if begins else position.step), path
-
-    async def _stored_answer(self, turn: TurnRecord, position: LostPosition) -> StoredAnswer | None:
-        """Return the answer of the step that the provider stores, or None. Raises StoreError."""
-        found: StoredAnswer | None = None
-        for page in await self._store.read(PagesWith(owner=turn.taken_from or "", turn_id=turn.id)):
-            with suppress(*NOT_JSON):  # logged when the journal was read
-                for items in items_in(page, (turn.id,)):
-                    found = items.answer or found
-        return found if found is not None and found.step == position.step.number else None
 
     async def _was_stopped(self, turn: TurnRecord) -> bool:
         """Return True if the turn's node left the turn to others because it was being stopped."""
