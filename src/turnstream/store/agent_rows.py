@@ -97,6 +97,9 @@ _UNNUMBERED = (
     .order_by(turns.c.created_at, desc(turns.c.role), turns.c.id)
 )
 _NUMBER_OF_TURN = select(agent_messages.c.number).where(agent_messages.c.turn_id == bindparam("turn_id"))
+_NUMBER_OF_CHAT = select(agent_conversations.c.number).where(
+    agent_conversations.c.chat_id == bindparam("chat_id")
+)
 _NOW = select(DatabaseTime())
 
 
@@ -157,7 +160,7 @@ class FindAgentMessage(Query[AgentMessage], frozen=True, kw_only=True):
 
 
 class CreateAgentConversation(Operation[AgentConversation], frozen=True, kw_only=True):
-    """Stores a conversation with its chat."""
+    """Stores a conversation with its chat. Applying it again changes nothing."""
 
     chat: ChatRecord
     page_name: str
@@ -169,9 +172,11 @@ class CreateAgentConversation(Operation[AgentConversation], frozen=True, kw_only
 
     def apply(self, connection: Connection) -> AgentConversation:
         CreateChat(chat=self.chat).apply(connection)
-        row = {"chat_id": self.chat.id, "page_name": self.page_name, "user_id": self.user_id}
-        made = connection.execute(insert(agent_conversations), {**row, "status": "active"})
-        (number,) = made.inserted_primary_key or (0,)
+        number = connection.execute(_NUMBER_OF_CHAT, {"chat_id": self.chat.id}).scalar()
+        if number is None:
+            row = {"chat_id": self.chat.id, "page_name": self.page_name, "user_id": self.user_id}
+            made = connection.execute(insert(agent_conversations), {**row, "status": "active"})
+            (number,) = made.inserted_primary_key or (0,)
         return FindAgentConversation(owner=self.chat.owner, number=number).fetch(connection)
 
 

@@ -167,7 +167,7 @@ class ApprovalCommands:
             answered = await self._store.write(operation)
             if answered.event is not None:
                 self.logs.show(turn_id, *answered.event)
-        if answered.event is not None and not answered.unanswered:
+        if not answered.unanswered:
             await self._continue_answered(turn_id)
         return answered.approval
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -208,7 +209,9 @@ class ChatCommands:
         await self._stop_all(chat_id, "cancelled")
         await self._remote.stop_all(chat_id)
         await self._approvals.end_all(chat_id)
-        deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
+        deleted: list[str] = []
+        with suppress(NotFound):  # it is deleted: by this write, whose answer was lost, or by another request
+            deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "deleted")  # turns that began meanwhile
         deleted += [turn.id for turn in self._registry.transient.of_chat(chat_id)]
         for turn_id in deleted:
@@ -229,7 +232,7 @@ class ChatCommands:
             executor.stop("cancelled")
             await executor.ended.wait()
         await self._remote.stop(turn)
-        is_last = await self._store.write(DeleteTurn(turn_id=turn_id, owner=owner))
+        is_last = await self._store.write(DeleteTurn(turn_id=turn_id, owner=owner, chat_id=turn.chat_id))
         self._registry.forget(turn_id)
         if is_last and not keeps_chat:
             await self.delete(owner, turn.chat_id)

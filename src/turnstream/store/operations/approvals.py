@@ -44,6 +44,9 @@ _APPROVAL = (
     )
 )
 _ANSWER = update(approvals).where(approvals.c.id == bindparam("at_id"))
+_SEQ_OF = select(annotations.c.seq).where(
+    annotations.c.turn_id == bindparam("turn_id"), annotations.c.event == bindparam("event")
+)
 _UNANSWERED = select(func.count()).where(
     approvals.c.turn_id == bindparam("turn_id"), approvals.c.approved.is_(None)
 )
@@ -84,7 +87,7 @@ class AnsweredApproval(NamedTuple):
     """An approval with its answer.
 
     Attributes:
-        event: The event that shows the answer, and its seq. None if the answer was stored before.
+        event: The event that shows the answer, and its seq. None if another write has stored the answer.
         unanswered: Number of the turn's approvals without an answer.
     """
 
@@ -124,13 +127,24 @@ class AnswerApproval(Operation[AnsweredApproval], frozen=True, kw_only=True):
             event = (last_seq_of(connection, self.turn_id) + 1, _event_of(approval))
             self._store(connection, approval, *event)
         elif (approval.approved, approval.reason) == (self.approved, self.reason):
-            event = None
+            event = self._event_of_this(connection, approval)
         else:
             raise Conflict(
                 "this approval has another answer already: load the turn to see it", code="approval_decided"
             )
         unanswered = connection.execute(_UNANSWERED, {"turn_id": self.turn_id}).scalar()
         return AnsweredApproval(approval, event, unanswered or 0)
+
+    def _event_of_this(
+        self, connection: Connection, approval: ApprovalRecord
+    ) -> tuple[int, ApprovalResponse] | None:
+        """Return the event of a stored answer if this write has stored it: its own answer was lost."""
+        if approval.decided_at != self.now:
+            return None
+        event = _event_of(approval)
+        where = {"turn_id": self.turn_id, "event": msgspec.json.encode(event).decode()}
+        seq = connection.execute(_SEQ_OF, where).scalar()
+        return None if seq is None else (seq, event)
 
     def _answered(self, connection: Connection, approval: ApprovalRecord, status: str) -> ApprovalRecord:
         """Return the approval with the answer. Raises Conflict if it may not be answered."""

@@ -144,11 +144,14 @@ class PurgeChat(Operation[bool], frozen=True, kw_only=True):
 class DeleteTurn(Operation[bool], frozen=True, kw_only=True):
     """Deletes an answer at the end of a branch, and the user's turn before it if it has no other answer.
 
-    Returns True if only imported turns are left in the chat, or none. Raises NotFound, and Conflict
-    (`turn_continued`) if another turn follows.
+    Returns True if only imported turns are left in the chat, or none. Applying it again changes nothing.
+    Raises NotFound, and Conflict (`turn_continued`) if another turn follows.
+
+    `chat_id`: the turn's chat.
     """
 
     owner: str
+    chat_id: str
 
     @property
     def changed_owner(self) -> str:
@@ -156,9 +159,11 @@ class DeleteTurn(Operation[bool], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> bool:
         turn = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
-        if turn is None or turn.owner != self.owner:
+        if turn is not None and (turn.owner, turn.chat_id) != (self.owner, self.chat_id):
             raise NotFound("no such turn")
-        require_chat(connection, self.owner, turn.chat_id)
+        require_chat(connection, self.owner, self.chat_id)
+        if turn is None:
+            return self._is_last(connection)
         if connection.execute(_FOLLOWING, {"turn_id": self.turn_id}).first() is not None:
             raise Conflict(
                 "other turns follow this one: delete them first, or the chat", code="turn_continued"
@@ -173,7 +178,11 @@ class DeleteTurn(Operation[bool], frozen=True, kw_only=True):
             after = asked.prev_turn_id
         connection.execute(_TOUCH, {"of_chat": turn.chat_id, "now": moment})
         connection.execute(_SHOW_BEFORE, {"of_chat": turn.chat_id, "shown": after, "gone": self.turn_id})
-        return connection.execute(_OWN_TURN, {"chat_id": turn.chat_id}).first() is None
+        return self._is_last(connection)
+
+    def _is_last(self, connection: Connection) -> bool:
+        """Return True if the chat has no other turn, except imported ones."""
+        return connection.execute(_OWN_TURN, {"chat_id": self.chat_id}).first() is None
 
     @staticmethod
     def _delete(connection: Connection, chat_id: str, turn_id: str) -> None:
