@@ -86,8 +86,9 @@ test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools
 survival: .venv/development.ready ## The sixteen faults of providers at full length, at two settings: two minutes
 	@$(BIN)/python -m tests.faults.full_length
 
-soak: .venv/development.ready ## Kill nodes of a shared database 200 times, then replace nodes during long answers
+soak: .venv/development.ready ## Faults of nodes that share a database: 200 kills, 60 random schedules, then replacements
 	@NODE_KILLS=200 $(BIN)/pytest -s tests/nodes/test_kill_lottery.py
+	@FAULT_ROUNDS=60 $(BIN)/pytest -s tests/nodes/schedules/random_faults.py
 	@DEPLOY_TURN_SECONDS=20 $(BIN)/pytest -s tests/nodes/test_rolling_deploy.py
 
 lint: .venv/development.ready .tools/web.packages ## Style, types and layers

@@ -177,6 +177,7 @@ class Lottery:
         assert native.fold.blocks == stored
         missing = [block for block in native.acknowledged.values() if block not in stored]
         assert missing == [], "an acknowledged block is missing"
+        assert native.truncated == {}, "these models' steps have one block before their tools"
         late = NativeWitness(watched.turn_id)
         await self._watch(late)
         assert late.terminal_events() == native.terminal_events()

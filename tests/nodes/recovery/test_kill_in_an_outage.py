@@ -57,4 +57,5 @@ async def test_a_node_is_killed_while_its_database_restarts(
             assert (turn["status"], witness.terminal_events()) == ("complete", ["turn_complete"]), turn
             stored = stored_blocks(turn)
             assert witness.fold.blocks == stored
+            assert witness.truncated == {}
             assert [stored[index] for index in witness.acknowledged] == [*witness.acknowledged.values()]
