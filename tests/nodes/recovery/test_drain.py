@@ -28,8 +28,11 @@ from tests.turnlog.watching import Client
 from turnstream.config import EngineSettings
 from turnstream.core.native_fold import TERMINAL_NAMES
 from turnstream.errors import StoreError
+from turnstream.process_signals import SignalledDrain
+from turnstream.store.base import Operation
+from turnstream.store.journal.operations import AppendJournal
 from turnstream.store.nodes import ListNodes
-from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns
+from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns, ReleaseTurn
 from turnstream.store.portions import HistoryBeginning
 from turnstream.store.queries import GetTurn
 from turnstream.tools import tool
@@ -37,6 +40,7 @@ from turnstream.tools.asking import ApprovalAnswer
 
 MODEL = "sim/tools:pace=0.001"
 STORY = "sim/story:events=150,pace=0.01"
+SILENT = "sim/story:first=1.5,events=20,pace=0.001"
 
 
 class Bench:
@@ -105,7 +109,7 @@ async def test_turns_that_show_nothing_move_at_once_and_the_others_finish(pair: 
     )
     await held.began.wait()
     running = await in_a_tool(pair, bench)
-    silent = await pair.one.send("hello", model="sim/story:first=1.5,events=20,pace=0.001")
+    silent = await pair.one.send("hello", model=SILENT)
     of_silent, of_running = Client(), Client()
     await read_until(pair.one, silent.id, of_silent, lambda client: bool(client.frames))
     draining = asyncio.create_task(pair.one.drain(SECONDS))
@@ -154,9 +158,7 @@ async def test_a_draining_node_lets_the_watchers_of_waiting_turns_go_and_stores_
 @pytest.mark.requirement("Q6")
 async def test_a_released_turn_is_watched_and_stopped_before_a_node_has_claimed_it(pair: Pair) -> None:
     held = pair.store.before = Held(ClaimReleased)
-    watched, stopped = [
-        await pair.one.send("hello", model="sim/story:first=1.5,events=20,pace=0.001") for _ in range(2)
-    ]
+    watched, stopped = [await pair.one.send("hello", model=SILENT) for _ in range(2)]
     draining = asyncio.create_task(pair.one.drain(SECONDS))
     await held.began.wait()
     await draining
@@ -167,6 +169,39 @@ async def test_a_released_turn_is_watched_and_stopped_before_a_node_has_claimed_
     client = Client()
     await read(await joining, client)
     await check(pair, watched.id, client)
+
+
+@pytest.mark.requirement("Q6")
+@pytest.mark.parametrize("held_write", [AppendJournal, ReleaseTurn])
+async def test_a_second_signal_does_not_keep_stopped_turns_from_being_released(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, held_write: type[Operation[Any]]
+) -> None:
+    """The signal comes after the turns were stopped, and before they are released."""
+    settings = EngineSettings(journal_interval=SECONDS)
+    async with engines(cluster, monkeypatch, options={"settings": settings}) as pair:
+        silent = [await pair.one.send("hello", model=SILENT) for _ in range(2)]
+        clients = [Client() for _ in silent]
+        for turn, client in zip(silent, clients, strict=True):
+            await read_until(pair.one, turn.id, client, lambda client: bool(client.frames))
+        ended = asyncio.Event()
+        signals = SignalledDrain(pair.one.drain, SECONDS, ended.set)
+        held = pair.stores[0].before = Held(held_write)
+        signals.signalled()
+        await held.began.wait()
+        executors = pair.one.commands.registry.running()
+        await asyncio.gather(*(executor.ended.wait() for executor in executors))
+        signals.signalled()
+        await asyncio.sleep(0)  # the first drain is cancelled
+        await asyncio.sleep(0)
+        assert not ended.is_set()
+        held.go.set()
+        await signals.wait()
+        assert ended.is_set()
+        for turn, client in zip(silent, clients, strict=True):
+            await resume(pair, turn.id, client)
+            await check(pair, turn.id, client)
+            assert codes_of(client)[-1] == "moved"
+            assert "block_reset" not in names_of(client)
 
 
 @pytest.mark.requirement("Q6")

@@ -31,6 +31,8 @@ class HandOver:
         self._registry = registry
         self.append: Callable[[Sequence[JournalPart]], Awaitable[None]] | None = None
         """Writes parts to the journal at once. It may raise StoreError. None: there is no journal."""
+        self._leaving: asyncio.Task[None] | None = None
+        """Task that leaves the last group of turns."""
 
     async def run(self, which: Literal["all", "smooth"]) -> bool:
         """Hand over the running turns that another node can continue.
@@ -40,7 +42,12 @@ class HandOver:
 
         If the database fails, `all` stops the turns without an end. Then other nodes, or this one after its
         restart, continue them once the lease has lapsed.
+
+        If the caller is cancelled, turns that are stopped are released all the same, and the next call waits
+        for that.
         """
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
         lease = self._node.lease
         if not self._node.is_shared or (which == "smooth" and not lease.is_valid):
             return False
@@ -50,7 +57,7 @@ class HandOver:
             await self._store.write(BeginDrain(node=self._node.id))
             moving = self._moving(which)
             for start in range(0, len(moving), _AT_ONCE):
-                await self._leave(moving[start : start + _AT_ONCE])
+                await self._leave_together(moving[start : start + _AT_ONCE])
         except StoreError as error:
             logger.warning("other nodes take the turns over only after the lease of this node: %s", error)
             if which == "all":
@@ -72,8 +79,17 @@ class HandOver:
         running = self._registry.running()
         return [turn for turn in running if is_movable(turn) and (which == "all" or turn.moves_smoothly)]
 
+    async def _leave_together(self, moving: Sequence[Executor]) -> None:
+        """Leave some turns in a task of its own: a second signal cancels the drain, but not this."""
+        leaving = asyncio.get_running_loop().create_task(self._leave(moving), name="turnstream hand-over")
+        self._leaving = leaving
+        await asyncio.shield(leaving)
+
     async def _leave(self, moving: Sequence[Executor]) -> None:
-        """Stop some turns, write all that their watchers have seen to the journal, and release the turns."""
+        """Stop some turns, write all that their watchers have seen to the journal, and release the turns.
+
+        Each of the writes has the store's deadline.
+        """
         parts: list[JournalPart] = []
         for executor in moving:
             executor.release()
