@@ -9,7 +9,19 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, desc, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    desc,
+    func,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
 
 from turnstream.core.usage import Moment
 from turnstream.errors import NotFound
@@ -40,12 +52,17 @@ class AgentConversation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WrittenMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a message that a client has written, or has written over a turn's text."""
+    """The part of a message that a client has written, or has written over a turn's text.
+
+    Attributes:
+        last_write: Id of the last write of this part, so that a repeated write changes nothing.
+    """
 
     role: str = "assistant"
     content: str = ""
     status: MessageStatus = "completed"
     token_count: int = 0
+    last_write: str = ""
 
 
 class AgentMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +114,18 @@ _UNNUMBERED = (
     .order_by(turns.c.created_at, desc(turns.c.role), turns.c.id)
 )
 _NUMBER_OF_TURN = select(agent_messages.c.number).where(agent_messages.c.turn_id == bindparam("turn_id"))
+_LOCK_CONVERSATION = (
+    select(agent_conversations.c.number)
+    .where(agent_conversations.c.number == bindparam("number"))
+    .with_for_update()
+)
+_LOCK_MESSAGE = (
+    select(agent_messages.c.number).where(agent_messages.c.number == bindparam("number")).with_for_update()
+)
+_NUMBER_OF_WRITE = select(agent_messages.c.number).where(
+    agent_messages.c.chat_id == bindparam("chat_id"),
+    type_coerce(agent_messages.c.written, Text).contains(bindparam("write_id")),
+)
 _NUMBER_OF_CHAT = select(agent_conversations.c.number).where(
     agent_conversations.c.chat_id == bindparam("chat_id")
 )
@@ -202,6 +231,7 @@ class NumberAgentMessages(Operation[list[AgentMessage]], frozen=True, kw_only=Tr
     conversation: int
 
     def apply(self, connection: Connection) -> list[AgentMessage]:
+        connection.execute(_LOCK_CONVERSATION, {"number": self.conversation})  # other nodes number too
         asked = FindAgentConversation(owner=self.owner, number=self.conversation)
         chat_id = asked.fetch(connection).chat_id
         for row in connection.execute(_UNNUMBERED, {"chat_id": chat_id}).all():
@@ -218,16 +248,27 @@ class NumberAgentMessages(Operation[list[AgentMessage]], frozen=True, kw_only=Tr
 
 
 class CreateAgentMessage(Operation[int], frozen=True, kw_only=True):
-    """Stores a message that a client has written, and returns its number. Raises NotFound."""
+    """Stores a message that a client has written, and returns its number. Raises NotFound.
+
+    Applying it again changes nothing.
+
+    Args:
+        write_id: Id of this write.
+    """
 
     owner: str
     conversation: int
     parent: int | None
     written: WrittenMessage
+    write_id: str
 
     def apply(self, connection: Connection) -> int:
         asked = FindAgentConversation(owner=self.owner, number=self.conversation)
         chat_id = asked.fetch(connection).chat_id
+        repeated = connection.execute(_NUMBER_OF_WRITE, {"chat_id": chat_id, "write_id": self.write_id})
+        if (known := repeated.scalar()) is not None:
+            return known
+        written = msgspec.structs.replace(self.written, last_write=self.write_id)
         now = connection.execute(_NOW).scalar()
         is_complete = self.written.status == "completed"
         made = connection.execute(
@@ -235,7 +276,7 @@ class CreateAgentMessage(Operation[int], frozen=True, kw_only=True):
             {
                 "chat_id": chat_id,
                 "parent": self.parent,
-                "written": msgspec.to_builtins(self.written),
+                "written": msgspec.to_builtins(written),
                 "created_at": now,
                 "updated_at": now,
                 "completed_at": now if is_complete else None,
@@ -246,9 +287,10 @@ class CreateAgentMessage(Operation[int], frozen=True, kw_only=True):
 
 
 class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
-    """Changes the written part of a message. Raises NotFound.
+    """Changes the written part of a message. Raises NotFound. Applying it again changes nothing.
 
     Args:
+        write_id: Id of this write.
         turn_text: Text of the message's turn. The first change starts from this text. Empty if the message
             has no turn.
         content: The new text. None: the text stays.
@@ -259,6 +301,7 @@ class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
 
     owner: str
     number: int
+    write_id: str
     turn_text: str = ""
     content: str | None = None
     piece: str = ""
@@ -266,8 +309,11 @@ class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
     status: MessageStatus | None = None
 
     def apply(self, connection: Connection) -> AgentMessage:
+        connection.execute(_LOCK_MESSAGE, {"number": self.number})  # other nodes may change it too
         asked = FindAgentMessage(owner=self.owner, number=self.number)
         message = asked.fetch(connection)
+        if message.written is not None and message.written.last_write == self.write_id:
+            return message
         written = message.written or WrittenMessage(content=self.turn_text)
         tokens = written.token_count
         if self.token_count is not None:
@@ -277,6 +323,7 @@ class ChangeAgentMessage(Operation[AgentMessage], frozen=True, kw_only=True):
             content=(written.content if self.content is None else self.content) + self.piece,
             token_count=tokens,
             status=self.status or written.status,
+            last_write=self.write_id,
         )
         now = connection.execute(_NOW).scalar()
         has_ended = written.status not in ("pending", "streaming")

@@ -88,7 +88,9 @@ class AgentMessages:
 
     async def create(self, owner: str, conversation: int, parent: int | None, written: WrittenMessage) -> int:
         """Store a message that the client has written, and return its number. Raises NotFound."""
-        made = CreateAgentMessage(owner=owner, conversation=conversation, parent=parent, written=written)
+        made = CreateAgentMessage(
+            owner=owner, conversation=conversation, parent=parent, written=written, write_id=new_id()
+        )
         return await self._store.write(made)
 
     async def change(self, owner: str, change: ChangeAgentMessage) -> None:
@@ -112,7 +114,7 @@ class AgentMessages:
         if message.turn_id is not None:
             await self._commands.interrupt(owner, message.turn_id)
         elif message.written is not None and message.written.status in ("pending", "streaming"):
-            stopped = ChangeAgentMessage(owner=owner, number=number, status="cancelled")
+            stopped = ChangeAgentMessage(owner=owner, number=number, write_id=new_id(), status="cancelled")
             await self._store.write(stopped)
         return {"message_id": str(number)}
 

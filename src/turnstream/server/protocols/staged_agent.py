@@ -223,7 +223,9 @@ def _add_messages(router: APIRouter, agent: StagedAgent) -> None:
 
     async def change(request: Request, number: int, **fields: Any) -> Response:
         owner = await agent.owner(request)
-        await messages.change(owner, ChangeAgentMessage(owner=owner, number=number, **fields))
+        await messages.change(
+            owner, ChangeAgentMessage(owner=owner, number=number, write_id=new_id(), **fields)
+        )
         return JSONResponse(content=True)
 
     async def create_as(request: Request, parent: int, *, is_placeholder: bool) -> Response:
