@@ -94,7 +94,7 @@ class Readers:
             raise StoreError(str(error)) from None
         except DBAPIError as error:
             self._measures.failed_reads += 1
-            raise StoreError(f"the database refused the read: {describe_failure(error)}") from error
+            raise StoreError(f"the read failed: {describe_failure(error)}") from error
         except Exception as error:
             self._measures.failed_reads += 1
             raise Unreadable(f"a stored row cannot be read: {describe_failure(error)}") from error

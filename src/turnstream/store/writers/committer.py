@@ -170,8 +170,6 @@ def _failure(cause: BaseException | None) -> StoreError:
     if isinstance(cause, StoreError):
         error = copy(cause)  # without its traceback
     else:
-        error = StoreError(
-            f"the database refused the write: {describe_failure(cause)}" if cause else "no database"
-        )
+        error = StoreError(f"the write failed: {describe_failure(cause)}" if cause else "no database")
     error.__cause__ = cause
     return error
