@@ -48,6 +48,8 @@ class TurnAccount:
         """Bytes of the open block that are already counted, for an earlier attempt."""
         self._kept_bytes = 0
         """Bytes of complete blocks that count for the next call, because it reads the same answer again."""
+        self._is_made = False
+        """True if the next call reads an answer that an earlier call has requested."""
         self._reported = UsageReport(Usage())
 
     @property
@@ -83,7 +85,10 @@ class TurnAccount:
             self._closed.append(self._open)
         last = self._closed[-1] if self._closed else None
         attempt = last.attempt + 1 if last is not None and last.number == step else 1
-        self._open = ModelCall(step, attempt, model, started_at=time_ns() // 1000, began=monotonic())
+        self._open = ModelCall(
+            step, attempt, model, answered=self._is_made, started_at=time_ns() // 1000, began=monotonic()
+        )
+        self._is_made = False
         self._input_estimate = input_estimate
         self._output_bytes, self._kept_bytes = self._kept_bytes, 0
         if model is not None and self._pricing is not None:
@@ -163,6 +168,16 @@ class TurnAccount:
         failed = self._closed[-1]
         self._closed[-1] = failed._replace(usage=Usage(), cost=None, estimated=False, answered=False)
         self._kept_bytes, self._carried = self._output_bytes, 0
+        self._is_made = True
+
+    def attach(self, shown: Iterable[Block]) -> None:
+        """Note that the next call reads an answer that a lost call has requested.
+
+        The lost call counts with that call, even if the answer cannot be read. `shown`: complete blocks of
+        the answer.
+        """
+        self._kept_bytes = sum(map(output_bytes_of, shown))
+        self._is_made = True
 
     def note_retracted(self) -> None:
         """Note that the shown blocks of the step are retracted, and will be generated again."""

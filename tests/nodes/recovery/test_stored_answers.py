@@ -15,6 +15,7 @@ from tests.nodes.recovery.pairs import SECONDS, Pair, check, codes_of, engines, 
 from tests.turnlog.watching import Client
 from turnstream.config import ProviderSettings
 from turnstream.core.stream_events import TextDelta
+from turnstream.model_loop.estimates import tokens_of
 from turnstream.safety.redaction import Redaction
 from turnstream.safety.rules import RedactionRule
 from turnstream.server.auth import Principal
@@ -23,6 +24,7 @@ from turnstream.simulator.script import story
 from turnstream.simulator.server import SimulatorServer
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
 from turnstream.store.operations.nodes import ClaimTurn
+from turnstream.store.queries import AttemptsOfTurn
 from turnstream.turns.preparation import TurnPreparation
 
 EVENTS = 300
@@ -107,6 +109,9 @@ async def test_the_answer_is_read_again_and_nothing_is_retracted(pair: Pair, req
     assert resets_of(client) == []
     assert codes_of(client) == ["recovered"]
     assert calls_in(requests) == 1
+    (call,) = await pair.store.read(AttemptsOfTurn(turn_id=turn_id))
+    assert (call.outcome, call.estimated) == ("complete", False), "the provider's figures, once"
+    assert (await pair.end_of(turn_id))[0].usage == call.usage
 
 
 @pytest.mark.requirement("Q6")
@@ -155,6 +160,14 @@ async def test_an_answer_that_the_provider_does_not_have_begins_again(
     assert resets_of(client) == [0]
     assert codes_of(client) == ["recovered", "restarted"]
     assert calls_in(requests) == 2
+    failed, made = await pair.store.read(AttemptsOfTurn(turn_id=turn_id))
+    assert (failed.estimated, failed.usage.input_tokens) == (True, tokens_of(len("hello")))
+    assert failed.usage.output_tokens is not None
+    assert tokens_of(100) <= failed.usage.output_tokens < tokens_of(len(WHOLE)), "the lost call's text"
+    assert (made.outcome, made.estimated) == ("complete", False)
+    stored, _ = await pair.end_of(turn_id)
+    assert stored.usage == failed.usage.plus(made.usage)
+    assert stored.cost_estimated
 
 
 @pytest.mark.requirement("K1", "Q6")

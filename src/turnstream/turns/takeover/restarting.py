@@ -108,6 +108,8 @@ class Restarts:
         way = source.continue_step(position.retracted, answer) if position.is_text else None
         continued = lost.opened if way is not None and position.retracted else None
         booked: SaveStep | None = None
+        if way == "answer":
+            account.attach(block for block in position.retracted if not block.partial)
         if way != "answer" and position.step.calls is None:
             call = LostCall(position.step.number, position.kept, position.retracted, way == "text")
             if await self._usage.count_lost(account, turn, path, call):
