@@ -110,7 +110,7 @@ class _Supervisor:
 
     def _note_end(self, pid: int, status: int) -> None:
         if pid not in self._workers:
-            return  # a child that this process had before, or an orphan that it has as a container's first
+            return  # a child of the program before this one, or an orphan in a container
         worker, started = self._workers.pop(pid)
         code = os.waitstatus_to_exitcode(status)
         if self._stopping:

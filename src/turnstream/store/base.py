@@ -261,9 +261,14 @@ class Store(Protocol):
         """Apply the operation durably. Return its result after the commit.
 
         Writes of one turn are applied in the order of the calls, and so are writes that change the chats of
-        one owner. The operation is in the queue when this
-        coroutine first suspends, and cancelling the wait does not undo it. Raises the error that `apply`
-        raised, or StoreError (`database_error`) if storage failed or took over 5 s.
+        one owner. The operation is in the queue when this coroutine first suspends. Cancelling the wait does
+        not undo it.
+
+        The answer to a commit may be lost. Then the operation is applied again, so applying it twice changes
+        nothing more, and gives the same result.
+
+        Raises the error that `apply` raised, or StoreError (`database_error`) if storage failed or took over
+        5 s.
         """
         ...
 

@@ -46,10 +46,10 @@ class StatementLimits(NamedTuple):
     Attributes:
         lock: The server refuses the statement if it cannot lock its rows within this time.
         statement: The server ends the statement after this time.
-        idle: The server ends a transaction that has had no statement for this time, so that a process which
-            sleeps, or has given up the connection, keeps no locks. It is shorter than `lock`, so that writes
-            which wait for such a lock do not fail.
-        answer: The connection is given up if the server has not answered by then.
+        idle: The server ends a transaction that has had no statement for this time. So a process that sleeps,
+            or has lost the connection, keeps no locks. It is shorter than `lock`, so writes that wait for
+            such a lock do not fail.
+        answer: The connection is closed if the server has not answered by then.
     """
 
     lock: float
@@ -71,7 +71,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     Attributes:
         answer_seconds: Seconds that one statement may take. None: without limit.
-        give_up_at: Monotonic time after which a statement is given up. Another thread may set it.
+        give_up_at: Monotonic time after which the connection is closed. Another thread may set it.
     """
 
     answer_seconds: float | None = None

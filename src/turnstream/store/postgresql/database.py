@@ -106,7 +106,10 @@ class OpenPostgres:
         return failure_of(error, is_read=is_read)
 
     def interrupt(self, connection: Connection) -> None:
-        """Ask the server to end the statement that runs on a connection. Give it up if that does not help."""
+        """Ask the server to end the statement that runs on a connection.
+
+        If the statement does not end, the connection is closed.
+        """
         if connection.closed or connection.invalidated:
             return
         # The statement may end meanwhile, and so may its connection.

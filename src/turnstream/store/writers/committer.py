@@ -5,7 +5,7 @@ A failed transaction is rolled back. The kind of the failure decides what follow
 - The database is lost: the same transaction is repeated until the database is back, or until the limit of an
   outage is reached. The answer to a COMMIT may be lost, so operations may be applied twice. Applying an
   operation again changes nothing, and gives the same result.
-- The database chose another transaction (a deadlock): the same transaction is repeated once.
+- The database preferred another transaction, as after a deadlock: the same transaction is repeated once.
 - Any other failure: the group is split into two halves, with all operations of a turn in the same half. Each
   half has its own transaction. So one bad row fails only one turn.
 """
