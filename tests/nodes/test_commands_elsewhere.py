@@ -16,7 +16,7 @@ from tests.nodes.process_control import paused
 from turnstream.store.operations.deleting import DeleteBlocks
 from turnstream.store.sql import SqlStore
 
-SECONDS = 60.0
+SECONDS = 120.0
 LONG = "sim/story:events=40000,pace=0.005"
 
 
