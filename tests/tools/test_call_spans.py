@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from fastapi import FastAPI
 from opentelemetry import metrics, trace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -93,16 +94,23 @@ def look_up(subject: str) -> str:
 
 @asynccontextmanager
 async def client_of(
-    tmp_path: Path, *, is_on: bool = True, with_texts: bool = False
+    tmp_path: Path, *, is_on: bool = True, with_texts: bool = False, in_host: bool = False
 ) -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield a client of our own server, or of a host application."""
     telemetry = TelemetrySettings(opentelemetry=is_on, record_content=with_texts)
     engine = Engine(f"sqlite:///{tmp_path}/chats.sqlite", tools=[look_up], telemetry=telemetry)
     async with (
         asyncio.timeout(SECONDS),
-        serving(engine.application()) as port,
+        serving(host_of(engine) if in_host else engine.application()) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
     ):
         yield session
+
+
+def host_of(engine: Engine) -> FastAPI:
+    host = FastAPI(lifespan=lambda _: engine)
+    host.include_router(engine.router("/api"))
+    return host
 
 
 async def ask(
@@ -237,7 +245,7 @@ async def test_a_request_without_a_trace_begins_one_of_its_own(tmp_path: Path) -
 
 async def test_a_turn_is_in_the_trace_of_the_host_applications_instrumentation(tmp_path: Path) -> None:
     """FastAPI makes its own spans once the process has the SDK."""
-    async with client_of(tmp_path) as session:
+    async with client_of(tmp_path, in_host=True) as session:
         await ask(session, "sim/echo:pace=0", {"traceparent": TRACEPARENT}, query="")
     (turn,) = named("invoke_agent")
     (request,) = named("POST /api/chats/{chat_id}/turns")
