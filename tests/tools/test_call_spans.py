@@ -10,7 +10,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,7 @@ async def client_of(
     engine = Engine(f"sqlite:///{tmp_path}/chats.sqlite", tools=[look_up], telemetry=telemetry)
     async with (
         asyncio.timeout(SECONDS),
+        engine if in_host else nullcontext(),
         serving(host_of(engine) if in_host else engine.application()) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
     ):
@@ -108,7 +109,7 @@ async def client_of(
 
 
 def host_of(engine: Engine) -> FastAPI:
-    host = FastAPI(lifespan=lambda _: engine)
+    host = FastAPI()
     host.include_router(engine.router("/api"))
     return host
 
