@@ -24,6 +24,7 @@ _IS_FOLLOWED = select(func.count()).where(
     followers.c.node == bindparam("at_node"), followers.c.until >= DatabaseTime()
 )
 _STOPS = select(stop_requests.c.turn_id).where(stop_requests.c.node == bindparam("at_node"))
+_MUST_STOP = select(func.count()).where(stop_requests.c.turn_id == bindparam("at_turn"))
 _MOVE_STOP = (
     update(stop_requests)
     .where(stop_requests.c.turn_id == bindparam("at_turn"))
@@ -97,3 +98,12 @@ class ReadSignals(Query[Signals], frozen=True, kw_only=True):
         where = {"at_node": self.node}
         count = connection.execute(_IS_FOLLOWED, where).scalar_one()
         return Signals(count > 0, tuple(connection.execute(_STOPS, where).scalars()))
+
+
+class MustStop(Query[bool], frozen=True, kw_only=True):
+    """Reads if a node was asked to stop a turn, and has not done it yet."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> bool:
+        return connection.execute(_MUST_STOP, {"at_turn": self.turn_id}).scalar_one() > 0

@@ -27,6 +27,7 @@ from turnstream.store.journal.queries import Journal, Journals
 from turnstream.store.ledger.queries import ToolRunsOfTurn
 from turnstream.store.operations.nodes import ClaimedTurn, ClaimTurn
 from turnstream.store.operations.progress import AbandonTurn, TakeOver
+from turnstream.store.operations.signals import MustStop
 from turnstream.store.queries import (
     AllBlocks,
     GetTurn,
@@ -260,6 +261,10 @@ class TurnRecovery:
             )
         )
 
+    async def _must_stop(self, turn: TurnRecord) -> bool:
+        """Return True if a user stopped the turn, and its node was lost before that. Raises StoreError."""
+        return turn.taken_from is not None and await self._store.read(MustStop(turn_id=turn.id))
+
     async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
         """Take over a turn, and restart or end it. Keep its open block up to the last journalled text.
 
@@ -284,7 +289,7 @@ class TurnRecovery:
             seq += 1
         blocks = [row.block for row in (*stored, *rows)]
         outcome = LOST_EXECUTOR
-        if turn.id in self._cancelled:
+        if turn.id in self._cancelled or await self._must_stop(turn):
             outcome = STOPPED["cancelled"]
         elif turn.taken_from is not None and self.restart is not None:
             lost = LostTurn(turn, stored, tuple(rows), survived, opened)
