@@ -110,11 +110,11 @@ class LoopDriver:
 
     async def _run(self, source: TurnSource) -> str | None:
         reason: str | None = None
-        if source.needs_preparation:
-            await self._prepare(source)
-        if self._restart is not None:
+        if self._restart is not None:  # first: the store does not have the blocks that are retracted
             await self._retract(self._restart[0])
             await self._keep_event(self._restart[1])
+        if source.needs_preparation:
+            await self._prepare(source)
         stream = None if self._answered else source.step(self.step)
         if stream is not None and self._repeated:
             stream = joined(stream, RepetitionJoint(self._repeated))

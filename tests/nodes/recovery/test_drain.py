@@ -13,6 +13,7 @@ import pytest
 
 from tests.nodes.cluster import Cluster
 from tests.nodes.recovery.pairs import (
+    LEASE,
     SECONDS,
     Held,
     Pair,
@@ -32,7 +33,7 @@ from turnstream.process_signals import SignalledDrain
 from turnstream.store.base import Operation
 from turnstream.store.journal.operations import AppendJournal
 from turnstream.store.nodes import ListNodes
-from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns, ReleaseTurn
+from turnstream.store.operations.nodes import ClaimReleased, ClaimTurns, ReleaseTurn, ResumeClaimed
 from turnstream.store.portions import HistoryBeginning
 from turnstream.store.queries import GetTurn
 from turnstream.tools import tool
@@ -263,3 +264,27 @@ async def test_a_node_that_stops_while_its_database_fails_ends_no_turn(pair: Pai
         pass
     await resume(pair, turn.id, client)
     await check(pair, turn.id, client)
+
+
+@pytest.mark.requirement("Q3")
+@pytest.mark.parametrize("lost_write", [ClaimReleased, ResumeClaimed])
+async def test_a_turn_whose_takeover_had_no_answer_has_an_owner_all_the_same(
+    pair: Pair, lost_write: type[Operation[Any]]
+) -> None:
+    """The write is committed, and its answer is lost. The node looks at its own turns again."""
+    lost: list[Operation[Any]] = []
+
+    async def lose(operation: Operation[Any]) -> None:
+        if isinstance(operation, lost_write) and not lost:
+            lost.append(operation)
+            raise StoreError("the answer is lost")
+
+    pair.store.after = lose
+    turn = await pair.one.send("hello", model=SILENT)
+    client = Client()
+    await read_until(pair.one, turn.id, client, lambda client: bool(client.frames))
+    await pair.one.drain(SECONDS)
+    async with asyncio.timeout(LEASE / 3):  # a node searches for turns without an owner only after a lease
+        await resume(pair, turn.id, client)
+    await check(pair, turn.id, client)
+    assert lost

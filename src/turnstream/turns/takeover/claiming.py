@@ -38,6 +38,8 @@ class Claiming:
         self._registry = registry
         self._recovery = recovery
         self._looks = 0
+        self._is_unsure = False
+        """True after a failed write: the database may have given this node a turn all the same."""
 
     async def run(self) -> None:
         """Look at the other nodes again and again, until cancelled. Does nothing if there are none."""
@@ -49,6 +51,7 @@ class Claiming:
             try:
                 await self.look()
             except StoreError as error:
+                self._is_unsure = True
                 logger.warning("the turns of lapsed nodes cannot be recovered yet: %s", error)
             except Exception:
                 logger.exception("a claim failed; the next one is tried")
@@ -60,6 +63,9 @@ class Claiming:
         """
         if self._registry.draining or not self._node.lease.is_valid:
             return 0
+        if self._is_unsure:
+            await self._recover_own()
+            self._is_unsure = False
         nodes = await self._store.read(ListNodes())
         may_claim = self._node.lease.claim_window() is not None
         is_search = may_claim and self._looks % _LOOKS_BETWEEN_SEARCHES == 0
