@@ -88,10 +88,10 @@ class Reader:
                 block = shown.finish(partial=True) if shown is not None else None
                 begun = len(self.blocks) - first + (block is not None)
                 recovery = await self.source.recover(StepFailure(failure, first, begun, block))
+                stream = recovery.without_repetition(failure)
             accumulator.resume()
             self.notices.append(recovery.notice)
             await recovery.pause()
-            stream = recovery.stream
 
     async def _take_all(self, stream: Stream) -> None:
         async with stream as batches:

@@ -207,9 +207,7 @@ class LoopDriver:
         await self._keep_event(recovery.notice)
         await sink.wait(recovery.pause())
         sink.progress.last = monotonic()
-        if not recovery.repeated:
-            return recovery.stream
-        return joined(recovery.stream, RepetitionJoint(recovery.repeated, retryable=failure.retryable))
+        return recovery.without_repetition(failure)
 
     def _reset_accumulator(self) -> None:
         self.accumulator = Accumulator(self.accumulator.next_sequence)

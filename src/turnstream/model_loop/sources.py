@@ -21,6 +21,7 @@ from turnstream.core.turn_events import Notice, SourceEvent, StepStart, ToolProg
 from turnstream.errors import ProviderError
 from turnstream.model_loop.model_call import ModelCall
 from turnstream.providers.base import CalledModel
+from turnstream.providers.joining import RepetitionJoint, joined
 from turnstream.wires.base import StoredAnswer
 
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
@@ -53,10 +54,10 @@ class StepRecovery(NamedTuple):
     `Accumulator.resume`), unless the stream retracts them with a BlockReset.
 
     Attributes:
-        stream: The stream to read.
+        stream: The stream. See `without_repetition`.
         notice: Notice for watchers.
         pause: Awaited before the stream is read.
-        repeated: Shown blocks that the stream repeats first. The reader skips them.
+        repeated: Shown blocks that the stream repeats first.
         reads_again: True if the stream is the answer of the failed call again, which its provider stores.
     """
 
@@ -65,6 +66,12 @@ class StepRecovery(NamedTuple):
     pause: Callable[[], Awaitable[None]]
     repeated: Sequence[Block] = ()
     reads_again: bool = False
+
+    def without_repetition(self, failure: ProviderError) -> Stream:
+        """Return the stream to read, without the shown blocks. `failure`: the failure of the failed call."""
+        if not self.repeated:
+            return self.stream
+        return joined(self.stream, RepetitionJoint(self.repeated, retryable=failure.retryable))
 
 
 class PendingApproval(NamedTuple):
