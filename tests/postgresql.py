@@ -7,6 +7,7 @@ a copy.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -22,6 +23,9 @@ import pytest
 from sqlalchemy import make_url
 
 from turnstream.store.migrations import upgrade_database
+
+LOCK_SECONDS = 30.0
+"""Seconds within which a connection must come to wait for a lock."""
 
 START_SECONDS = 60
 _SETTINGS = """
@@ -159,3 +163,17 @@ def postgres_template(postgres: PostgresServer) -> str:
     url = postgres.database()
     upgrade_database(url)
     return make_url(url).database or ""
+
+
+async def waits_for_a_lock(url: str) -> None:
+    """Return once a connection to the database waits for a lock."""
+    query = (
+        "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    async with (
+        asyncio.timeout(LOCK_SECONDS),
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
+    ):
+        while await (await connection.execute(query)).fetchone() is None:
+            pass

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from tests.postgresql import PostgresServer
+from tests.postgresql import PostgresServer, waits_for_a_lock
 from tests.store.samples import DEADLINE, OWNER, make_chat, running_turn, save, stored_chat
 from tests.store.writing import held, queue
 from turnstream.core.identifiers import new_id
@@ -94,20 +94,6 @@ async def test_a_connection_that_ended_is_made_again(store: SqlStore, url: str):
     assert await asyncio.to_thread(end_connections, url) >= 2
     assert (await store.read(GetChat(owner=OWNER, chat_id=chat.id))) == chat
     assert await stored_chat(store)
-
-
-async def waits_for_a_lock(url: str) -> None:
-    """Return once a connection to the database waits for a lock."""
-    query = (
-        "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
-        " WHERE NOT granted AND datname = current_database()"
-    )
-    async with (
-        asyncio.timeout(DEADLINE),
-        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
-    ):
-        while await (await connection.execute(query)).fetchone() is None:
-            pass
 
 
 @pytest.mark.requirement("Q3")

@@ -12,15 +12,11 @@ import pytest
 
 from tests.nodes.cluster import Cluster
 from tests.nodes.recovery.pairs import SECONDS, Pair, check, codes_of, engines, read_until, resume, taken_over
+from tests.stored_answers import BACKGROUND, RULES, cancelled_in, made_in, provider_at, redacted, text_of
 from tests.turnlog.watching import Client
-from turnstream.config import ProviderSettings
-from turnstream.core.stream_events import TextDelta
 from turnstream.model_loop.estimates import tokens_of
-from turnstream.safety.redaction import Redaction
-from turnstream.safety.rules import RedactionRule
 from turnstream.server.auth import Principal
 from turnstream.simulator.background import RESPONSES_KEPT
-from turnstream.simulator.script import story
 from turnstream.simulator.server import SimulatorServer
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
 from turnstream.store.operations.nodes import ClaimTurn
@@ -28,11 +24,9 @@ from turnstream.store.queries import AttemptsOfTurn
 from turnstream.turns.preparation import TurnPreparation
 
 EVENTS = 300
-WHOLE = "".join(event.text for event in story(EVENTS, 0) if isinstance(event, TextDelta))
+WHOLE = text_of(EVENTS)
 STORY = f"stored/story:events={EVENTS},pace=0.01"
-BACKGROUND = {"background": True}
-RULES = Redaction(shown=[RedactionRule("metal", "copper paper")])
-REDACTED = WHOLE.replace("copper paper", "[metal]")
+REDACTED = redacted(WHOLE)
 
 
 async def prepare(_turn: TurnPreparation, _principal: Principal) -> None:
@@ -54,8 +48,7 @@ async def provider(requests: list[str]) -> AsyncIterator[SimulatorServer]:
 @pytest.fixture
 def options(provider: SimulatorServer) -> dict[str, Any]:
     """Return the options of an engine that calls the provider."""
-    stored = ProviderSettings(wire="openai-responses", base_url=f"{provider.url}/v1")
-    return {"providers": {"stored": stored}}
+    return {"providers": provider_at(provider.port)}
 
 
 @pytest.fixture
@@ -68,16 +61,6 @@ async def pair(
 
 def resets_of(client: Client) -> list[int]:
     return [frame.data["block_index"] for frame in client.frames if frame.name == "block_reset"]
-
-
-def calls_in(requests: list[str]) -> int:
-    """Return the number of calls of the model in the provider's report."""
-    return sum("model=story" in line and "went away" not in line for line in requests)
-
-
-def cancelled_in(requests: list[str]) -> int:
-    """Return the number of answers that the provider was told to cancel."""
-    return sum("the response is cancelled" in line for line in requests)
 
 
 async def lost(pair: Pair, model: str, *, blocks: int = 1, length: int = 100) -> tuple[str, Client]:
@@ -108,7 +91,7 @@ async def test_the_answer_is_read_again_and_nothing_is_retracted(pair: Pair, req
     assert block.text_content == WHOLE, "each character once"
     assert resets_of(client) == []
     assert codes_of(client) == ["recovered"]
-    assert calls_in(requests) == 1
+    assert made_in(requests) == 1
     (call,) = await pair.store.read(AttemptsOfTurn(turn_id=turn_id))
     assert (call.outcome, call.estimated) == ("complete", False), "the provider's figures, once"
     assert (await pair.end_of(turn_id))[0].usage == call.usage
@@ -126,7 +109,7 @@ async def test_a_stored_answer_moves_when_the_drain_begins(pair: Pair, requests:
     assert block.text_content == WHOLE, "each character once"
     assert resets_of(client) == []
     assert codes_of(client)[-1] == "moved"
-    assert calls_in(requests) == 1
+    assert made_in(requests) == 1
 
 
 @pytest.mark.requirement("Q3")
@@ -159,7 +142,7 @@ async def test_an_answer_that_the_provider_does_not_have_begins_again(
     assert block.text_content == WHOLE
     assert resets_of(client) == [0]
     assert codes_of(client) == ["recovered", "restarted"]
-    assert calls_in(requests) == 2
+    assert made_in(requests) == 2
     failed, made = await pair.store.read(AttemptsOfTurn(turn_id=turn_id))
     assert (failed.estimated, failed.usage.input_tokens) == (True, tokens_of(len("hello")))
     assert failed.usage.output_tokens is not None
@@ -183,15 +166,15 @@ async def test_a_redacted_answer_moves_without_a_reset(
     assert block.text_content == REDACTED
     assert resets_of(client) == []
     assert codes_of(client)[-1] == "moved"
-    assert calls_in(requests) == 1
+    assert made_in(requests) == 1
 
 
 @pytest.mark.requirement("K1", "Q3")
 async def test_an_answer_that_another_rule_redacts_begins_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    redacted = {**options, "redaction": RULES}
-    async with engines(cluster, monkeypatch, options=options, other=redacted) as pair:
+    ruled = {**options, "redaction": RULES}
+    async with engines(cluster, monkeypatch, options=options, other=ruled) as pair:
         turn_id, client = await lost(pair, STORY, length=REDACTED.index("[metal]") + 100)
         async with taken_over(pair, turn_id):
             pass
@@ -238,5 +221,5 @@ async def test_an_answer_that_is_not_read_again_is_cancelled(
         await resume(pair, turn_id, client)
         await check(pair, turn_id, client)
     assert resets_of(client) == [0]
-    assert calls_in(requests) == 2
+    assert made_in(requests) == 2
     assert cancelled_in(requests) == 1

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, func, make_url, select
 
-from tests.postgresql import PostgresServer
+from tests.postgresql import PostgresServer, waits_for_a_lock
 from tests.store.samples import running_turn, save, stored_chat
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation
@@ -96,20 +96,6 @@ async def test_a_write_sees_what_other_nodes_have_committed(url: str, isolation:
         await stored_chat(other)
         count.let_go.set()
         assert await counting == (0, 1)
-
-
-async def waits_for_a_lock(url: str) -> None:
-    """Return once a connection to the database waits for a lock."""
-    query = (
-        "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
-        " WHERE NOT granted AND datname = current_database()"
-    )
-    async with (
-        asyncio.timeout(DEADLINE),
-        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
-    ):
-        while await (await connection.execute(query)).fetchone() is None:
-            pass
 
 
 @pytest.mark.requirement("Q1")

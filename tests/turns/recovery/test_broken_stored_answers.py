@@ -11,21 +11,17 @@ import pytest
 import turnstream as ts
 from tests.nodes.proxy import TcpProxy
 from tests.nodes.recovery.pairs import codes_of, read, read_until
+from tests.stored_answers import BACKGROUND, RULES, cancelled_in, made_in, provider_at, redacted, text_of
 from tests.turnlog.watching import Client
-from turnstream.config import ProviderSettings, RetrySettings
-from turnstream.core.stream_events import TextDelta
+from turnstream.config import RetrySettings
 from turnstream.core.usage import Usage
 from turnstream.engine import Engine
 from turnstream.safety.redaction import Redaction
-from turnstream.safety.rules import RedactionRule
-from turnstream.simulator.script import story
 from turnstream.simulator.server import SimulatorServer
 
 EVENTS = 200
-WHOLE = "".join(event.text for event in story(EVENTS, 0) if isinstance(event, TextDelta))
+WHOLE = text_of(EVENTS)
 STORY = f"stored/story:events={EVENTS}"
-BACKGROUND = {"background": True}
-RULES = Redaction(shown=[RedactionRule("metal", "copper paper")])
 RETRY = RetrySettings(delay=0.01, spacing=0.01)
 
 
@@ -42,13 +38,7 @@ async def provider(requests: list[str]) -> AsyncIterator[SimulatorServer]:
 
 
 def settings(port: int) -> dict[str, Any]:
-    stored = ProviderSettings(wire="openai-responses", base_url=f"http://127.0.0.1:{port}/v1")
-    return {"providers": {"stored": stored}, "retry": RETRY}
-
-
-def models_in(requests: list[str]) -> int:
-    """Return the number of answers that the model has made."""
-    return sum("model=story" in line and "went away" not in line for line in requests)
+    return {"providers": provider_at(port), "retry": RETRY}
 
 
 @pytest.mark.requirement("J4", "I3")
@@ -66,23 +56,18 @@ async def test_an_answer_is_read_again_as_often_as_it_moves_on(
                 proxy.cut()
             await read(await engine.subscribe(turn.id, after=None), late := Client())
             state = await turn.wait()
-    text = WHOLE.replace("copper paper", "[metal]") if redaction is RULES else WHOLE
+    text = redacted(WHOLE) if redaction is RULES else WHOLE
     assert [row.block.text_content for row in state.blocks] == [text], "each character once"
     assert late.now.blocks == [row.block for row in state.blocks]
     assert not [frame for frame in client.frames if frame.name == "block_reset"]
     assert set(codes_of(client)) == {"continued"}
-    assert models_in(requests) == 1
+    assert made_in(requests) == 1
     *failed, last = state.attempts
     assert len(failed) >= 6
     assert {(attempt.outcome, attempt.usage) for attempt in failed} == {("stream_incomplete", Usage())}
     assert last.outcome == "complete"
     assert state.turn.usage == last.usage
     assert not state.turn.cost_estimated
-
-
-def cancelled_in(requests: list[str]) -> int:
-    """Return the number of answers that the provider was told to cancel."""
-    return sum("the response is cancelled" in line for line in requests)
 
 
 def length(client: Client) -> int:
@@ -94,7 +79,7 @@ async def test_the_library_reads_an_answer_again(provider: SimulatorServer, requ
     llm = ts.LLM(f"{STORY},fault=cut,after=90", **settings(provider.port))
     message = await llm.collect("hello", params=BACKGROUND)
     assert message.text == WHOLE
-    assert models_in(requests) == 1
+    assert made_in(requests) == 1
 
 
 @pytest.mark.requirement("A4", "J4")
