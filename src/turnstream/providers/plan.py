@@ -61,6 +61,21 @@ class CallRecovery(NamedTuple):
     reads_again: bool = False
 
 
+class _Replacement(NamedTuple):
+    """A call in place of a failed one.
+
+    Attributes:
+        code: Code of the notice.
+        joint: Joins the call to the shown blocks. None: it is read as it is.
+        repeated: See `CallRecovery`.
+    """
+
+    code: str
+    request: ModelRequest
+    joint: Joint | None = None
+    repeated: Sequence[Block] = ()
+
+
 class Planner:
     """Makes plans. Holds the policy and the circuits that all calls of an engine share."""
 
@@ -214,28 +229,28 @@ class CallPlan:
         reads_again = answer_id is not None and place == current
         if place is None or (shown.final and not reads_again):
             raise self._real_failure or (failure.reason if isinstance(failure, NotCalled) else failure)
-        model = self._models[place]
-        request = self._request_for(place)
-        joint: Joint | None = None
-        repeated: Sequence[Block] = ()
-        name, code = model.called.name, "attempt_failed" if place == current else "fallback"
-        if reads_again and shown.blocks and not self._retracts:
-            code, repeated = "continued", shown.blocks
-        elif shown.blocks and self._continues(place, kept):
-            assert kept is not None
-            code = "continued"
-            request, joint = self._continuation(place, kept)
-        elif shown.blocks:
-            code = "restarted"
-            if self._restarts == "reset":
-                joint = RestartJoint(shown.blocks[0].sequence)
-            else:
-                repeated = shown.blocks
+        code, request, joint, repeated = self._replacement(place, shown.blocks, kept, reads_again=reads_again)
+        name = self._models[place].called.name
         notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
         if not reads_again:
             self.give_up()
         call = self._call(place, request, joint, answer_id if reads_again else None)
         return CallRecovery(call, notice, pause, repeated, reads_again)
+
+    def _replacement(
+        self, place: int, shown: Sequence[Block], kept: KeptBlocks | None, *, reads_again: bool
+    ) -> _Replacement:
+        """Return the next call of a step, as the blocks allow it that the step has shown."""
+        request = self._request_for(place)
+        if not shown:
+            return _Replacement("attempt_failed" if place == self._attempts.current else "fallback", request)
+        if reads_again and not self._retracts:
+            return _Replacement("continued", request, repeated=shown)
+        if not reads_again and kept is not None and self._continues(place, kept):
+            return _Replacement("continued", *self._continuation(place, kept))
+        if self._restarts == "reset":
+            return _Replacement("restarted", request, RestartJoint(shown[0].sequence))
+        return _Replacement("restarted", request, repeated=shown)
 
     def _answer_to_read(self, kind: Kind) -> str | None:
         """Return the id of the stored answer that can be read again after a failure of its call, or None."""
